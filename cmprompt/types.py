@@ -1,0 +1,167 @@
+"""The values that travel between rooms.
+
+Axis letters, everywhere: N items, C classes, D embedding size, T templates, P patches, L words.
+Arrays are float32 numpy unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cmprompt.errors import Status
+
+Array = npt.NDArray[Any]
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a checkpoint wants its pixels. Data, not code, so that a decoder can use it before decoding."""
+
+    size_px: int
+    resize: Literal["shortest", "squash", "longest"]
+    interpolation: Literal["bicubic", "bilinear", "nearest"]
+    mean: Triple
+    std: Triple
+    fill: int = 0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture that is decoded already: `pixels` (H, W, 3) uint8 RGB."""
+
+    pixels: Array
+
+
+@dataclass(frozen=True)
+class FileBytes:
+    """The bytes of a regular file, read when called. `path` lets the store recognise an unchanged file unopened."""
+
+    path: str
+
+    def __call__(self) -> bytes:
+        with open(self.path, "rb") as file:
+            return file.read()
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to label.
+
+    `id` is what the output calls it; a name that is not UTF-8 keeps its bytes by surrogateescape.
+    `image` returns file bytes or a decoded frame and may raise OSError or ItemError; None for a row of text alone.
+    """
+
+    id: str
+    image: Callable[[], bytes | Frame] | None
+    text: str | None = None
+    target: str | float | None = None
+    time_s: float | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Features:
+    """A batch of aligned rows; what is missing is masked, not invented.
+
+    `image` (N, Dv), `text` (N, Dl): unit rows, zero where masked. `has_image`, `has_text` (N,) bool.
+    Tokens, for the heads that need them: `image_tokens` (N, P, Dv), `text_tokens` (N, L, Dl).
+    """
+
+    image: Array | None
+    text: Array | None
+    has_image: Array
+    has_text: Array
+    image_tokens: Array | None = None
+    text_tokens: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.has_image)
+
+    @staticmethod
+    def of_images(image: Array) -> Features:
+        """Features of images alone; (N, D) unit rows."""
+        n = len(image)
+        return Features(image, None, np.ones(n, bool), np.zeros(n, bool))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one item on its way to a vector."""
+
+    status: Status = "ok"
+    error: str | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A batch in input order: row i of `features` belongs to `items[i]`, and is masked where `outcomes[i]` failed."""
+
+    items: tuple[Item, ...]
+    outcomes: tuple[Outcome, ...]
+    features: Features
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One output record. `label` is None where nothing was decided or the item failed.
+
+    `score` is a probability, `cosine` the raw similarity of the winner, `margin` the gap between the two best scores,
+    `top` the best labels with their scores, `labels` those above the threshold under multi-label,
+    `value` a regression head's number.
+    """
+
+    item: Item
+    status: Status = "ok"
+    error: str | None = None
+    flags: tuple[str, ...] = ()
+    label: str | None = None
+    score: float | None = None
+    cosine: float | None = None
+    margin: float | None = None
+    top: tuple[tuple[str, float], ...] = ()
+    labels: tuple[str, ...] | None = None
+    value: float | None = None
+
+
+class Encoder(Protocol):
+    """Pixels and texts to unit vectors. Reading the attributes costs no torch; the weights load at the first encode."""
+
+    model_id: str  # checkpoint + weights hash + preprocess: what a head is tied to
+    store_key: str  # model_id + precision + back end + decode path: the store's namespace
+    dim: int  # D
+    logit_scale: float  # already exponentiated
+    logit_bias: float | None  # SigLIP family only
+    preprocess: Preprocess
+    context_length: int  # tokens a text may have, with the start and end tokens
+    exact: bool  # decode and encode exactly as open_clip does
+
+    def encode_images(self, pixels: Array) -> Array:
+        """(N, 3, H, W) uint8 -> (N, D) float32 unit rows."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Array:
+        """M texts -> (M, D) float32 unit rows."""
+        ...
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before truncation, with the start and end tokens."""
+        ...
+
+
+class Head(Protocol):
+    """Vectors to logits."""
+
+    labels: tuple[str, ...]  # empty for regression
+    model_id: str
+    needs: frozenset[str]  # the fields of Features it reads
+
+    def logits(self, features: Features) -> Array:
+        """(N, C) float32; (N, 1) for regression."""
+        ...
