@@ -1,0 +1,91 @@
+"""What several test files share: a small deterministic encoder, photos drawn by the test, and the data sets' place."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cmprompt.types import Array, Preprocess
+
+
+class FakeEncoder:
+    """Sees the mean colour: an image's vector is its mean RGB (and five zeros), a text's is the colour it names."""
+
+    dim = 8
+    logit_scale = 10.0
+    logit_bias: float | None = None
+    context_length = 77
+    exact = False
+    preprocess = Preprocess(8, "shortest", "bicubic", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+    def __init__(self, model_id: str = "fake") -> None:
+        self.model_id = model_id
+        self.store_key = f"{model_id}/fp32"
+        self.images_encoded = 0
+        self.texts_encoded = 0
+
+    def encode_images(self, pixels: Array) -> Array:
+        self.images_encoded += len(pixels)
+        vectors = np.zeros((len(pixels), self.dim), np.float32)
+        vectors[:, :3] = pixels.reshape(len(pixels), 3, -1).mean(2) + 1.0
+        unit: Array = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
+
+    def encode_texts(self, texts: Sequence[str]) -> Array:
+        self.texts_encoded += len(texts)
+        vectors = np.stack([self._text_vector(text) for text in texts])
+        unit: Array = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) + 2 for text in texts]
+
+    def _text_vector(self, text: str) -> Array:
+        digest = hashlib.sha256(text.encode()).digest()
+        vector = np.array([*([0.0] * 3), *(byte / 2550 for byte in digest[:5])], np.float32)
+        for axis, colour in enumerate(("red", "green", "blue")):
+            vector[axis] = 1.0 if colour in text else 0.01
+        return vector
+
+
+@pytest.fixture
+def fake_encoder() -> FakeEncoder:
+    return FakeEncoder()
+
+
+def draw(colour: str | tuple[int, ...] = "red", size: tuple[int, int] = (32, 24), mode: str = "RGB") -> Image.Image:
+    """A picture of one colour."""
+    return Image.new(mode, size, colour)
+
+
+def encode(picture: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
+    """The bytes of `picture` saved as `file_format`."""
+    buffer = io.BytesIO()
+    picture.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Path:
+    """A folder with red.png, green.png and blue.png."""
+    folder = tmp_path / "colours"
+    folder.mkdir()
+    for colour in ("red", "green", "blue"):
+        draw(colour).save(folder / f"{colour}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The public image sets; skips where they are absent."""
+    folder = Path(os.environ.get("CMPROMPT_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no data sets at {folder}; set CMPROMPT_DATA")
+    return folder
