@@ -1,0 +1,94 @@
+"""The program: mounts the commands, and is the only place where an error becomes one line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from cmprompt import __version__
+from cmprompt.cli import classify, config, doctor, embed, examples, models, prompts, store
+from cmprompt.cli.help import GroupedCommand
+from cmprompt.errors import CmpromptError
+
+EPILOG = "Start here: cmprompt examples try && cmprompt classify try/photos --labels cat,dog,coffee"
+
+app = typer.Typer(
+    name="cmprompt",
+    help="Label images with words: zero-shot classification, and heads on labelled image-text pairs.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("classify", cls=GroupedCommand)(classify.command)
+app.command("embed", cls=GroupedCommand)(embed.command)
+app.command("examples", cls=GroupedCommand)(examples.command)
+app.add_typer(prompts.app, name="prompts")
+app.add_typer(models.app, name="models")
+app.add_typer(store.app, name="store")
+app.add_typer(config.app, name="config")
+app.command("doctor", cls=GroupedCommand)(doctor.command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cmprompt {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _configure(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    from cmprompt.config import Settings
+
+    context.default_map = Settings.load().default_map(context.command)
+
+
+def main() -> None:
+    """Run the command line and exit with the status that the outcome has."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        status = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = _reader_left()
+    sys.exit(status)
+
+
+def run(arguments: list[str]) -> int:
+    """One command, argv without the program's name in, exit status out. The only error boundary."""
+    try:
+        result: Any = app(arguments, prog_name="cmprompt", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except typer.TyperException as error:
+        return _say(error.format_message(), error.exit_code)
+    except CmpromptError as error:
+        return _say(str(error), error.exit_status)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+
+
+def _say(message: str, status: int) -> int:
+    if message:
+        print(f"cmprompt: {message}", file=sys.stderr)
+    return status
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _reader_left() -> int:
+    # The interpreter flushes stdout once more at exit; what is left goes nowhere, quietly.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

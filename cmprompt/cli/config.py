@@ -1,0 +1,47 @@
+"""`cmprompt config show`: every setting, its value, and where that came from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cmprompt.cli.help import GroupedCommand
+
+app = typer.Typer(help="What is configured, and where.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _group() -> None:
+    """What is configured, and where."""
+
+
+@app.command("show", cls=GroupedCommand)
+def show(
+    context: typer.Context,
+    command: Annotated[str, typer.Argument(metavar="COMMAND", help="The command whose settings to show.")] = "classify",
+) -> None:
+    """Show each flag of a command, its value, and where the value came from.
+
+    cmprompt config show
+    cmprompt config show finetune
+    CMPROMPT_MODEL=tiny cmprompt config show classify
+    """
+    from cmprompt.config import Settings, is_flag, is_many
+    from cmprompt.errors import UsageError, unknown
+
+    root = context.find_root().command
+    path = tuple(command.split())
+    target = root
+    for name in path:
+        commands = getattr(target, "commands", {})
+        if name not in commands:
+            raise UsageError(unknown("command", name, commands))
+        target = commands[name]
+    settings = Settings.load()
+    typer.echo(f"# {settings.path}{'' if settings.path.exists() else ' (not there)'}")
+    for parameter in target.params:
+        if is_flag(parameter):
+            origin = settings.find(path, parameter.name, many=is_many(parameter))
+            value, source = (origin.value, origin.source) if origin else (parameter.default, "default")
+            typer.echo(f"{parameter.name.replace('_', '-')}\t{'' if value is None else value}\t{source}")

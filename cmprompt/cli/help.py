@@ -1,0 +1,65 @@
+"""Plain help with the flags in groups: rich's panels would double the time to the first line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand, TyperOption
+
+
+class GroupedCommand(TyperCommand):
+    """Lists the options under their `rich_help_panel`, the command's own first and the help flag last."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write one section for each group, in the order in which the groups first occur."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = _record(parameter, ctx)
+            if record is not None:
+                groups.setdefault(_group(parameter), []).append(record)
+        for name, records in groups.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """The docstring as it is written, so that its examples keep their lines."""
+        formatter.write_paragraph()
+        for line in (self.help or "").rstrip().splitlines():
+            formatter.write(f"  {line}\n" if line else "\n")
+
+
+def _group(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return "Arguments"
+    if parameter.name == "help":
+        return "Other"
+    return str(parameter.rich_help_panel or "Options")
+
+
+def _record(parameter: Any, ctx: Any) -> tuple[str, str] | None:
+    if parameter.hidden:
+        return None
+    if not isinstance(parameter, TyperOption):
+        return parameter.metavar or parameter.name.upper(), parameter.help or ""
+    names = ", ".join(parameter.opts) + "".join(f" / {name}" for name in parameter.secondary_opts)
+    if not parameter.is_flag and not parameter.count:
+        names += f" {_metavar(parameter, ctx)}"
+    return names, (parameter.help or "") + _default(parameter)
+
+
+def _metavar(parameter: TyperOption, ctx: Any) -> str:
+    if parameter.metavar:
+        return parameter.metavar
+    choices = parameter.type_descriptor.choices
+    return "|".join(str(choice) for choice in choices) if choices else parameter.name.upper()
+
+
+def _default(parameter: TyperOption) -> str:
+    silent = parameter.default in (None, False, "", [], ()) or parameter.show_default is False
+    return "" if silent or callable(parameter.default) else f" [default: {_text(parameter)}]"
+
+
+def _text(parameter: TyperOption) -> str:
+    if parameter.is_flag:
+        return parameter.opts[0].lstrip("-")
+    return str(parameter.default)

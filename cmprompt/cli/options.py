@@ -1,0 +1,126 @@
+"""Every shared option, spelt once: its names, help text and group. Defaults stand in the commands' signatures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+
+def option(*names: str, help: str, group: str, metavar: str | None = None, **more: Any) -> Any:
+    """A typer option in a help group."""
+    return typer.Option(*names, help=help, rich_help_panel=group, metavar=metavar, **more)
+
+
+# What to read
+INPUTS, LABELS, MODEL, DECISION, OUTPUT, STORE = "Inputs", "Labels and prompts", "Model", "Decision", "Output", "Store"
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[INPUT]...", help="Files, folders, globs, tables, tar or zip shards, or - for a list."),
+]
+FilesFrom = Annotated[str | None, option("--files-from", metavar="FILE", group=INPUTS, help="Read paths from FILE.")]
+NullSeparated = Annotated[bool, option("-0", "--null", group=INPUTS, help="Lists end each path with a NUL byte.")]
+ImageCol = Annotated[str | None, option("--image-col", metavar="NAME", group=INPUTS, help="The table's image column.")]
+TextCol = Annotated[str | None, option("--text-col", metavar="NAME", group=INPUTS, help="The table's text column.")]
+TargetCol = Annotated[
+    str | None, option("--target-col", metavar="NAME", group=INPUTS, help="The table's label or number column.")
+]
+Limit = Annotated[int | None, option("--limit", metavar="N", group=INPUTS, min=0, help="Stop after N inputs.")]
+AllFiles = Annotated[
+    bool, option("--all-files", group=INPUTS, help="In folders, try every file, whatever its name ends with.")
+]
+AllowTruncated = Annotated[
+    bool, option("--allow-truncated", group=INPUTS, help="Score what can be read of a cut-off picture, and flag it.")
+]
+DryRun = Annotated[
+    bool, option("--dry-run", group=INPUTS, help="Say what would be read, and with what; encode nothing.")
+]
+
+# What to look for
+Labels = Annotated[
+    list[str] | None,
+    option("--labels", metavar="a,b|@FILE|@everyday", group=LABELS, help="Labels, or a file of them. Repeatable."),
+]
+Label = Annotated[
+    list[str] | None, option("--label", metavar="TEXT", group=LABELS, help="One label, commas and all. Repeatable.")
+]
+Level = Annotated[
+    int | None, option("--level", metavar="N", group=LABELS, min=1, help="Of labels a/b/c, report the first N parts.")
+]
+Pool = Annotated[
+    str,
+    option(
+        "--pool", metavar="mean|scores|max", group=LABELS, help="How the phrases of one label make one score: CuPL's"
+        " mean of embeddings, DCLIP's mean of scores, or the best."
+    ),
+]  # fmt: skip
+Prompts = Annotated[
+    list[str] | None,
+    option("--prompts", metavar="NAME|FILE", group=LABELS, help="A template set; several make an ensemble."),
+]
+Template = Annotated[
+    list[str] | None, option("--template", metavar="TEXT", group=LABELS, help="A template with {}. Repeatable.")
+]
+Language = Annotated[
+    str, option("--language", metavar="auto|CODE", group=LABELS, help="Language of the prompts: auto, en, zh, es, ...")
+]
+
+# What to look with
+Model = Annotated[
+    str, option("--model", metavar="auto|NAME|local-dir:DIR|hf-hub:ID", group=MODEL, help="See `cmprompt models list`.")
+]
+Device = Annotated[str, option("--device", metavar="auto|cpu|cuda|mps", group=MODEL, help="Where to run the model.")]
+Precision = Annotated[
+    str, option("--precision", metavar="auto|fp32|bf16|fp16|int8", group=MODEL, help="Arithmetic of the model.")
+]
+Exact = Annotated[bool, option("--exact", group=MODEL, help="No fast choices: equal to open_clip within 1e-5.")]
+BatchSize = Annotated[
+    int | None, option("--batch-size", metavar="N", group=MODEL, min=1, help="Images encoded at once.")
+]
+Threads = Annotated[int | None, option("--threads", metavar="N", group=MODEL, min=1, help="Cores to use.")]
+AcceptLicence = Annotated[
+    bool, option("--accept-licence", group=MODEL, help="Use weights that are for non-commercial or research use only.")
+]
+HeadDir = Annotated[
+    str | None, option("--head", metavar="DIR", group=MODEL, help="A fitted head in place of labels and prompts.")
+]
+
+# What to decide
+MultiLabel = Annotated[
+    bool, option("--multi-label", group=DECISION, help="Labels do not exclude each other: a sigmoid for each.")
+]
+TopK = Annotated[str, option("--top-k", metavar="N|all", group=DECISION, help="How many labels to list.")]
+Threshold = Annotated[
+    str | None,
+    option("--threshold", metavar="P|z:Z|cos:C", group=DECISION, help="No label below this probability, z or cosine."),
+]
+MinMargin = Annotated[
+    float | None, option("--min-margin", metavar="P", group=DECISION, help="No label where the two best are closer.")
+]
+NoneOfThese = Annotated[bool, option("--none/--no-none", group=DECISION, help="Let the answer be none of the labels.")]
+NoneName = Annotated[str, option("--none-name", metavar="NAME", group=DECISION, help="What to call none of these.")]
+
+# What to write
+OutputFile = Annotated[
+    str | None, option("-o", "--output", metavar="FILE", group=OUTPUT, help="Write here; its ending names the format.")
+]
+Format = Annotated[
+    str | None,
+    option(
+        "--format", metavar="table|tsv|jsonl|csv|parquet", group=OUTPUT,
+        help="Default: a table on a terminal, TSV in a pipe.",
+    ),
+]  # fmt: skip
+Resume = Annotated[bool, option("--resume", group=OUTPUT, help="Go on where a run with the same -o was stopped.")]
+Overwrite = Annotated[bool, option("--overwrite", group=OUTPUT, help="Replace an output that is there already.")]
+Header = Annotated[bool, option("--header", group=OUTPUT, help="First line of JSONL: model, prompts, versions.")]
+KeepColumns = Annotated[bool, option("--keep-columns", group=OUTPUT, help="Carry a table's own columns over.")]
+CsvSafe = Annotated[bool, option("--csv-safe", group=OUTPUT, help="CSV for spreadsheets: defuse cells like =1+1.")]
+Quiet = Annotated[bool, option("-q", "--quiet", group=OUTPUT, help="No notices and no progress on stderr.")]
+Verbose = Annotated[bool, option("-v", "--verbose", group=OUTPUT, help="More notices on stderr.")]
+Timings = Annotated[bool, option("--timings", group=OUTPUT, help="Say where the time went, on stderr.")]
+
+# Where vectors are kept
+StoreDir = Annotated[str | None, option("--store", metavar="DIR", group=STORE, help="Keep embeddings in DIR.")]
+NoStore = Annotated[bool, option("--no-store", group=STORE, help="Neither read nor keep embeddings.")]

@@ -1,0 +1,117 @@
+"""Settings: a flag wins over `CMPROMPT_<FLAG>`, which wins over the TOML file; and where each value came from.
+
+The file is `config.toml` in the user's configuration directory, or what CMPROMPT_CONFIG names. Its top level holds
+for every command that has the flag, a table `[classify]` for that command alone; keys are the flags' names, with `-` or `_`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmprompt.errors import UsageError, unknown
+
+PREFIX = "CMPROMPT_"
+CONFIG_VARIABLE = "CMPROMPT_CONFIG"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A value and where it came from: `CMPROMPT_MODEL`, or `config.toml [classify]`."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment and the TOML file say."""
+
+    environment: Mapping[str, str]
+    file: Mapping[str, Any]
+    path: Path
+
+    @staticmethod
+    def load(environment: Mapping[str, str] = os.environ) -> Settings:
+        """Read the environment and the file. Raises UsageError where the file is not TOML or, if named, is missing."""
+        path = config_path(environment)
+        try:
+            return Settings(environment, _dashes_off(tomllib.loads(path.read_text("utf-8"))), path)
+        except FileNotFoundError:
+            if CONFIG_VARIABLE in environment:
+                raise UsageError(f"{CONFIG_VARIABLE} names {path}, which does not exist") from None
+            return Settings(environment, {}, path)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise UsageError(f"cannot read the configuration {path}: {error}") from None
+
+    def find(self, command: tuple[str, ...], flag: str, many: bool = False) -> Origin | None:
+        """The value of `flag` (with underscores) for `command`, if anything sets it. `many`: one value a line."""
+        variable = PREFIX + flag.upper()
+        if variable in self.environment:
+            text = self.environment[variable]
+            return Origin(text.splitlines() if many else text, variable)
+        for source, table in self._tables(command):
+            if flag in table and not isinstance(table[flag], dict):
+                value = table[flag]
+                return Origin([value] if many and not isinstance(value, list) else value, source)
+        return None
+
+    def default_map(self, command: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Click's defaults for `command` (a group or a command) and all below it."""
+        if not path:
+            self._refuse_unknown_keys(command)
+        if hasattr(command, "commands"):
+            return {name: self.default_map(child, (*path, name)) for name, child in command.commands.items()}
+        found = {p.name: self.find(path, p.name, many=is_many(p)) for p in command.params if is_flag(p)}
+        return {name: origin.value for name, origin in found.items() if origin is not None}
+
+    def _tables(self, command: tuple[str, ...]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for depth in range(len(command), 0, -1):
+            table: Any = self.file
+            for name in command[:depth]:
+                table = table.get(name, {}) if isinstance(table, dict) else {}
+            if isinstance(table, dict):
+                yield f"{self.path} [{'.'.join(command[:depth])}]", table
+        yield str(self.path), self.file
+
+    def _refuse_unknown_keys(self, root: Any) -> None:
+        known = {parameter.name for parameter in every_flag(root)} | set(root.commands)
+        for key in self.file:
+            if key not in known:
+                raise UsageError(f"{self.path}: {unknown('setting', key, known)}")
+
+
+def config_path(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the TOML file is, or would be."""
+    if CONFIG_VARIABLE in environment:
+        return Path(environment[CONFIG_VARIABLE])
+    from platformdirs import user_config_path
+
+    return user_config_path("cmprompt", appauthor=False) / "config.toml"
+
+
+def every_flag(command: Any) -> Iterator[Any]:
+    """All options of `command` and of the commands below it."""
+    yield from (parameter for parameter in command.params if is_flag(parameter))
+    for child in getattr(command, "commands", {}).values():
+        yield from every_flag(child)
+
+
+def is_flag(parameter: Any) -> bool:
+    """Options can be configured; arguments and --help cannot."""
+    return parameter.param_type_name == "option" and parameter.name not in {"help", "version"}
+
+
+def is_many(parameter: Any) -> bool:
+    """Whether an option may be repeated."""
+    return bool(parameter.multiple)
+
+
+def _dashes_off(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key.replace("-", "_"): _dashes_off(value) if isinstance(value, dict) else value for key, value in table.items()
+    }
