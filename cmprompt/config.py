@@ -1,7 +1,7 @@
 """Settings: a flag wins over `CMPROMPT_<FLAG>`, which wins over the TOML file; and where each value came from.
 
 The file is `config.toml` in the user's configuration directory, or what CMPROMPT_CONFIG names. Its top level holds
-for every command that has the flag, a table `[classify]` for that command alone; keys are the flags' names, with `-` or `_`.
+for every command that has the flag, a table `[classify]` for that command alone; keys are the flags' names.
 """
 
 from __future__ import annotations

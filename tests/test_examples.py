@@ -1,0 +1,41 @@
+"""The samples are there, readable, and labelled."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cmprompt.errors import OutputError
+from cmprompt.examples import write_examples
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_row_names_a_picture_that_opens(tmp_path: Path) -> None:
+    write_examples(tmp_path)
+    for row in rows(tmp_path / "photos.csv") + rows(tmp_path / "pairs.csv"):
+        with Image.open(tmp_path / row["image"]) as picture:
+            picture.load()
+        assert row["text"] and row["label"]
+
+
+def test_a_dozen_real_photos(tmp_path: Path) -> None:
+    write_examples(tmp_path)
+    assert len(list((tmp_path / "photos").iterdir())) >= 12
+
+
+def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = {path: path.read_bytes() for path in write_examples(tmp_path)}
+    assert first == {path: path.read_bytes() for path in write_examples(tmp_path)}
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        write_examples(tmp_path / "file")
