@@ -1,0 +1,86 @@
+"""Progress on stderr: a bar where a person watches, nothing where a script does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+from cmprompt.errors import Status
+
+
+class Progress:
+    """Counts outcomes; on a terminal draws a bar while rows go elsewhere, and closes with the count.
+
+    `total` is None where it is not known. The bar stays away where the rows themselves appear on the terminal.
+    """
+
+    def __init__(self, *, total: int | None = None, quiet: bool = False, rows_on_terminal: bool = False) -> None:
+        self.statuses: Counter[Status] = Counter()
+        self._total = total
+        self._watched = sys.stderr.isatty() and not quiet
+        self._drawn = self._watched and not rows_on_terminal
+        self._bar: Any = None
+        self._started_s = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if self._drawn:
+            self._bar = _bar()
+            self._bar.start()
+            self._task = self._bar.add_task("labelling", total=self._total)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._watched and kind is None:
+            print(self.summary(), file=sys.stderr)
+
+    def count(self, status: Status) -> None:
+        """One more item came out with `status`."""
+        self.statuses[status] += 1
+        if self._bar is not None:
+            self._bar.advance(self._task)
+
+    @property
+    def failed(self) -> int:
+        """How many items did not come out `ok`."""
+        return self.statuses.total() - self.statuses["ok"]
+
+    def summary(self) -> str:
+        """The closing line: how many, what failed and why, how fast."""
+        elapsed_s = max(time.monotonic() - self._started_s, 1e-9)
+        n = self.statuses.total()
+        failures = ", ".join(_failures(self.statuses))
+        tail = f"; {self.failed:,} failed: {failures}" if failures else ""
+        return f"{n:,} inputs in {elapsed_s:.1f} s ({n / elapsed_s:,.0f}/s){tail}"
+
+
+def _failures(statuses: Counter[Status]) -> Iterator[str]:
+    for status, n in statuses.most_common():
+        if status != "ok":
+            yield f"{n:,} {status}"
+
+
+def _bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+    return RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
