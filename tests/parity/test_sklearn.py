@@ -1,0 +1,57 @@
+"""Our figures are scikit-learn's and scipy's figures on the same input."""
+
+import numpy as np
+import pytest
+
+from cmprompt import metrics
+from cmprompt.types import Array
+
+sk = pytest.importorskip("sklearn.metrics")
+RNG = np.random.default_rng(0)
+TARGET = RNG.integers(0, 7, 300)
+PREDICTED = np.where(RNG.random(300) < 0.6, TARGET, RNG.integers(0, 8, 300))  # class 7 is predicted and never true
+PROBABILITIES = RNG.dirichlet(np.ones(8), 300)
+RELEVANT = RNG.random((300, 5)) < 0.3
+TIED = RNG.integers(0, 6, (300, 5)) / 5.0  # many equal scores
+
+
+def test_accuracy_and_balanced_accuracy() -> None:
+    known = TARGET[PREDICTED < 7], PREDICTED[PREDICTED < 7]
+    assert metrics.accuracy(PREDICTED, TARGET) == pytest.approx(sk.accuracy_score(TARGET, PREDICTED))
+    assert metrics.balanced_accuracy(known[1], known[0]) == pytest.approx(sk.balanced_accuracy_score(*known))
+
+
+def test_macro_precision_recall_f1() -> None:
+    ours = metrics.macro(PREDICTED, TARGET, 9)
+    theirs = sk.precision_recall_fscore_support(TARGET, PREDICTED, average="macro", zero_division=0)
+    np.testing.assert_allclose([ours["precision"], ours["recall"], ours["f1"]], theirs[:3])
+
+
+def test_top_k() -> None:
+    theirs = sk.top_k_accuracy_score(TARGET, PROBABILITIES, k=5, labels=range(8))
+    assert metrics.accuracy_at_k(PROBABILITIES, TARGET, 5) == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize("scores", [TIED, RNG.random((300, 5))], ids=["tied", "distinct"])
+def test_mean_average_precision(scores: Array) -> None:
+    theirs = sk.average_precision_score(RELEVANT, scores, average="macro")
+    assert metrics.mean_average_precision(scores, RELEVANT) == pytest.approx(theirs)
+
+
+def test_multi_label_f1() -> None:
+    decided = TIED > 0.5
+    ours = metrics.multi_label_f1(decided, RELEVANT)
+    theirs = sk.precision_recall_fscore_support(RELEVANT, decided, average="macro", zero_division=0)
+    np.testing.assert_allclose([ours["precision"], ours["recall"], ours["f1"]], theirs[:3])
+    assert ours["exact_match"] == pytest.approx(sk.accuracy_score(RELEVANT, decided))
+
+
+def test_regression_figures() -> None:
+    from scipy.stats import spearmanr
+
+    target, predicted = TIED[:, 0], TIED[:, 0] + TIED[:, 1]
+    ours = metrics.regression(predicted, target)
+    assert ours["mae"] == pytest.approx(sk.mean_absolute_error(target, predicted))
+    assert ours["rmse"] == pytest.approx(sk.root_mean_squared_error(target, predicted))
+    assert ours["r2"] == pytest.approx(sk.r2_score(target, predicted))
+    assert ours["spearman"] == pytest.approx(spearmanr(target, predicted).statistic)

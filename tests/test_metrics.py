@@ -1,0 +1,66 @@
+"""Known answers by hand; the comparison with scikit-learn is in tests/parity/test_sklearn.py."""
+
+import numpy as np
+
+from cmprompt import metrics
+
+SCORES = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
+TARGET = np.array([0, 1, 1, 2])
+
+
+def test_accuracy_at_k() -> None:
+    assert metrics.accuracy_at_k(SCORES, TARGET, 1) == 0.5
+    assert metrics.accuracy_at_k(SCORES, TARGET, 2) == 0.75
+    assert metrics.accuracy_at_k(SCORES, TARGET, 5) == 1.0
+
+
+def test_equal_scores_go_to_the_first_label() -> None:
+    assert metrics.accuracy_at_k(np.array([[0.5, 0.5]]), np.array([0])) == 1.0
+    assert metrics.accuracy_at_k(np.array([[0.5, 0.5]]), np.array([1])) == 0.0
+
+
+def test_balanced_accuracy_ignores_how_many_rows_a_class_has() -> None:
+    target = np.array([0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+    assert metrics.balanced_accuracy(np.zeros(10, int), target) == 0.5
+
+
+def test_ece_of_a_known_case() -> None:
+    # Ten answers at 0.8, six of them right: the gap is 0.2. Ten at 0.6, all right: 0.4. Half of each.
+    probabilities = np.array([[0.8, 0.2]] * 10 + [[0.6, 0.4]] * 10)
+    target = np.array([0] * 6 + [1] * 4 + [0] * 10)
+    np.testing.assert_allclose(metrics.expected_calibration_error(probabilities, target), 0.3)
+
+
+def test_ece_is_zero_when_confidence_is_accuracy() -> None:
+    probabilities = np.array([[0.75, 0.25]] * 4)
+    assert metrics.expected_calibration_error(probabilities, np.array([0, 0, 0, 1])) == 0.0
+
+
+def test_certain_answers_fall_in_the_last_bin() -> None:
+    parts = metrics.reliability(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 0]))
+    assert [(part["share"], part["accuracy"]) for part in parts] == [(1.0, 0.5)]
+
+
+def test_recall_at_k_needs_one_hit() -> None:
+    similarity = np.array([[0.9, 0.8, 0.1], [0.1, 0.2, 0.9]])
+    relevant = np.array([[False, True, True], [True, False, False]])
+    assert metrics.recall_at_k(similarity, relevant, 1) == 0.0
+    assert metrics.recall_at_k(similarity, relevant, 2) == 0.5
+    assert metrics.recall_at_k(similarity, relevant, 10) == 1.0
+
+
+def test_regression_of_a_perfect_and_a_mean_answer() -> None:
+    target = np.array([1.0, 2.0, 6.0])
+    assert metrics.regression(target, target)["r2"] == 1.0
+    answer = metrics.regression(np.full(3, 3.0), target)
+    assert answer["r2"] == 0.0 and answer["mae"] == 2.0 and np.isnan(answer["spearman"])
+
+
+def test_map_leaves_out_labels_that_do_not_occur() -> None:
+    relevant = np.array([[True, False], [False, False]])
+    assert metrics.mean_average_precision(np.array([[0.9, 0.1], [0.2, 0.8]]), relevant) == 1.0
+
+
+def test_confusion_has_the_truth_in_rows() -> None:
+    table = metrics.confusion(np.array([1, 1, 0]), np.array([0, 1, 0]), 2)
+    np.testing.assert_array_equal(table, [[1, 1], [0, 1]])
