@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cmprompt.heads.product import product
 from cmprompt.types import Array, Features
 
 
@@ -19,14 +20,18 @@ class LinearHead:
     scale: float = 1.0
     bias: Array | None = None  # (C,) float32
     needs: frozenset[str] = frozenset({"image"})
+    text_built: bool = False  # the rows are text vectors, so that x . weight is a cosine between image and text
 
     def cosines(self, features: Features) -> Array:
         """(N, C) raw similarities, before scale and bias."""
         assert features.image is not None
-        product: Array = features.image.astype(np.float32) @ self.weight.T  # (N, C)
-        return product
+        return product(features.image, self.weight)
+
+    def scaled(self, cosines: Array) -> Array:
+        """(N, C) similarities -> (N, C) float32 logits."""
+        logits: Array = np.float32(self.scale) * cosines
+        return logits if self.bias is None else logits + self.bias
 
     def logits(self, features: Features) -> Array:
         """(N, C) float32."""
-        scaled: Array = np.float32(self.scale) * self.cosines(features)  # (N, C)
-        return scaled if self.bias is None else scaled + self.bias
+        return self.scaled(self.cosines(features))

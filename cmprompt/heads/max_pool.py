@@ -1,0 +1,39 @@
+"""The head that scores a label by its most similar text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmprompt.heads.product import product
+from cmprompt.types import Array, Features
+
+
+@dataclass(frozen=True)
+class MaxPoolHead:
+    """logits = scale * max over the label's texts of x . text + bias, on unit image vectors x."""
+
+    texts: Array  # (M, D) float32 unit rows, class-major
+    starts: Array  # (C,) the row at which each label's texts begin
+    labels: tuple[str, ...]
+    model_id: str
+    scale: float = 1.0
+    bias: Array | None = None  # (C,) float32
+    needs: frozenset[str] = frozenset({"image"})
+    text_built: bool = True
+
+    def cosines(self, features: Features) -> Array:
+        """(N, C) similarity to each label's best text."""
+        assert features.image is not None
+        best: Array = np.maximum.reduceat(product(features.image, self.texts), self.starts, axis=1)
+        return best
+
+    def scaled(self, cosines: Array) -> Array:
+        """(N, C) similarities -> (N, C) float32 logits."""
+        logits: Array = np.float32(self.scale) * cosines
+        return logits if self.bias is None else logits + self.bias
+
+    def logits(self, features: Features) -> Array:
+        """(N, C) float32."""
+        return self.scaled(self.cosines(features))

@@ -1,0 +1,70 @@
+"""A head built from text: the zero-shot classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from cmprompt.errors import ModelError, UsageError, unknown
+from cmprompt.heads.linear import LinearHead
+from cmprompt.heads.max_pool import MaxPoolHead
+from cmprompt.types import Array, Encoder
+
+if TYPE_CHECKING:
+    from cmprompt.store import Store
+
+Pool = Literal["mean", "scores", "max"]
+POOLS: tuple[Pool, ...] = ("mean", "scores", "max")
+
+
+def zero_shot(
+    encoder: Encoder,
+    prompts: Mapping[str, Sequence[str]],
+    *,
+    pool: Pool = "mean",
+    store: Store | None = None,
+) -> LinearHead | MaxPoolHead:
+    """The head of `{label: texts}`, C labels.
+
+    `pool` says how the texts of one label become one score:
+    `mean` averages the unit vectors and makes the mean a unit vector again (open_clip's zero_shot_classifier; CuPL,
+    Pratt et al. 2023); `scores` averages the similarities, which is the mean left as it is (DCLIP, Menon and Vondrick
+    2023); `max` takes the most similar text. Raises UsageError without labels, or for a label without texts.
+    """
+    from cmprompt.embed import embed_texts
+
+    _check(prompts, pool)
+    texts = [text for label_texts in prompts.values() for text in label_texts]  # class-major
+    vectors = _unit(embed_texts(texts, encoder, store))  # (M, D)
+    counts = [len(label_texts) for label_texts in prompts.values()]
+    starts = np.cumsum([0, *counts[:-1]])  # (C,) row at which each label's texts begin
+    labels = tuple(prompts)
+    bias = None if encoder.logit_bias is None else np.full(len(labels), encoder.logit_bias, np.float32)
+    if pool == "max":
+        return MaxPoolHead(vectors, starts, labels, encoder.model_id, encoder.logit_scale, bias)
+    sums = np.add.reduceat(vectors.astype(np.float64), starts, axis=0)
+    weight = (sums / np.array(counts)[:, None]).astype(np.float32)  # (C, D)
+    if pool == "mean":
+        weight = _unit(weight)
+    return LinearHead(weight, labels, encoder.model_id, encoder.logit_scale, bias, text_built=True)
+
+
+def _check(prompts: Mapping[str, Sequence[str]], pool: str) -> None:
+    if pool not in POOLS:
+        raise UsageError(unknown("pool", pool, POOLS))
+    if not prompts:
+        raise UsageError("no labels; name some with --labels cat,dog or --labels @FILE")
+    empty = [label for label, texts in prompts.items() if not len(texts) or isinstance(texts, str)]
+    if empty:
+        raise UsageError(f"label {empty[0]!r} has no list of texts; give it at least one phrase")
+
+
+def _unit(rows: Array) -> Array:
+    """(M, D) rows scaled to length 1."""
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    if not np.all(np.isfinite(lengths) & (lengths > 0)):
+        raise ModelError("a text's vector is zero or not a number; verify the model with `cmprompt models verify`")
+    unit: Array = (rows / lengths).astype(np.float32)
+    return unit

@@ -1,0 +1,151 @@
+"""Vectors -> decisions: one prediction for every item, in order, failures included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmprompt.errors import UsageError
+from cmprompt.rule import Rule, Unit
+from cmprompt.scores import Scores, add_up, best_first, is_text_head, level_labels, needs_vocabulary, none_z, score
+from cmprompt.types import Array, Embedded, Head, Item, Outcome, Prediction
+
+__all__ = ["Rule", "needs_vocabulary", "predict"]
+
+
+def predict(
+    embedded: Iterable[Embedded], head: Head, rule: Rule | None = None, *, vocabulary: Array | None = None
+) -> Iterator[Prediction]:
+    """Decide each item by `rule` (default: softmax, the five best). Yields in input order.
+
+    `vocabulary` (V, D): `openset.vocabulary_vectors`, where `needs_vocabulary(head, rule)` says so.
+    Raises UsageError for a rule that this head cannot follow.
+    """
+    rule = rule or Rule()
+    if not head.labels:
+        yield from _regress(embedded, head)
+        return
+    if needs_vocabulary(head, rule) and vocabulary is None:
+        raise UsageError(
+            "this rule standardises against the everyday vocabulary; pass vocabulary=vocabulary_vectors(...)"
+        )
+    labels, groups = level_labels(head.labels, rule.level)
+    judge = _Judge(labels, rule, _limits(labels, rule), is_text_head(head))
+    for batch in embedded:
+        if not any(outcome.status == "ok" for outcome in batch.outcomes):
+            yield from (_failure(*pair) for pair in zip(batch.items, batch.outcomes, strict=True))
+            continue
+        scores = add_up(score(batch.features, head, rule, vocabulary), groups, rule)
+        yield from judge.decide(batch, scores)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """What stays the same from batch to batch: C labels, the rule, and the limits each label must reach."""
+
+    labels: tuple[str, ...]
+    rule: Rule
+    limits: dict[Unit, Array]  # unit -> (C,), -inf where that unit does not bind
+    has_cosines: bool
+
+    def decide(self, batch: Embedded, scores: Scores) -> Iterator[Prediction]:
+        """One prediction for each item of `batch`; scores has its N rows."""
+        width = scores.probability.shape[1]
+        top_k = width if self.rule.top_k is None else self.rule.top_k
+        order = best_first(scores.probability, min(width, max(top_k, 2)))  # (N, K)
+        values = np.take_along_axis(scores.probability, order, axis=1)
+        passed = self._passed(scores)  # (N, C)
+        for row, (item, outcome) in enumerate(zip(batch.items, batch.outcomes, strict=True)):
+            if outcome.status != "ok":
+                yield _failure(item, outcome)
+            elif not scores.finite[row]:
+                yield Prediction(item, "nan", "the model gave numbers that are not finite", outcome.flags)
+            else:
+                ranked = list(zip(order[row].tolist(), values[row].tolist(), strict=True))
+                yield self._judge(item, outcome, ranked, top_k, row, scores, passed[row])
+
+    def _judge(
+        self,
+        item: Item,
+        outcome: Outcome,
+        ranked: list[tuple[int, float]],
+        top_k: int,
+        row: int,
+        scores: Scores,
+        passed: Array,
+    ) -> Prediction:
+        """`ranked`: the best columns with their probabilities, at least two where there are two."""
+        names = (*self.labels, self.rule.none_name)
+        winner, probability = ranked[0]
+        margin = probability - ranked[1][1] if len(ranked) > 1 else None
+        is_none = winner == len(self.labels)
+        label: str | None = names[winner]
+        if not is_none and not passed[winner]:
+            label = None
+        if (
+            self.rule.kind == "sigmoid"
+            and self.rule.none
+            and scores.z is not None
+            and scores.z[row].max() < none_z(self.rule)
+        ):
+            label, probability = self.rule.none_name, 1.0 - probability
+        if self.rule.min_margin is not None and margin is not None and margin < self.rule.min_margin:
+            label = None
+        return Prediction(
+            item,
+            flags=outcome.flags,
+            label=label,
+            score=probability,
+            cosine=self._cosine(scores, row, winner),
+            margin=margin,
+            top=tuple((names[column], value) for column, value in ranked[:top_k]),
+            labels=self._labels(scores, row, passed) if self.rule.kind == "sigmoid" else None,
+        )
+
+    def _cosine(self, scores: Scores, row: int, winner: int) -> float | None:
+        """The winner's cosine; the best label's where none of these won."""
+        if scores.cosine is None:
+            return None
+        cosines = scores.cosine[row]
+        return float(cosines.max() if winner == len(self.labels) else cosines[winner])
+
+    def _labels(self, scores: Scores, row: int, passed: Array) -> tuple[str, ...]:
+        """The labels that reached their limits, best first."""
+        columns = np.flatnonzero(passed)
+        order = np.argsort(-scores.probability[row, columns], kind="stable")
+        return tuple(self.labels[column] for column in columns[order])
+
+    def _passed(self, scores: Scores) -> Array:
+        """(N, C) bool: which labels reach their limits."""
+        passed = scores.probability[:, : len(self.labels)] >= self.limits["p"]
+        if scores.cosine is not None:
+            passed &= scores.cosine >= self.limits["cos"]
+        if scores.z is not None:
+            passed &= scores.z >= self.limits["z"]
+        return passed
+
+
+def _limits(labels: tuple[str, ...], rule: Rule) -> dict[Unit, Array]:
+    """For each unit, what each of the C labels must reach."""
+    thresholds = [rule.of_label(label) for label in labels]
+    units: tuple[Unit, ...] = ("p", "z", "cos")
+    return {unit: np.array([t.value if t and t.unit == unit else -np.inf for t in thresholds]) for unit in units}
+
+
+def _failure(item: Item, outcome: Outcome) -> Prediction:
+    return Prediction(item, outcome.status, outcome.error, outcome.flags)
+
+
+def _regress(embedded: Iterable[Embedded], head: Head) -> Iterator[Prediction]:
+    """A regression head's one number for each item."""
+    for batch in embedded:
+        values = head.logits(batch.features)[:, 0]  # (N,)
+        for item, outcome, value in zip(batch.items, batch.outcomes, values.tolist(), strict=True):
+            if outcome.status != "ok":
+                yield _failure(item, outcome)
+            elif not np.isfinite(value):
+                yield Prediction(item, "nan", "the model gave a number that is not finite", outcome.flags)
+            else:
+                yield Prediction(item, flags=outcome.flags, value=value)

@@ -1,0 +1,152 @@
+"""Logits -> probabilities, cosines and z of the labels that are shown. Every row is computed by itself, so that the
+numbers do not depend on how rows fall into batches: arrays stay C-contiguous and sums run along the last axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypeGuard
+
+import numpy as np
+
+from cmprompt.errors import UsageError
+from cmprompt.openset import DEFAULT_Z, moments, standardise
+from cmprompt.rule import Rule
+from cmprompt.types import Array, Features, Head
+
+
+class TextHead(Head, Protocol):
+    """A head whose rows are text vectors: it has cosines, which a vocabulary can standardise."""
+
+    text_built: bool
+    scale: float
+    bias: Array | None
+
+    def cosines(self, features: Features) -> Array:
+        """(N, C) raw similarities."""
+        ...
+
+    def scaled(self, cosines: Array) -> Array:
+        """(N, C) similarities -> logits."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """N rows over C shown labels; with none-of-these under softmax its probability is one more column, the last."""
+
+    probability: Array  # (N, C) or (N, C + 1) float64
+    cosine: Array | None  # (N, C) float32
+    z: Array | None  # (N, C) float64
+    finite: Array  # (N,) bool; the other rows mean nothing
+
+
+def is_text_head(head: Head) -> TypeGuard[TextHead]:
+    """Whether z and cosines mean something for `head`."""
+    return bool(getattr(head, "text_built", False))
+
+
+def needs_vocabulary(head: Head, rule: Rule) -> bool:
+    """Whether `predict` wants the vectors of the everyday vocabulary. Raises UsageError where they could not help."""
+    asked = rule.none or "z" in rule.units
+    if (asked or "cos" in rule.units) and not is_text_head(head):
+        raise UsageError(
+            "this head was fitted on examples and has no cosines; --none, --threshold z:... and cos:... need a head "
+            "built from prompts; use a probability, such as --threshold 0.6"
+        )
+    return asked or (rule.kind == "sigmoid" and is_text_head(head) and head.bias is None)
+
+
+def score(features: Features, head: Head, rule: Rule, vocabulary: Array | None) -> Scores:
+    """Scores of the head's own labels, C of them, for each of N rows.
+
+    Sigmoid takes the model's own bias. A model without one is calibrated by the vocabulary: the bias of each image is
+    the one that puts probability 0.5 at z = `openset.DEFAULT_Z`, p = sigmoid(scale * (cos - m - z * s)). None-of-these
+    is, under softmax, one more class whose cosine is m + z * s: it wins just where the best label's z is lower.
+    """
+    if not is_text_head(head):
+        logits, finite = _finite(head.logits(features).astype(np.float64))
+        return Scores(_probabilities(logits, rule), None, None, finite)
+    cosines, finite = _finite(head.cosines(features))  # (N, C)
+    logits = head.scaled(cosines).astype(np.float64)
+    if not needs_vocabulary(head, rule):
+        return Scores(_probabilities(logits, rule), cosines, None, finite)
+    assert vocabulary is not None and features.image is not None
+    images = np.where(finite[:, None], features.image, 0)
+    mean, deviation = moments(images, vocabulary)
+    z = standardise(cosines, mean, deviation)
+    if rule.kind == "sigmoid" and head.bias is None:
+        logits = head.scale * (cosines - (mean + DEFAULT_Z * deviation)[:, None])
+    elif rule.kind == "softmax" and rule.none:
+        bias = 0.0 if head.bias is None else float(np.mean(head.bias))
+        nothing = head.scale * (mean + none_z(rule) * deviation) + bias  # (N,)
+        logits = np.concatenate([logits, nothing[:, None]], axis=1)  # (N, C + 1)
+    return Scores(_probabilities(logits, rule), cosines, z, finite)
+
+
+def none_z(rule: Rule) -> float:
+    """The z below which nothing fits."""
+    return rule.threshold.value if rule.threshold and rule.threshold.unit == "z" else DEFAULT_Z
+
+
+def _finite(values: Array) -> tuple[Array, Array]:
+    """(N, C) with rows that hold NaN or infinity set to zero, and (N,) which rows were whole."""
+    finite = np.isfinite(values).all(axis=1)
+    return np.where(finite[:, None], values, 0), finite
+
+
+def _probabilities(logits: Array, rule: Rule) -> Array:
+    """(N, C) float64 logits -> probabilities, without overflow."""
+    if rule.kind == "sigmoid":
+        tail = np.exp(-np.abs(logits))
+        result: Array = np.where(logits >= 0, 1.0, tail) / (1.0 + tail)
+        return result
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    result = powers / powers.sum(axis=1, keepdims=True)
+    return result
+
+
+def level_labels(labels: tuple[str, ...], level: int | None) -> tuple[tuple[str, ...], Array | None]:
+    """The labels shown at `level` in order of first appearance, and (C,) which of them each label belongs to.
+
+    Parts are split at `/`; a label with fewer parts than `level` stays as it is. Without a level, (labels, None).
+    """
+    if level is None:
+        return labels, None
+    parents = ["/".join(label.split("/")[:level]) for label in labels]
+    shown = tuple(dict.fromkeys(parents))
+    place = {label: index for index, label in enumerate(shown)}
+    return shown, np.array([place[parent] for parent in parents])
+
+
+def add_up(scores: Scores, groups: Array | None, rule: Rule) -> Scores:
+    """Scores of labels -> scores of the labels above them: probabilities add up, cosines and z are the best below.
+
+    Under sigmoid, where labels do not exclude each other, the probability is the best below too.
+    """
+    if groups is None:
+        return scores
+    order = np.argsort(groups, kind="stable")  # (C,)
+    starts = np.searchsorted(groups[order], np.arange(groups.max() + 1))
+    count = len(groups)
+    join = np.add if rule.kind == "softmax" else np.maximum
+    leaves = np.ascontiguousarray(scores.probability[:, order])
+    probability = np.concatenate([join.reduceat(leaves, starts, axis=1), scores.probability[:, count:]], axis=1)
+
+    def best(values: Array | None) -> Array | None:
+        return None if values is None else np.maximum.reduceat(values[:, order], starts, axis=1)
+
+    return Scores(probability, best(scores.cosine), best(scores.z), scores.finite)
+
+
+def best_first(scores: Array, count: int) -> Array:
+    """(N, C) -> (N, count) indices of the highest, best first, equal ones in label order; no full sort of C."""
+    width = scores.shape[1]
+    if count >= width:
+        return np.argsort(-scores, axis=1, kind="stable")
+    limit = np.partition(scores, width - count, axis=1)[:, width - count, None]  # (N, 1) the count-th highest
+    above, equal = scores > limit, scores == limit
+    room = count - above.sum(axis=1, keepdims=True)
+    chosen = above | (equal & (np.cumsum(equal, axis=1) <= room))
+    candidates = np.nonzero(chosen)[1].reshape(len(scores), count)  # in label order
+    order = np.argsort(-np.take_along_axis(scores, candidates, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(candidates, order, axis=1)

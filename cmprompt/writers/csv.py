@@ -1,0 +1,52 @@
+"""CSV as Python's csv module writes it: UTF-8, quoted where needed, lines end with newline alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from cmprompt.writers.records import FIELDS, Record
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
+
+
+class CsvWriter:
+    """Every field of a record has its column, then the kept columns of the first record. Lists are JSON.
+
+    `safe` puts an apostrophe before text that a spreadsheet would run as a formula; numbers stay numbers.
+    """
+
+    def __init__(self, stream: BinaryIO, header: Mapping[str, Any] | None = None, *, safe: bool = False) -> None:
+        self._stream = stream
+        self._safe = safe
+        self._columns: tuple[str, ...] = ()
+
+    def write(self, record: Record) -> None:
+        if not self._columns:
+            self._begin(record)
+        self._line([record.get(name) for name in self._columns])
+
+    def close(self) -> None:
+        if not self._columns:
+            self._begin({})
+        self._stream.flush()
+
+    def _begin(self, record: Record) -> None:
+        self._columns = (*FIELDS, *(key for key in record if key not in FIELDS))
+        self._line(self._columns)
+
+    def _line(self, values: list[Any] | tuple[str, ...]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow([self._cell(value) for value in values])
+        self._stream.write(text.getvalue().encode())
+
+    def _cell(self, value: Any) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, float):
+            return f"{value:.6g}"
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+        return f"'{text}" if self._safe and text.startswith(_FORMULA) else text

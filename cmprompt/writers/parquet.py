@@ -1,0 +1,69 @@
+"""Parquet with one fixed schema, written a row group at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from cmprompt.writers.records import FIELDS, Record
+
+ROWS_PER_GROUP = 16_384
+
+
+class ParquetWriter:
+    """The columns are the record's fields, then the kept columns of the first record, as text.
+
+    The run's header is in the file's metadata under `cmprompt`.
+    """
+
+    def __init__(self, stream: BinaryIO, header: Mapping[str, Any] | None = None) -> None:
+        self._stream = stream
+        self._metadata = {} if header is None else {"cmprompt": json.dumps(header, ensure_ascii=False)}
+        self._rows: list[Record] = []
+        self._writer: Any = None
+
+    def write(self, record: Record) -> None:
+        self._rows.append(record)
+        if len(self._rows) == ROWS_PER_GROUP:
+            self._write_group()
+
+    def close(self) -> None:
+        if self._rows or self._writer is None:
+            self._write_group()
+        self._writer.close()
+        self._stream.flush()
+
+    def _write_group(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self._writer is None:
+            schema = _schema(self._rows[0] if self._rows else {}).with_metadata(self._metadata)
+            self._writer = pq.ParquetWriter(self._stream, schema, compression="zstd")
+        schema = self._writer.schema
+        kept = [name for name in schema.names if name not in FIELDS]
+        rows = [{**row, **{name: _text(row.get(name)) for name in kept}, "top": _top(row)} for row in self._rows]
+        self._writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+        self._rows = []
+
+
+def _schema(first: Record) -> Any:
+    """The fixed fields and the kept columns of the first record."""
+    import pyarrow as pa
+
+    text, texts = pa.string(), pa.list_(pa.string())
+    top = pa.list_(pa.struct([("label", text), ("score", pa.float64())]))
+    types = {"labels": texts, "flags": texts, "top": top}
+    types |= {name: pa.float64() for name in ("score", "cosine", "margin", "value")}
+    kept = [name for name in first if name not in FIELDS]
+    return pa.schema([(name, types.get(name, text)) for name in (*FIELDS, *kept)])
+
+
+def _top(row: Record) -> list[dict[str, Any]] | None:
+    top = row.get("top")
+    return None if top is None else [{"label": label, "score": score} for label, score in top]
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

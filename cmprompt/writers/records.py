@@ -1,0 +1,102 @@
+"""A prediction as the record that every format carries. What is written is decided here, once.
+
+    {"id", "status": "ok", "label", "score", "cosine", "margin", "top": [[label, score], ...]}
+    {"id", "status", "error"}                                          a failure
+    {"id", "status": "ok", "value"}                                    regression
+
+Beside them, where they apply: `path_b64` after `id` (a name that is not UTF-8), `labels` after `label` (multi-label),
+`flags`, and at the end the input's own columns. A column named as a field of the record becomes `input_NAME`.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from cmprompt.types import Item, Prediction
+
+Record = dict[str, Any]
+
+FIELDS = (
+    "id",
+    "path_b64",
+    "status",
+    "error",
+    "label",
+    "labels",
+    "score",
+    "cosine",
+    "margin",
+    "top",
+    "value",
+    "flags",
+)
+
+
+def to_record(prediction: Prediction, *, keep_columns: bool = False) -> Record:
+    """The JSON-ready record of one prediction: clean text, floats of 6 significant digits, never NaN."""
+    record: Record = {**identity(prediction.item), "status": prediction.status}
+    if prediction.status != "ok":
+        record["error"] = clean(prediction.error or prediction.status)
+    elif prediction.value is not None:
+        record["value"] = rounded(prediction.value)
+    else:
+        record |= _decision(prediction)
+    if prediction.flags:
+        record["flags"] = list(prediction.flags)
+    if keep_columns:
+        record |= _columns(prediction.item.columns)
+    return record
+
+
+def identity(item: Item) -> Record:
+    """How a record names its item: `id`, and `path_b64` with the bytes of a name that is not UTF-8."""
+    try:
+        item.id.encode()
+    except UnicodeEncodeError:
+        name = _raw_bytes(item.id)
+        return {"id": name.decode("utf-8", "replace"), "path_b64": base64.b64encode(name).decode("ascii")}
+    return {"id": item.id}
+
+
+def clean(text: str) -> str:
+    """`text` with what is not UTF-8 replaced, so that any file can hold it."""
+    return text if text.isascii() else _raw_bytes(text).decode("utf-8", "replace")
+
+
+def rounded(value: float | None) -> float | None:
+    """6 significant digits; None for what is not finite."""
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
+
+
+def _decision(prediction: Prediction) -> Record:
+    record: Record = {"label": None if prediction.label is None else clean(prediction.label)}
+    if prediction.labels is not None:
+        record["labels"] = [clean(label) for label in prediction.labels]
+    return record | {
+        "score": rounded(prediction.score),
+        "cosine": rounded(prediction.cosine),
+        "margin": rounded(prediction.margin),
+        "top": [[clean(label), rounded(score)] for label, score in prediction.top],
+    }
+
+
+def _columns(columns: Mapping[str, str]) -> Record:
+    """The input's own columns, renamed where the record has a field of that name."""
+    kept: Record = {}
+    for name, value in columns.items():
+        key = clean(str(name))
+        while key in FIELDS or key in kept:
+            key = f"input_{key}"
+        kept[key] = clean(value) if isinstance(value, str) else value
+    return kept
+
+
+def _raw_bytes(text: str) -> bytes:
+    """The bytes a name was made from; lone surrogates that stand for no byte keep their own encoding."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")

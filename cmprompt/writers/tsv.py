@@ -1,0 +1,53 @@
+r"""Tab-separated: id, label, score, status, error, then the input's own columns where they are kept.
+
+Tab, newline, carriage return and backslash are written \t, \n, \r and \\. Several labels are joined by `|`.
+A regression's value stands in the score column. The columns' names are the first line only where a header is asked
+for, so that every line is a record to `head`, `cut` and `wc -l`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from cmprompt.writers.records import FIELDS, Record
+
+COLUMNS = ("id", "label", "score", "status", "error")
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+
+class TsvWriter:
+    """Kept columns are those of the first record."""
+
+    def __init__(self, stream: BinaryIO, header: Mapping[str, Any] | None = None) -> None:
+        self._stream = stream
+        self._named = header is not None
+        self._kept: tuple[str, ...] | None = None
+
+    def write(self, record: Record) -> None:
+        if self._kept is None:
+            self._begin(tuple(key for key in record if key not in FIELDS))
+        labels = record.get("labels")
+        label = record.get("label") if labels is None else "|".join(labels) or record.get("label")
+        score = record.get("value", record.get("score"))
+        kept = (record.get(name) for name in self._kept or ())
+        self._line(record["id"], label, score, record["status"], record.get("error"), *kept)
+
+    def close(self) -> None:
+        if self._kept is None:
+            self._begin(())
+        self._stream.flush()
+
+    def _begin(self, kept: tuple[str, ...]) -> None:
+        self._kept = kept
+        if self._named:
+            self._line(*COLUMNS, *kept)
+
+    def _line(self, *cells: object) -> None:
+        self._stream.write("\t".join(map(_cell, cells)).encode() + b"\n")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value).translate(_ESCAPES)
