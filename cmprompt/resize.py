@@ -1,0 +1,84 @@
+"""From a picture of any size to the square a checkpoint wants, with the crop as the resize's own box.
+
+The geometry is that of open_clip's transform (torchvision's `Resize` and `CenterCrop`, timm's `ResizeKeepRatio`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from cmprompt.types import Preprocess
+
+_FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+}
+_MAX_WHOLE_PX = 1 << 24  # up to here the whole picture may be resized before it is cropped
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Resize the whole picture to `whole` (width, height), then take `crop` (left, top, right, bottom) of that."""
+
+    whole: tuple[int, int]
+    crop: tuple[int, int, int, int]
+
+
+def plan(width: int, height: int, preprocess: Preprocess) -> Plan:
+    """What to do with a picture of `width` x `height`; a crop beyond the picture is padding."""
+    size = preprocess.size_px
+    if preprocess.resize == "squash":
+        whole = (size, size)
+    elif preprocess.resize == "longest":
+        ratio = max(width, height) / size
+        whole = (max(1, round(width / ratio)), max(1, round(height / ratio)))
+    else:
+        short, long = min(width, height), max(width, height)
+        stretched = int(size * long / short)
+        whole = (size, stretched) if width <= height else (stretched, size)
+    left, top = _offset(whole[0], size), _offset(whole[1], size)
+    return Plan(whole, (left, top, left + size, top + size))
+
+
+def _offset(length: int, size: int) -> int:
+    """Where a centred crop begins; negative for the padding before a length below `size`."""
+    return -((size - length) // 2) if length < size else round((length - size) / 2.0)
+
+
+def fit(
+    image: Image.Image, preprocess: Preprocess, *, full_size: tuple[int, int] | None = None, exact: bool = False
+) -> Image.Image:
+    """`image` (RGB) as the square that `preprocess` asks for.
+
+    `full_size` (width, height): the size before a decoder reduced `image` by 2, 4 or 8, which decides the geometry.
+    `exact` resizes in two steps as open_clip does, where the picture between them is of bounded size.
+    """
+    width, height = full_size or image.size
+    todo = plan(width, height, preprocess)
+    method = _FILTERS[preprocess.interpolation]
+    if preprocess.resize == "longest":
+        return _padded(image.resize(todo.whole, method), todo.crop, preprocess.fill)
+    if exact and todo.whole[0] * todo.whole[1] <= _MAX_WHOLE_PX:
+        return image.resize(todo.whole, method).crop(todo.crop)
+    reduced = round(width / image.width)
+    scale_x, scale_y = width / todo.whole[0] / reduced, height / todo.whole[1] / reduced
+    left, top, right, bottom = todo.crop
+    box = (
+        left * scale_x,
+        top * scale_y,
+        min(right * scale_x, image.width),
+        min(bottom * scale_y, image.height),
+    )
+    return image.resize((preprocess.size_px, preprocess.size_px), method, box=box)
+
+
+def _padded(image: Image.Image, crop: tuple[int, int, int, int], fill: int) -> Image.Image:
+    size = crop[2] - crop[0]
+    if image.size == (size, size):
+        return image
+    canvas = Image.new("RGB", (size, size), (fill, fill, fill))
+    canvas.paste(image, (-crop[0], -crop[1]))
+    return canvas
