@@ -6,11 +6,14 @@ formats that can hold it. They take the records that `records.to_record` makes.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Protocol
 
+from cmprompt.errors import UsageError, unknown
+from cmprompt.registry import WRITERS, resolve
 from cmprompt.writers.records import Record, to_record
 
-__all__ = ["Record", "Writer", "to_record"]
+__all__ = ["Record", "Writer", "choose_format", "make_writer", "to_record"]
 
 
 class Writer(Protocol):
@@ -23,3 +26,30 @@ class Writer(Protocol):
     def close(self) -> None:
         """Write what is still held back. Leaves the stream open: who opened it closes it."""
         ...
+
+
+def make_writer(
+    name: str, stream: BinaryIO, header: Mapping[str, Any] | None = None, *, csv_safe: bool = False
+) -> Writer:
+    """The writer that `name` calls. Raises UsageError that lists the known formats."""
+    options = {"safe": True} if csv_safe and name == "csv" else {}
+    writer: Writer = resolve(WRITERS, "format", name)(stream, header, **options)
+    return writer
+
+
+def choose_format(asked: str | None, output: str | None, *, terminal: bool) -> str:
+    """The format: the one asked for, else what the output's name ends with, else a table on a terminal, else TSV.
+
+    Raises UsageError for a name that says nothing.
+    """
+    if asked is not None:
+        if asked not in WRITERS:
+            raise UsageError(unknown("format", asked, WRITERS))
+        return asked
+    if output is None:
+        return "table" if terminal else "tsv"
+    ending = output.rpartition(".")[2].lower()
+    ending = {"ndjson": "jsonl", "txt": "table", "pq": "parquet"}.get(ending, ending)
+    if ending not in WRITERS:
+        raise UsageError(f"-o {output}: its ending names no format; add --format, one of {', '.join(WRITERS)}")
+    return ending

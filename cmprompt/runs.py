@@ -1,0 +1,398 @@
+"""What a run was (header, sidecar) and where its records go: a stream, or a file that a killed run can go on with.
+
+Beside an output FILE: `FILE.lock` while a run writes it, `FILE.journal` with the records so far, `FILE.run.json` with
+what made it. FILE itself appears whole, by a rename, when the run is finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any, BinaryIO
+
+from cmprompt import __version__
+from cmprompt.errors import OutputError, UsageError
+from cmprompt.journal import Journal
+from cmprompt.rule import Rule
+from cmprompt.types import Encoder, Head, Item, Prediction
+from cmprompt.writers import Writer, make_writer, to_record
+from cmprompt.writers.records import identity
+
+_LIBRARIES = ("numpy", "pillow", "torch", "open_clip_torch")
+_FREE = ("versions",)  # may differ between a run and the one that goes on with it
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM arrived. `exit_status` is what the shell expects: 130 or 143."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_status = 128 + number
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How records are written."""
+
+    format: str = "jsonl"
+    header: bool = False
+    keep_columns: bool = False
+    csv_safe: bool = False
+
+
+def run_header(
+    encoder: Encoder,
+    head: Head,
+    rule: Rule,
+    *,
+    prompts: Mapping[str, Sequence[str]] | None = None,
+    inputs: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What determines the records: equal headers give equal output. Holds no times, paths of outputs or argv."""
+    from cmprompt.prompts import prompt_hash
+
+    return {
+        "model": encoder.model_id,
+        "encoding": encoder.store_key,
+        "head": type(head).__name__,
+        "head_sha256": _head_hash(head) if prompts is None else None,  # prompts and model say it all otherwise
+        "labels": list(head.labels),
+        "prompt_hash": None if prompts is None else prompt_hash(prompts),
+        "rule": asdict(rule),
+        "inputs": list(inputs),
+        "options": dict(options or {}),
+        "versions": {"cmprompt": __version__, **_versions()},
+    }
+
+
+@contextmanager
+def open_output(
+    path: str | None,
+    header: Mapping[str, Any],
+    options: OutputOptions,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    batch_size: int = 64,
+    argv: Sequence[str] = (),
+) -> Iterator[StreamOutput | FileOutput]:
+    """Where the records go: standard output without a `path`, else a file under a lock.
+
+    Use: `if output.finished: return`, then `for p in predict(embed(output.remaining(items), ...)): output.write(p)`.
+    Leaving the block finishes the output; leaving it by an exception keeps the journal for `resume`.
+    Raises OutputError where the file cannot be written, is there already or is being written by another run,
+    UsageError where `resume` meets the journal of another run.
+    """
+    if path is None:
+        yield from _streaming(sys.stdout.buffer, "standard output", header, options)
+    elif os.path.exists(path) and not os.path.isfile(path):
+        if os.path.isdir(path):
+            raise OutputError(f"cannot write {path}: it is a folder; name a file")
+        with _writing(path):
+            stream = open(path, "wb")  # a device or a pipe: nothing to rename
+        try:
+            yield from _streaming(stream, path, header, options)
+        finally:
+            with suppress(OSError):  # what could not be written has been said
+                stream.close()
+    else:
+        target = Path(os.path.realpath(path))
+        with _locked(target):
+            output = FileOutput(target, header, options, batch_size=batch_size, argv=argv)
+            output.start(resume=resume, overwrite=overwrite)
+            yield from output.guarded()
+
+
+class StreamOutput:
+    """Records to a stream as they come. Nothing to resume."""
+
+    finished = False
+    done = 0
+    hint: str | None = None
+
+    def __init__(self, writer: Writer, name: str, keep_columns: bool) -> None:
+        self.statuses: Counter[str] = Counter()
+        self._writer = writer
+        self._name = name
+        self._keep_columns = keep_columns
+
+    def remaining(self, items: Iterable[Item]) -> Iterator[Item]:
+        """All of `items`."""
+        yield from items
+
+    def write(self, prediction: Prediction) -> None:
+        """Add one record. Raises OutputError; BrokenPipeError passes."""
+        self.statuses[prediction.status] += 1
+        with _writing(self._name):
+            self._writer.write(to_record(prediction, keep_columns=self._keep_columns))
+
+    def close(self) -> None:
+        """Write what is held back."""
+        with _writing(self._name):
+            self._writer.close()
+
+
+class FileOutput:
+    """Records to a journal, a batch at a time, and at the end to the output. Made by `open_output`."""
+
+    def __init__(
+        self, path: Path, header: Mapping[str, Any], options: OutputOptions, *, batch_size: int, argv: Sequence[str]
+    ) -> None:
+        self.path = path
+        self.finished = False
+        self.statuses: Counter[str] = Counter()
+        self._sidecar = _beside(path, "run.json")
+        self._journal_path = _beside(path, "journal")
+        self._header = json.loads(json.dumps({**header, "output": asdict(options), "batch_size": batch_size}))
+        self._options = options
+        self._batch_size = batch_size
+        self._argv = list(argv)
+        self._started_s = time.time()
+        self._pending: list[dict[str, Any]] = []
+        self._journal: Journal | None = None
+
+    @property
+    def done(self) -> int:
+        """How many records earlier runs and this one have put into the journal."""
+        return self._journal.done if self._journal else 0
+
+    @property
+    def hint(self) -> str | None:
+        """What to say when the run is stopped."""
+        if not self.done or self.finished:
+            return None
+        return (
+            f"{self.done:,} records are kept in {self._journal_path}; the same command with --resume goes on from there"
+        )
+
+    def start(self, *, resume: bool, overwrite: bool) -> None:
+        """Open the journal: go on with the one that is there, or begin a new one. Sets `finished`."""
+        with _writing(str(self.path)):
+            journal = Journal.reopen(self._journal_path, self._batch_size) if self._journal_path.exists() else None
+            if journal and not (resume or overwrite):
+                journal.close()
+                raise OutputError(
+                    f"{self.path}: a run that wrote it was stopped after {journal.done:,} records; "
+                    "--resume goes on, --overwrite starts again"
+                )
+            if journal and resume:
+                self._continue(journal)
+            elif self.path.exists() and not overwrite:
+                self.finished = resume and self._was_finished()
+                if not self.finished:
+                    raise OutputError(f"{self.path} is there already; --overwrite replaces it, -o names another file")
+            else:
+                if journal:
+                    journal.close()
+                self._journal = Journal.create(self._journal_path, self._header)
+
+    def remaining(self, items: Iterable[Item]) -> Iterator[Item]:
+        """`items` without those whose records are in the journal. Raises UsageError where they are not the same."""
+        rest = iter(items)
+        if self._journal is not None:
+            for record in self._journal.records():
+                item = next(rest, None)
+                if item is None or any(record.get(key) != value for key, value in identity(item).items()):
+                    now = "nothing" if item is None else repr(item.id)
+                    raise UsageError(
+                        f"the inputs have changed since the run was stopped: {record['id']!r} was there, now {now}; "
+                        "--overwrite starts again"
+                    )
+                self.statuses[record["status"]] += 1
+        yield from rest
+
+    def write(self, prediction: Prediction) -> None:
+        """Add one record. Raises OutputError."""
+        self.statuses[prediction.status] += 1
+        self._pending.append(to_record(prediction, keep_columns=self._options.keep_columns))
+        if len(self._pending) >= self._batch_size:
+            self._flush()
+
+    def guarded(self) -> Iterator[FileOutput]:
+        """Yield this output once; finish it afterwards, or keep what is there when an exception ends the block."""
+        try:
+            yield self
+            if not self.finished:
+                with _writing(str(self.path)):
+                    self._finish()
+        except BaseException:
+            with suppress(OutputError):
+                self._flush()
+            raise
+        finally:
+            self._let_go()
+
+    def _continue(self, journal: Journal) -> None:
+        difference = _difference(journal.header, self._header)
+        if difference:
+            journal.close()
+            raise UsageError(f"--resume: the run that was stopped had other {difference}; --overwrite starts again")
+        self._journal = journal
+
+    def _was_finished(self) -> bool:
+        """Whether the output is the whole of this very run. Raises UsageError where it is another's."""
+        try:
+            sidecar = json.loads(self._sidecar.read_bytes())
+        except (OSError, ValueError):
+            return False
+        if difference := _difference(sidecar.get("header", {}), self._header):
+            raise UsageError(f"--resume: {self.path} was made with other {difference}; --overwrite starts again")
+        self.statuses.update(sidecar.get("statuses", {}))
+        return True
+
+    def _flush(self) -> None:
+        if self._pending and self._journal is not None:
+            with _writing(str(self._journal_path)):
+                self._journal.append(self._pending)
+            self._pending = []
+
+    def _finish(self) -> None:
+        """Journal -> output, whole or not at all."""
+        assert self._journal is not None
+        self._flush()
+        header = self._header if self._options.header else None
+        with _replacing(self.path) as stream:
+            writer = make_writer(self._options.format, stream, header, csv_safe=self._options.csv_safe)
+            for record in self._journal.records():
+                writer.write(record)
+            writer.close()
+            with _replacing(self._sidecar) as sidecar:
+                sidecar.write(json.dumps(self._account(), ensure_ascii=False, indent=2).encode() + b"\n")
+        self.finished = True
+
+    def _account(self) -> dict[str, Any]:
+        return {
+            "header": self._header,
+            "argv": [argument.encode("utf-8", "replace").decode() for argument in self._argv],
+            "started": _clock(self._started_s),
+            "finished": _clock(time.time()),
+            "records": self.done,
+            "statuses": dict(self.statuses),
+        }
+
+    def _let_go(self) -> None:
+        if self._journal is None:
+            return
+        self._journal.close()
+        if self.finished or not self._journal.done:
+            self._journal_path.unlink(missing_ok=True)
+
+
+@contextmanager
+def stop_signals() -> Iterator[None]:
+    """Within, the first SIGINT or SIGTERM raises Interrupted; the second ends the process at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for one in previous:
+            signal.signal(one, signal.SIG_DFL)
+        raise Interrupted(number)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _streaming(
+    stream: BinaryIO, name: str, header: Mapping[str, Any], options: OutputOptions
+) -> Iterator[StreamOutput]:
+    with _writing(name):
+        writer = make_writer(options.format, stream, header if options.header else None, csv_safe=options.csv_safe)
+    output = StreamOutput(writer, name, options.keep_columns)
+    yield output
+    output.close()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold `path` against other runs. The lock is the system's, so that a killed run leaves none behind."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(_beside(path, "lock"), timeout=0)
+    with _writing(str(path)):
+        if not path.parent.is_dir():
+            raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
+        try:
+            lock.acquire()
+        except Timeout:
+            raise OutputError(f"{path} is being written by another run; wait for it or name another file") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # unlinked while it is held: who comes next makes a new one
+            os.unlink(lock.lock_file)
+        lock.release()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A stream that becomes `path` when the block is left, and is removed when an exception leaves it."""
+    temporary = _beside(path, "tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _writing(name: str) -> Iterator[None]:
+    """The system's refusals to write, as OutputError; a reader that left is no refusal."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {error.filename or name}: {error.strerror or error}") from error
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f"{path.name}.{ending}")
+
+
+def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The names of what differs between two headers; empty where a run may go on."""
+    keys = [key for key in now if key not in _FREE and then.get(key) != now[key]]
+    return ", ".join(keys)
+
+
+def _head_hash(head: Head) -> str:
+    """sha256 over a head's arrays and numbers; heads are frozen dataclasses or hold `__dict__`."""
+    digest = hashlib.sha256()
+    for name, value in sorted(vars(head).items()):
+        data = value.tobytes() if hasattr(value, "tobytes") else repr(value).encode()
+        digest.update(name.encode() + b"\0" + data)
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _clock(time_s: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time_s))

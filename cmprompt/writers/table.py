@@ -1,0 +1,84 @@
+"""A table for people: id, label, a bar for its score, and what came next. Rows appear as they are decided."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from cmprompt.writers.records import Record
+
+BAR_CELLS = 10
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+class TableWriter:
+    """One line a record, as wide as the terminal (80 cells elsewhere). Colour only on a terminal without NO_COLOR."""
+
+    def __init__(self, stream: BinaryIO, header: Mapping[str, Any] | None = None) -> None:
+        from rich.console import Console
+
+        self._text = io.TextIOWrapper(stream, "utf-8", write_through=True)
+        terminal = stream.isatty()
+        colour = terminal and not os.environ.get("NO_COLOR")
+        width = None if terminal else int(os.environ.get("COLUMNS") or 80)
+        self._console = Console(
+            file=self._text, force_terminal=terminal, no_color=not colour, width=width, highlight=False, markup=False
+        )
+        cells = self._console.width
+        self._label_cells = max(12, min(24, cells // 5))
+        self._id_cells = max(16, (cells - self._label_cells - BAR_CELLS - 10) // 2)
+
+    def write(self, record: Record) -> None:
+        from rich.text import Text
+
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append_text(_fitted(_printable(record["id"]), self._id_cells, keep_end=True))
+        line.append("  ")
+        if record["status"] == "ok":
+            self._decision(line, record)
+        else:
+            line.append(f"{record['status']}: {_printable(record['error'])}", "red")
+        self._console.print(line, soft_wrap=False)
+
+    def close(self) -> None:
+        self._text.detach()
+
+    def _decision(self, line: Any, record: Record) -> None:
+        if "value" in record:
+            line.append(f"{record['value']:.6g}", "bold")
+            return
+        labels = record.get("labels")
+        label = record["label"] if not labels else ", ".join(labels)
+        line.append_text(_fitted(_printable(label or "-"), self._label_cells, "bold" if label else "dim"))
+        score = record["score"] or 0.0
+        line.append(f" {score:5.1%}".rjust(7) + " ")
+        line.append(_bar(score), "green" if label else "dim")
+        others = [f"{_printable(name)} {value:.0%}" for name, value in record["top"] if name != record["label"]]
+        line.append("  " + ", ".join([*others, *(f"[{flag}]" for flag in record.get("flags", ()))]), "dim")
+
+
+def _bar(score: float) -> str:
+    """`score` from 0 to 1 as BAR_CELLS cells, in eighths."""
+    whole, part = divmod(round(score * BAR_CELLS * 8), 8)
+    return ("█" * whole + _EIGHTHS[part] * (part > 0)).ljust(BAR_CELLS)
+
+
+def _fitted(text: str, cells: int, style: str = "", *, keep_end: bool = False) -> Any:
+    """`text` in exactly `cells` cells; too long a one loses its end, or its beginning."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    if keep_end and cell_len(text) > cells:
+        while cell_len(text) > cells - 1:
+            text = text[1:]
+        text = "…" + text
+    fitted = Text(text, style)
+    fitted.truncate(cells, overflow="ellipsis", pad=True)
+    return fitted
+
+
+def _printable(text: str) -> str:
+    """Control characters, which could move a terminal's cursor, as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

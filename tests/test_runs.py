@@ -1,0 +1,242 @@
+"""Headers, journals, locks: an output is whole or absent, and a stopped run goes on to the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cmprompt.errors import OutputError, UsageError
+from cmprompt.runs import Interrupted, OutputOptions, open_output, stop_signals
+from cmprompt.types import Item, Prediction
+
+HEADER = {"model": "m", "labels": ["cat"], "versions": {"cmprompt": "1"}}
+FORMATS = ("jsonl", "tsv", "csv", "parquet", "table")
+
+
+def items(n: int = 10) -> list[Item]:
+    return [Item(f"{i}.jpg", None, columns={"price": str(i)}) for i in range(n)]
+
+
+def decide(item: Item) -> Prediction:
+    if item.id == "3.jpg":
+        return Prediction(item, "missing", "no such file")
+    return Prediction(item, label="cat", score=int(item.id[0]) / 7, cosine=0.25, margin=0.1, top=(("cat", 1 / 7),))
+
+
+class Killed(BaseException):
+    pass
+
+
+def run(path: Path, fmt: str = "jsonl", *, stop_at: int | None = None, n: int = 10, header=HEADER, **more) -> list[str]:
+    """One run; returns the ids it computed."""
+    computed = []
+    options = OutputOptions(fmt, keep_columns=True, header=True)
+    with open_output(str(path), header, options, batch_size=2, **more) as output:
+        if output.finished:
+            return computed
+        for item in output.remaining(items(n)):
+            if len(computed) == stop_at:
+                raise Killed
+            computed.append(item.id)
+            output.write(decide(item))
+    return computed
+
+
+def stopped(path: Path, fmt: str = "jsonl", stop_at: int = 5, **more) -> None:
+    with pytest.raises(Killed):
+        run(path, fmt, stop_at=stop_at, **more)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("stop_at", [0, 1, 4, 5, 9])
+def test_a_resumed_run_gives_the_bytes_of_an_uninterrupted_one(tmp_path: Path, fmt: str, stop_at: int) -> None:
+    run(tmp_path / "whole", fmt)
+    stopped(tmp_path / "cut", fmt, stop_at)
+    assert not (tmp_path / "cut").exists()
+    computed = run(tmp_path / "cut", fmt, resume=True)
+    assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert len(computed) <= 10 - stop_at + 1  # of batches of two, at most one again
+
+
+def test_nothing_but_output_and_sidecar_stays(tmp_path: Path) -> None:
+    run(tmp_path / "a.jsonl")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "a.jsonl.run.json"]
+    sidecar = json.loads((tmp_path / "a.jsonl.run.json").read_text())
+    assert sidecar["records"] == 10
+    assert sidecar["statuses"] == {"ok": 9, "missing": 1}
+    assert sidecar["header"]["model"] == "m"
+
+
+def test_resume_of_a_finished_run_does_nothing(tmp_path: Path) -> None:
+    run(tmp_path / "a.jsonl")
+    before = (tmp_path / "a.jsonl").stat()
+    assert run(tmp_path / "a.jsonl", resume=True) == []
+    assert (tmp_path / "a.jsonl").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_resume_without_a_journal_starts_afresh(tmp_path: Path) -> None:
+    assert len(run(tmp_path / "a.jsonl", resume=True)) == 10
+
+
+def test_an_existing_output_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(OutputError, match="--overwrite"):
+            run(tmp_path / "a.jsonl", resume=resume)
+    assert (tmp_path / "a.jsonl").read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_overwrite_keeps_the_old_output_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("mine")
+    stopped(tmp_path / "a.jsonl", overwrite=True)
+    assert (tmp_path / "a.jsonl").read_text() == "mine"
+    assert len(run(tmp_path / "a.jsonl", resume=True)) == 6
+    assert "mine" not in (tmp_path / "a.jsonl").read_text()
+
+
+def test_a_stopped_run_is_not_lost_by_accident(tmp_path: Path) -> None:
+    stopped(tmp_path / "a.jsonl")
+    with pytest.raises(OutputError, match=r"stopped after 4 records; --resume goes on"):
+        run(tmp_path / "a.jsonl")
+    assert len(run(tmp_path / "a.jsonl", overwrite=True)) == 10
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_resume_refuses_another_run(tmp_path: Path, finished: bool) -> None:
+    run(tmp_path / "a.jsonl") if finished else stopped(tmp_path / "a.jsonl")
+    with pytest.raises(UsageError, match="labels"):
+        run(tmp_path / "a.jsonl", resume=True, header={**HEADER, "labels": ["dog"]})
+    newer = {**HEADER, "versions": {"cmprompt": "2"}}
+    run(tmp_path / "a.jsonl", resume=True, header=newer)
+
+
+def test_resume_refuses_other_inputs(tmp_path: Path) -> None:
+    stopped(tmp_path / "a.jsonl")
+    with pytest.raises(UsageError, match=r"inputs have changed.*'3\.jpg' was there, now nothing"):
+        run(tmp_path / "a.jsonl", resume=True, n=3)
+
+
+def test_a_torn_journal_is_cut_back_to_whole_batches(tmp_path: Path) -> None:
+    run(tmp_path / "whole.jsonl")
+    stopped(tmp_path / "a.jsonl")
+    journal = tmp_path / "a.jsonl.journal"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    run(tmp_path / "a.jsonl", resume=True)
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_a_journal_that_is_rubbish_starts_afresh(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.journal").write_bytes(b"\0\0\0\n{}\n")
+    assert len(run(tmp_path / "a.jsonl", resume=True)) == 10
+
+
+def test_the_second_run_with_the_same_output_refuses(tmp_path: Path) -> None:
+    with open_output(str(tmp_path / "a.jsonl"), HEADER, OutputOptions()) as output:
+        with (
+            pytest.raises(OutputError, match="another run"),
+            open_output(str(tmp_path / "a.jsonl"), HEADER, OutputOptions()),
+        ):
+            pass
+        output.write(decide(items()[0]))
+    assert (tmp_path / "a.jsonl").read_bytes().count(b"\n") == 1
+
+
+def test_a_stale_lock_is_recovered(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.lock").touch()
+    assert len(run(tmp_path / "a.jsonl")) == 10
+
+
+def test_a_folder_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is a folder"):
+        run(tmp_path)
+    with pytest.raises(OutputError, match=r"no folder .*/nowhere"):
+        run(tmp_path / "nowhere" / "a.jsonl")
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.jsonl").touch()
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "real" / "a.jsonl")
+    run(tmp_path / "link.jsonl", overwrite=True)
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert (tmp_path / "real" / "a.jsonl").read_bytes().count(b"\n") == 11
+
+
+def test_a_device_is_written_as_a_stream(tmp_path: Path) -> None:
+    run(Path(os.devnull))
+    with pytest.raises(OutputError, match="/dev/full"), open_output("/dev/full", HEADER, OutputOptions()) as output:
+        for item in items() * 1000:
+            output.write(decide(item))
+
+
+def test_errors_of_the_body_pass_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), open_output(str(tmp_path / "a.jsonl"), HEADER, OutputOptions()):
+        raise FileNotFoundError("not the output's fault")
+    assert list(tmp_path.iterdir()) == []
+
+
+CHILD = """
+import sys, time
+from cmprompt.runs import OutputOptions, open_output, stop_signals
+from cmprompt.types import Item, Prediction
+with stop_signals(), open_output(sys.argv[1], {}, OutputOptions(sys.argv[2]), resume=True, batch_size=7) as output:
+    for i, item in enumerate(output.remaining(Item(f"{i}.jpg", None) for i in range(5000))):
+        output.write(Prediction(item, label="cat", score=1 / (i + 1)))
+        if len(sys.argv) > 3 and i % 7 == 0: time.sleep(0.001)
+"""
+
+
+def child(path: Path, fmt: str = "parquet", *more: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(path), fmt, *more], stderr=subprocess.PIPE)
+
+
+def wait_for_journal(path: Path, size: int) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists() or path.stat().st_size < size:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
+    path = tmp_path_factory.mktemp("whole") / "a.parquet"
+    assert child(path).wait(30) == 0
+    yield path.read_bytes()
+
+
+@pytest.mark.parametrize("size", [1, 20_000, 90_000])
+def test_kill_and_resume(tmp_path: Path, size: int, whole: bytes) -> None:
+    path = tmp_path / "a.parquet"
+    with child(path, "parquet", "slowly") as process:
+        wait_for_journal(tmp_path / "a.parquet.journal", size)
+        process.kill()
+    assert not path.exists()
+    assert child(path).wait(30) == 0
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_the_journal(tmp_path: Path, number: int) -> None:
+    with child(tmp_path / "a.jsonl", "jsonl", "slowly") as process:
+        wait_for_journal(tmp_path / "a.jsonl.journal", 5000)
+        process.send_signal(number)
+        assert process.wait(5) != 0
+    assert (tmp_path / "a.jsonl.journal").stat().st_size >= 5000
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_stop_signals_raise_once_and_restore() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted) as caught, stop_signals():
+        signal.raise_signal(signal.SIGTERM)
+    assert caught.value.exit_status == 143
+    assert signal.getsignal(signal.SIGTERM) is before
