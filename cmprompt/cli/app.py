@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +12,7 @@ from cmprompt import __version__
 from cmprompt.cli import classify, config, doctor, embed, examples, models, prompts, store
 from cmprompt.cli.help import GroupedCommand
 from cmprompt.errors import CmpromptError
+from cmprompt.signals import Interrupted, stop_signals
 
 EPILOG = "Start here: cmprompt examples try && cmprompt classify try/photos --labels cat,dog,coffee"
 
@@ -56,7 +55,6 @@ def _configure(
 
 def main() -> None:
     """Run the command line and exit with the status that the outcome has."""
-    signal.signal(signal.SIGTERM, _stop)
     try:
         status = run(sys.argv[1:])
         sys.stdout.flush()
@@ -68,12 +66,15 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """One command, argv without the program's name in, exit status out. The only error boundary."""
     try:
-        result: Any = app(arguments, prog_name="cmprompt", standalone_mode=False)
+        with stop_signals():
+            result: Any = app(arguments, prog_name="cmprompt", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except typer.TyperException as error:
         return _say(error.format_message(), error.exit_code)
     except CmpromptError as error:
         return _say(str(error), error.exit_status)
+    except Interrupted as stop:
+        return _say("; ".join(getattr(stop, "__notes__", [])), stop.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         return 130
 
@@ -82,10 +83,6 @@ def _say(message: str, status: int) -> int:
     if message:
         print(f"cmprompt: {message}", file=sys.stderr)
     return status
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def _reader_left() -> int:

@@ -22,12 +22,12 @@ class Progress:
         self.statuses: Counter[Status] = Counter()
         self._total = total
         self._watched = sys.stderr.isatty() and not quiet
-        self._drawn = self._watched and not rows_on_terminal
+        self.drawn = self._watched and not rows_on_terminal
         self._bar: Any = None
         self._started_s = time.monotonic()
 
     def __enter__(self) -> Progress:
-        if self._drawn:
+        if self.drawn:
             self._bar = _bar()
             self._bar.start()
             self._task = self._bar.add_task("labelling", total=self._total)
@@ -44,6 +44,11 @@ class Progress:
         self.statuses[status] += 1
         if self._bar is not None:
             self._bar.advance(self._task)
+
+    def expect(self, total: int) -> None:
+        """How many items there will be, once that is known."""
+        if self._bar is not None:
+            self._bar.update(self._task, total=total)
 
     @property
     def failed(self) -> int:

@@ -1,0 +1,125 @@
+"""`cmprompt classify`: from files to labels."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from cmprompt.cli import options as o
+
+
+def command(
+    inputs: o.Inputs = None,
+    files_from: o.FilesFrom = None,
+    null: o.NullSeparated = False,
+    image_col: o.ImageCol = None,
+    text_col: o.TextCol = None,
+    target_col: o.TargetCol = None,
+    limit: o.Limit = None,
+    all_files: o.AllFiles = False,
+    allow_truncated: o.AllowTruncated = False,
+    dry_run: o.DryRun = False,
+    labels: o.Labels = None,
+    label: o.Label = None,
+    level: o.Level = None,
+    pool: o.Pool = "mean",
+    prompts: o.Prompts = None,
+    template: o.Template = None,
+    language: o.Language = "auto",
+    model: o.Model = "auto",
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    exact: o.Exact = False,
+    batch_size: o.BatchSize = None,
+    threads: o.Threads = None,
+    accept_licence: o.AcceptLicence = False,
+    multi_label: o.MultiLabel = False,
+    top_k: o.TopK = "5",
+    threshold: o.Threshold = None,
+    min_margin: o.MinMargin = None,
+    none: o.NoneOfThese = False,
+    none_name: o.NoneName = "none of these",
+    output: o.OutputFile = None,
+    format: o.Format = None,
+    resume: o.Resume = False,
+    overwrite: o.Overwrite = False,
+    header: o.Header = False,
+    keep_columns: o.KeepColumns = False,
+    csv_safe: o.CsvSafe = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    show_timings: o.Timings = False,
+    store: o.StoreDir = None,
+    no_store: o.NoStore = False,
+) -> int:
+    """Label images.
+
+    cmprompt classify photo.jpg --labels cat,dog
+    cmprompt classify photos/ --labels @labels.txt --none -o labels.jsonl
+    find . -name '*.jpg' -print0 | cmprompt classify -0 - --labels cat,dog > labels.tsv
+    """
+    from time import perf_counter
+
+    from cmprompt.cli import road
+    from cmprompt.cli.progress import Progress
+    from cmprompt.embed import Stats, cores, embed
+    from cmprompt.encoders import load_encoder
+    from cmprompt.heads.zero_shot import zero_shot
+    from cmprompt.openset import vocabulary_vectors
+    from cmprompt.predict import Rule, needs_vocabulary, predict
+    from cmprompt.runs import OutputOptions, open_output, run_header
+    from cmprompt.sources import SourceOptions, read_items
+    from cmprompt.writers import choose_format
+
+    say = road.speaker(quiet)
+    sources = road.require_inputs(inputs, files_from)
+    source_options = SourceOptions(
+        files_from=files_from, null_separated=null, image_col=image_col, text_col=text_col, target_col=target_col,
+        limit=limit, all_files=all_files,
+    )  # fmt: skip
+    form = choose_format(format, output, terminal=sys.stdout.isatty())
+    label_set, texts = road.read_prompts(labels, label, prompts, template, language)
+    rule = Rule.parse(
+        multi_label=multi_label, top_k=top_k, threshold=threshold, label_thresholds=label_set.thresholds,
+        min_margin=min_margin, none=none, none_name=none_name, level=level,
+    )  # fmt: skip
+    encoder = load_encoder(
+        model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
+        accept_licence=accept_licence, notices=say,
+    )  # fmt: skip
+    if dry_run:
+        for line in road.describe_run(encoder, texts, "zero-shot", read_items(sources, source_options)):
+            typer.echo(line)
+        return 0
+    kept = road.open_store(store, no_store, say)
+    head = zero_shot(encoder, texts, pool=pool, store=kept)  # type: ignore[arg-type]
+    vocabulary = vocabulary_vectors(encoder, kept) if needs_vocabulary(head, rule) else None
+    about = run_header(
+        encoder, head, rule, prompts=texts, inputs=sources,
+        options={"allow_truncated": allow_truncated, "pool": pool, "source": vars(source_options)},
+    )  # fmt: skip
+    stats, started_s, write_s = Stats(), perf_counter(), 0.0
+    rows_on_terminal = output is None and sys.stdout.isatty()
+    with (
+        open_output(
+            output, about, OutputOptions(form, header, keep_columns, csv_safe), resume=resume, overwrite=overwrite,
+            argv=sys.argv[1:],
+        ) as out,
+        Progress(quiet=quiet, rows_on_terminal=rows_on_terminal) as progress,
+    ):  # fmt: skip
+        if out.finished:
+            say(f"{output} is finished already")
+            return 0
+        road.count_in_background(sources, source_options, progress.expect, progress.drawn)
+        items = out.remaining(read_items(sources, source_options))
+        embedded = embed(items, encoder, kept, allow_truncated=allow_truncated, decode_threads=threads, stats=stats)
+        for prediction in predict(embedded, head, rule, vocabulary=vocabulary):
+            before_s = perf_counter()
+            out.write(prediction)
+            write_s += perf_counter() - before_s
+            progress.count(prediction.status)
+    if show_timings:
+        for line in road.timings(stats, threads or cores(), perf_counter() - started_s, write_s):
+            print(line, file=sys.stderr)
+    return 1 if progress.failed else 0

@@ -1,0 +1,103 @@
+"""What the commands share: from flags to a source, an encoder, a store, prompts; and the lines on stderr."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from cmprompt.errors import UsageError
+
+if TYPE_CHECKING:
+    from cmprompt.embed import Stats
+    from cmprompt.labels import LabelSet
+    from cmprompt.sources import SourceOptions
+    from cmprompt.store import Store
+    from cmprompt.types import Encoder, Item
+
+Say = Callable[[str], None]
+STREAMS = (".tar", ".gz", ".tgz", ".zip", ".parquet")  # reading these only to count them would double the work
+
+
+def speaker(quiet: bool) -> Say:
+    """A function that puts one notice on stderr, or nowhere."""
+
+    def say(message: str) -> None:
+        if not quiet:
+            print(f"cmprompt: {message}", file=sys.stderr)
+
+    return say
+
+
+def require_inputs(inputs: Sequence[str] | None, files_from: str | None) -> list[str]:
+    """What is to be read. Raises UsageError where nothing is named."""
+    if not inputs and files_from is None:
+        raise UsageError("nothing to read; name files, folders or tables, or - for a list on standard input")
+    return list(inputs or [])
+
+
+def open_store(directory: str | None, no_store: bool, say: Say) -> Store | None:
+    """The embedding store that the flags name, or none."""
+    from cmprompt import store
+
+    return None if no_store else store.open_store(directory, say)
+
+
+def read_prompts(
+    labels: Sequence[str] | None,
+    label: Sequence[str] | None,
+    prompts: Sequence[str] | None,
+    template: Sequence[str] | None,
+    language: str,
+) -> tuple[LabelSet, dict[str, tuple[str, ...]]]:
+    """The labels and, for each, its texts. Raises UsageError where no label is named."""
+    from cmprompt.prompts import choose_sets, expand, load_labels
+
+    if not labels and not label:
+        raise UsageError("no labels; give --labels cat,dog, --labels @FILE, or --labels @everyday to tag")
+    label_set = load_labels(labels or [], label or [])
+    sets = choose_sets(prompts or [], template or [], label_set, language=language)
+    return label_set, expand(label_set, sets)
+
+
+def count_in_background(
+    inputs: Sequence[str], options: SourceOptions, tell: Callable[[int], None], wanted: bool
+) -> None:
+    """Tell how many items there will be, for the time left; not where counting would read the data twice."""
+    if not wanted or not inputs or "-" in inputs or any(name.lower().endswith(STREAMS) for name in inputs):
+        return
+    from cmprompt.sources import read_items
+
+    def count() -> None:
+        tell(sum(1 for _ in read_items(inputs, options)))
+
+    threading.Thread(target=count, daemon=True).start()
+
+
+def describe_run(
+    encoder: Encoder, prompts: Mapping[str, Sequence[str]] | None, head: str, items: Iterable[Item]
+) -> Iterator[str]:
+    """The lines of --dry-run: with what, and what would be read."""
+    yield f"model\t{encoder.model_id}"
+    yield f"encoding\t{encoder.store_key}"
+    yield f"head\t{head}"
+    for label, texts in (prompts or {}).items():
+        yield f"label\t{label}\t{len(texts)} texts\t{texts[0]}"
+    for item in items:
+        yield f"input\t{item.id.encode('utf-8', 'replace').decode()}"
+
+
+def timings(stats: Stats, threads: int, total_s: float, write_s: float) -> Iterator[str]:
+    """The lines of --timings: seconds of each stage, and which one the run waited for."""
+    stages = {
+        "look up": stats.lookup_s,
+        "read": stats.read_s / threads,
+        "decode": stats.decode_s / threads,
+        "encode": stats.encode_s,
+        "write": write_s,
+    }
+    for name, seconds in stages.items():
+        yield f"{name:<8} {seconds:8.3f} s"
+    slowest = max(stages, key=lambda name: stages[name])
+    yield f"{'all':<8} {total_s:8.3f} s; {stats.items:,} inputs, {stats.store_hits:,} from the store; slowest: {slowest}"

@@ -1,0 +1,33 @@
+"""SIGINT and SIGTERM as one exception, so that what is half done is put away before the process ends."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived. `exit_status` is what the shell expects: 130 or 143. Its notes are for the user."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_status = 128 + number
+
+
+@contextmanager
+def stop_signals() -> Iterator[None]:
+    """Within, the first SIGINT or SIGTERM raises Interrupted; the second ends the process at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for one in previous:
+            signal.signal(one, signal.SIG_DFL)
+        raise Interrupted(number)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

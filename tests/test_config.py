@@ -1,0 +1,75 @@
+"""Flags, environment and file: which one wins, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.main import get_command
+
+from cmprompt.cli.app import app
+from cmprompt.config import Settings
+from cmprompt.errors import UsageError
+
+ROOT = get_command(app)
+
+
+def settings(tmp_path: Path, toml: str, **environment: str) -> Settings:
+    path = tmp_path / "config.toml"
+    path.write_text(toml)
+    return Settings.load({"CMPROMPT_CONFIG": str(path), **environment})
+
+
+def test_environment_goes_before_the_file(tmp_path: Path) -> None:
+    origin = settings(tmp_path, 'model = "a"', CMPROMPT_MODEL="b").find(("classify",), "model")
+    assert origin is not None and (origin.value, origin.source) == ("b", "CMPROMPT_MODEL")
+
+
+def test_a_commands_own_table_goes_before_the_top_level(tmp_path: Path) -> None:
+    found = settings(tmp_path, "top-k = 3\n[classify]\ntop-k = 7\n")
+    assert found.find(("classify",), "top_k").value == 7  # type: ignore[union-attr]
+    assert found.find(("embed",), "top_k").value == 3  # type: ignore[union-attr]
+
+
+def test_defaults_reach_every_command_that_has_the_flag(tmp_path: Path) -> None:
+    defaults = settings(tmp_path, 'model = "tiny"').default_map(ROOT)
+    assert defaults["classify"]["model"] == defaults["embed"]["model"] == "tiny"
+
+
+def test_a_repeatable_flag_takes_one_value_a_line() -> None:
+    origin = Settings({"CMPROMPT_LABEL": "salt, pepper\ncat"}, {}, Path("none")).find((), "label", many=True)
+    assert origin is not None and origin.value == ["salt, pepper", "cat"]
+
+
+def test_a_misspelt_key_is_refused_with_the_near_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="lables.*did you mean labels"):
+        settings(tmp_path, 'lables = "cat"').default_map(ROOT)
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"config\.toml"):
+        settings(tmp_path, "model = ")
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        Settings.load({"CMPROMPT_CONFIG": str(tmp_path / "absent.toml")})
+
+
+def test_a_flag_wins(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CMPROMPT_TOP_K", "3")
+    seen: list[str] = []
+    small = typer.Typer()
+
+    @small.callback()
+    def configure(context: typer.Context) -> None:
+        context.default_map = {"go": {"top_k": Settings.load().find(("go",), "top_k").value}}  # type: ignore[union-attr]
+
+    @small.command()
+    def go(top_k: str = "5") -> None:
+        seen.append(top_k)
+
+    small(["go"], standalone_mode=False)
+    small(["go", "--top-k", "9"], standalone_mode=False)
+    assert seen == ["3", "9"]
