@@ -72,11 +72,13 @@ class Catalogue:
                     self.db.execute("ROLLBACK")
                 raise
 
-    def select_in(self, sql: str, before: tuple[object, ...], values: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+    def select_in(self, sql: str, before: tuple[object, ...], values: Sequence[bytes]) -> list[tuple[Any, ...]]:
         """Rows of `sql`, whose `{}` stands for a list of values, however many there are."""
+        rows: list[tuple[Any, ...]] = []
         for start in range(0, len(values), CHUNK):
             part = values[start : start + CHUNK]
-            yield from self.db.execute(sql.format(",".join("?" * len(part))), (*before, *part))
+            rows += self.db.execute(sql.format(",".join("?" * len(part))), (*before, *part)).fetchall()
+        return rows
 
     def aside(self) -> Path:
         """A folder for what is damaged now."""

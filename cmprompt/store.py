@@ -112,6 +112,10 @@ class Store:
         self._segments.clear()
         self.catalogue.close()
 
+    def reopened(self) -> Store:
+        """The same store through a connection of its own, for another thread."""
+        return Store(self.path, self.catalogue.notice)
+
     def lookup(self, store_key: str, hashes: Sequence[bytes]) -> Found:
         """The vectors of M content hashes under `store_key`, those that are here."""
         return self.run(lambda: self._lookup(store_key, hashes))

@@ -1,0 +1,365 @@
+"""Items to vectors: the hot path. Store first, then read, decode and encode the rest, overlapped.
+
+    items -> looked up in blocks -> read, hashed and decoded by threads -> encoded here in batches -> yielded in order
+                                                                                 |-> kept by one more thread
+
+Memory is constant: only so many items are looked at ahead, held by the threads, and remembered for their copies.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cmprompt.encoding import Texts, encode_images, store_dtype
+from cmprompt.errors import ModelError
+from cmprompt.reading import OK, Prepared, Reader, Result, flagged, identity_of
+from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Item, Outcome
+
+if TYPE_CHECKING:
+    from cmprompt.segments import DType
+    from cmprompt.store import Identity, Store
+
+READ_AHEAD = 1024  # items looked at before the first of them is answered
+FIRST_BLOCK = 64  # items looked up at once, doubled while the store has them all
+BATCH_SIZE = 16  # where the encoder does not say
+REMEMBERED = 8192  # contents whose vectors are at hand, so that a copy of one is not encoded again
+UNWRITTEN = 1024  # vectors that may wait for the disk
+
+
+@dataclass
+class Stats:
+    """What a run did and where its time went; seconds of reading and decoding are summed over threads."""
+
+    items: int = 0
+    failed: int = 0
+    store_hits: int = 0
+    opened: int = 0
+    decoded: int = 0
+    encoded: int = 0
+    texts_encoded: int = 0
+    lookup_s: float = 0.0
+    read_s: float = 0.0
+    decode_s: float = 0.0
+    encode_s: float = 0.0
+
+
+def embed(
+    items: Iterable[Item],
+    encoder: Encoder,
+    store: Store | None = None,
+    *,
+    needs: frozenset[str] = frozenset({"image"}),
+    batch_size: int | None = None,
+    decode_threads: int | None = None,
+    read_ahead: int = READ_AHEAD,
+    allow_truncated: bool = False,
+    max_pixels: int | None = None,
+    stats: Stats | None = None,
+) -> Iterator[Embedded]:
+    """Batches of `items` in input order, with the vectors that `needs` names ("image", "text"); failures as outcomes.
+
+    Vectors are rounded to the store's dtype, stored or not. `read_ahead` 1 answers each item before the next is asked
+    for. `batch_size` is the encoder's own by default, `max_pixels` the decoder's. `stats` is filled while it runs.
+    Raises ModelError where the model fails on everything, StoreError and OutputError where the store does.
+    """
+    key = encoder.store_key + (f"/max_pixels={max_pixels}" if max_pixels else "")
+    pipeline = _Pipeline(
+        source=iter(items),
+        encoder=encoder,
+        reader=Reader(encoder, store, key, allow_truncated, max_pixels),
+        needs=needs,
+        batch_size=batch_size or int(getattr(encoder, "batch_size", BATCH_SIZE)),
+        read_ahead=read_ahead,
+        stats=stats or Stats(),
+    )
+    return pipeline.run(decode_threads or cores())
+
+
+def embed_texts(
+    texts: Sequence[str], encoder: Encoder, store: Store | None = None, *, stats: Stats | None = None
+) -> Array:
+    """(M, D) float32 unit rows. Repeated texts are encoded once, stored ones not at all.
+
+    Raises ModelError where the model makes nothing usable of a text.
+    """
+    known = Texts(encoder, store)
+    rows = known.rows(texts)
+    if stats:
+        stats.texts_encoded += known.encoded
+    bad = np.isnan(rows).any(axis=1)
+    if bad.any():
+        text = texts[int(bad.argmax())]
+        raise ModelError(f"the model {encoder.model_id} makes no usable vector of the text {text!r}")
+    return rows
+
+
+def cores() -> int:
+    """The processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Slot:
+    """An item's place in the queue."""
+
+    __slots__ = ("item", "result", "task")
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.result = Result()
+        self.task: Future[Prepared] | None = None
+
+
+class _Pipeline:
+    def __init__(
+        self,
+        *,
+        source: Iterator[Item],
+        encoder: Encoder,
+        reader: Reader,
+        needs: frozenset[str],
+        batch_size: int,
+        read_ahead: int,
+        stats: Stats,
+    ) -> None:
+        self.source, self.encoder, self.reader, self.needs = source, encoder, reader, needs
+        self.batch_size, self.read_ahead, self.stats = batch_size, read_ahead, stats
+        self.store = reader.store
+        self.texts = Texts(encoder, self.store)
+        self.keeper = _Keeper(self.store, reader.store_key, store_dtype(encoder)) if self.store else None
+        self.exhausted = False
+        self.block = FIRST_BLOCK
+        self.window: deque[_Slot] = deque()  # every item not yet yielded
+        self.waiting: deque[_Slot] = deque()  # those that no thread has yet
+        self.working: deque[_Slot] = deque()  # those in the threads' hands
+        self.ready: list[Prepared] = []  # those that the model has not seen
+        self.remembered: deque[bytes] = deque()
+
+    def run(self, threads: int) -> Iterator[Embedded]:
+        in_hand = 2 * (self.batch_size + threads)  # what the model takes next, and what keeps the threads busy
+        pool = ThreadPoolExecutor(threads, "cmprompt-decode")
+        try:
+            while True:
+                self._look_ahead(in_hand)
+                while self.waiting and len(self.working) < in_hand:
+                    slot = self.waiting.popleft()
+                    slot.task = pool.submit(self.reader.prepare, slot.item, slot.result)
+                    self.working.append(slot)
+                if not self.window:
+                    return
+                self._collect()
+                if len(self.ready) >= self.batch_size or not self.working:
+                    self._encode()
+                yield from self._finished()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            if self.keeper:
+                self.keeper.close()
+
+    def _look_ahead(self, in_hand: int) -> None:
+        """Take items and look them up until the threads have enough to do, or some can be answered at once."""
+        while not self.exhausted and len(self.window) < self.read_ahead and len(self.waiting) < in_hand:
+            slots = self._take(min(self.block, self.read_ahead - len(self.window)), in_hand)
+            self.window.extend(slots)
+            missed = self._look_up(slots)
+            self.waiting.extend(missed)
+            self.block = FIRST_BLOCK if missed else min(2 * self.block, READ_AHEAD)
+            if self.window and self.window[0].result.done:
+                return
+
+    def _take(self, count: int, in_hand: int) -> list[_Slot]:
+        """The next items; fewer of those that may hold their bytes in memory."""
+        slots: list[_Slot] = []
+        held = 0
+        for item in islice(self.source, count):
+            slots.append(_Slot(item))
+            held += not isinstance(item.image, FileBytes)
+            if held >= in_hand:
+                return slots
+        self.exhausted = len(slots) < count
+        return slots
+
+    def _look_up(self, slots: list[_Slot]) -> list[_Slot]:
+        """Resolve what needs no file opened; the others are returned."""
+        self.stats.items += len(slots)
+        wanted = []
+        for slot in slots:
+            if "image" in self.needs and slot.item.image is not None:
+                wanted.append(slot)
+            else:
+                slot.result.resolve(self._without_image(slot.item))
+        return self._look_up_files(self.store, wanted) if self.store and wanted else wanted
+
+    def _without_image(self, item: Item) -> Outcome:
+        if "text" in self.needs and _has_text(item):
+            return flagged(("no_image",)) if "image" in self.needs else OK
+        return Outcome("missing", f"no {' and no '.join(sorted(self.needs & {'image', 'text'}))}")
+
+    def _look_up_files(self, store: Store, slots: list[_Slot]) -> list[_Slot]:
+        started = perf_counter()
+        files = [(slot, identity) for slot in slots if (identity := identity_of(slot.item))]
+        hashes = store.known_files([identity for _, identity in files])
+        known = [(slot, sha) for (slot, _), sha in zip(files, hashes, strict=True) if sha]
+        found = store.lookup(self.reader.store_key, [sha for _, sha in known])
+        for place in np.flatnonzero(found.found):
+            if self.reader.accepts(found.flags[place]):
+                known[place][0].result.resolve(flagged(found.flags[place]), found.vectors[place])
+        missed = [slot for slot in slots if not slot.result.done]
+        self.stats.store_hits += len(slots) - len(missed)
+        self.stats.lookup_s += perf_counter() - started
+        return missed
+
+    def _collect(self) -> None:
+        """Take what the threads have made, in input order, until a batch is full."""
+        while self.working and len(self.ready) < self.batch_size:
+            slot = self.working.popleft()
+            assert slot.task is not None
+            made, slot.task = slot.task.result(), None
+            self.stats.opened += made.opened
+            self.stats.read_s += made.read_s
+            self.stats.decode_s += made.decode_s
+            if made.pixels is not None:
+                self.stats.decoded += 1
+                self.ready.append(made)
+            elif made.result is slot.result:
+                self.stats.store_hits += made.vector is not None
+                self._settle(made, made.vector)
+            else:  # a copy of something in hand
+                slot.result = made.result
+                self._keep_file(made)
+
+    def _encode(self) -> None:
+        batch, self.ready = self.ready, []
+        if not batch:
+            return
+        started = perf_counter()
+        pixels = np.stack([made.pixels for made in batch if made.pixels is not None])  # (N, 3, H, W)
+        encoded = encode_images(self.encoder, pixels, proven=self.stats.encoded > 0)
+        self.batch_size = encoded.fits or self.batch_size
+        self.stats.encoded += len(batch) - len(encoded.failures)
+        self.stats.encode_s += perf_counter() - started
+        for place, made in enumerate(batch):
+            made.outcome = encoded.failures.get(place, made.outcome)
+            self._settle(made, encoded.rows[place])
+        if self.keeper:
+            good = [(made, row) for made, row in zip(batch, encoded.rows, strict=True) if made.outcome.status == "ok"]
+            self.keeper.add([(made.sha, row, made.outcome.flags) for made, row in good])
+
+    def _settle(self, made: Prepared, vector: Array | None) -> None:
+        """Tell every copy of a content what became of it."""
+        if made.outcome.status != "ok":
+            made.result.resolve(made.outcome)
+            self.reader.claims.pop(made.sha, None)
+            return
+        made.result.resolve(made.outcome, vector)
+        self._keep_file(made)
+        self.remembered.append(made.sha)
+        if len(self.remembered) > REMEMBERED:
+            self.reader.claims.pop(self.remembered.popleft(), None)
+
+    def _keep_file(self, made: Prepared) -> None:
+        if self.keeper and made.identity:
+            self.keeper.add_file(made.identity, made.sha)
+
+    def _finished(self) -> Iterator[Embedded]:
+        """What can be answered now, in input order."""
+        slots = []
+        while self.window and self.window[0].result.done:
+            slots.append(self.window.popleft())
+        if slots:
+            yield self._embedded(slots)
+
+    def _embedded(self, slots: list[_Slot]) -> Embedded:
+        outcomes = [slot.result.outcome for slot in slots]
+        image = text = None
+        has_image = np.array([slot.result.vector is not None for slot in slots], bool)  # (N,)
+        has_text = np.zeros(len(slots), bool)
+        if "image" in self.needs:
+            image = np.zeros((len(slots), self.encoder.dim), np.float32)
+            if has_image.any():
+                image[has_image] = [slot.result.vector for slot in slots if slot.result.vector is not None]
+        if "text" in self.needs:
+            text, has_text = self._text_rows(slots, outcomes)
+        self.stats.failed += sum(outcome.status != "ok" for outcome in outcomes)
+        features = Features(image, text, has_image, has_text)
+        return Embedded(tuple(slot.item for slot in slots), tuple(outcomes), features)
+
+    def _text_rows(self, slots: list[_Slot], outcomes: list[Outcome]) -> tuple[Array, Array]:
+        """(N, D) vectors of the items' texts and where there are any; `outcomes` is amended."""
+        rows = np.zeros((len(slots), self.encoder.dim), np.float32)
+        places = [place for place, slot in enumerate(slots) if _has_text(slot.item) and outcomes[place].status == "ok"]
+        rows[places] = self.texts.rows([slots[place].item.text or "" for place in places])
+        self.stats.texts_encoded = self.texts.encoded
+        has_text = np.zeros(len(slots), bool)
+        has_text[places] = True
+        for place in map(int, np.flatnonzero(np.isnan(rows).any(axis=1))):
+            outcomes[place] = Outcome("nan", "the model makes no usable vector of this text")
+            rows[place], has_text[place] = 0, False
+        for place, outcome in enumerate(outcomes):
+            if outcome.status == "ok" and not has_text[place]:
+                outcomes[place] = Outcome(flags=(*outcome.flags, "no_text"))
+        return rows, has_text
+
+
+class _Keeper:
+    """Hands vectors to the store from a thread of its own: what comes while the disk is busy is written together."""
+
+    def __init__(self, store: Store, store_key: str, dtype: DType) -> None:
+        self.store_key = store_key
+        self.dtype: DType = dtype
+        self._shared = store
+        self._own: Store | None = None  # another connection, so that look-ups never wait for the disk
+        self._pool = ThreadPoolExecutor(1, "cmprompt-store")
+        self._writing: Future[None] | None = None
+        self._rows: list[tuple[bytes, Array, tuple[str, ...]]] = []
+        self._files: list[tuple[Identity, bytes]] = []
+
+    def add_file(self, identity: Identity, sha: bytes) -> None:
+        """Remember soon which content a file has."""
+        self._files.append((identity, sha))
+        if len(self._files) >= UNWRITTEN:
+            self._start()
+
+    def add(self, rows: list[tuple[bytes, Array, tuple[str, ...]]]) -> None:
+        """Keep (hash, vector, flags) soon. Raises what an earlier write has met."""
+        self._rows += rows
+        if len(self._rows) >= UNWRITTEN or self._writing is None or self._writing.done():
+            self._start()
+
+    def close(self) -> None:
+        """Wait until all of it is on disk."""
+        try:
+            self._start()
+            if self._writing:
+                self._writing.result()
+        finally:
+            self._pool.shutdown(wait=True)
+            if self._own:
+                self._own.close()
+
+    def _start(self) -> None:
+        if self._writing:
+            self._writing.result()
+            self._writing = None
+        if self._rows or self._files:
+            rows, files, self._rows, self._files = self._rows, self._files, [], []
+            self._writing = self._pool.submit(self._write, rows, files)
+
+    def _write(self, rows: list[tuple[bytes, Array, tuple[str, ...]]], files: list[tuple[Identity, bytes]]) -> None:
+        self._own = self._own or self._shared.reopened()
+        if rows:
+            hashes, vectors, flags = zip(*rows, strict=True)
+            self._own.put(self.store_key, hashes, np.stack(vectors), flags, self.dtype)
+        self._own.remember_files([identity for identity, _ in files], [sha for _, sha in files])
+
+
+def _has_text(item: Item) -> bool:
+    return item.text is not None and bool(item.text.strip())

@@ -1,0 +1,138 @@
+"""A batch through the model: whatever goes wrong there concerns the rows it concerns, and no others."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cmprompt.errors import CmpromptError, ItemError, ModelError
+from cmprompt.types import Array, Encoder, Outcome
+
+if TYPE_CHECKING:
+    from cmprompt.segments import DType
+    from cmprompt.store import Store
+
+NORM_TOLERANCE = 0.05  # a "unit" row further off than this is not one
+TEXTS_AT_ONCE = 4096
+TEXTS_REMEMBERED = 8192
+
+
+@dataclass
+class Encoded:
+    """(N, D) float32 `rows`, zero where `failures` names what happened; `fits` rows at once where N were too many."""
+
+    rows: Array
+    failures: dict[int, Outcome] = field(default_factory=dict)
+    fits: int | None = None
+    cause: Exception | None = None
+
+
+def encode_images(encoder: Encoder, pixels: Array, *, proven: bool = True) -> Encoded:
+    """(N, 3, H, W) uint8 through the encoder; a batch that it cannot take is split to find the images at fault.
+
+    Raises ModelError where all of several images fail on a model that is not yet `proven` to work.
+    """
+    encoded = Encoded(np.zeros((len(pixels), encoder.dim), np.float32))
+    _encode_part(encoder, pixels, 0, encoded)
+    if not proven and len(encoded.failures) == len(pixels) > 1 and encoded.cause:
+        raise ModelError(f"the model {encoder.model_id} fails on every image: {encoded.cause}") from encoded.cause
+    for place in np.flatnonzero(~are_unit(encoded.rows)):
+        encoded.failures.setdefault(int(place), Outcome("nan", "the model makes no usable vector of this image"))
+    encoded.rows[list(encoded.failures)] = 0
+    encoded.rows = rounded(encoded.rows, encoder)
+    return encoded
+
+
+def _encode_part(encoder: Encoder, pixels: Array, start: int, encoded: Encoded) -> None:
+    try:
+        encoded.rows[start : start + len(pixels)] = encoder.encode_images(pixels)
+        return
+    except Exception as error:
+        if isinstance(error, CmpromptError) and not isinstance(error, ItemError):
+            raise
+        outcome = _outcome(error)
+        if outcome.status == "unreadable":
+            encoded.cause = error
+    half = len(pixels) // 2
+    if half == 0:
+        encoded.failures[start] = outcome
+        return
+    if outcome.status == "out_of_memory":
+        encoded.fits = min(half, encoded.fits or half)
+    _encode_part(encoder, pixels[:half], start, encoded)
+    _encode_part(encoder, pixels[half:], start + half, encoded)
+
+
+def _outcome(error: Exception) -> Outcome:
+    """Libraries have their own classes and messages for a lack of memory."""
+    if isinstance(error, ItemError):
+        return Outcome(error.status, str(error))
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "out of memory" in str(error).lower():
+        return Outcome("out_of_memory", "this image alone does not fit in memory; try --device cpu or a smaller model")
+    return Outcome("unreadable", f"the model fails on this image: {error}")
+
+
+class Texts:
+    """The texts of a run to vectors, each encoded once: remembered, else stored, else encoded."""
+
+    def __init__(self, encoder: Encoder, store: Store | None) -> None:
+        self.encoder = encoder
+        self.store = store
+        self.encoded = 0
+        self._memory: dict[str, Array] = {}
+
+    def rows(self, texts: Sequence[str]) -> Array:
+        """(M, D) float32, unit rows but for those that are NaN: the model makes nothing of that text."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._memory]
+        vectors = self._rows_of(new)
+        known = {**self._memory, **dict(zip(new, vectors, strict=True))}
+        if len(self._memory) + len(new) <= TEXTS_REMEMBERED:
+            self._memory = known
+        rows = np.zeros((len(texts), self.encoder.dim), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            row[:] = known[text]
+        return rows
+
+    def _rows_of(self, texts: list[str]) -> Array:
+        rows = np.zeros((len(texts), self.encoder.dim), np.float32)
+        missing = np.arange(len(texts))
+        key = f"{self.encoder.store_key}/text"
+        hashes = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
+        if self.store and texts:
+            found = self.store.lookup(key, hashes)
+            if found.found.any():  # else the store does not know D yet
+                rows[found.found] = found.vectors[found.found]
+            missing = np.flatnonzero(~found.found)
+        for start in range(0, len(missing), TEXTS_AT_ONCE):
+            part = missing[start : start + TEXTS_AT_ONCE]
+            encoded = self.encoder.encode_texts([texts[place] for place in part])
+            self.encoded += len(part)
+            good = are_unit(encoded)
+            rows[part] = np.where(good[:, None], rounded(encoded, self.encoder), np.nan)
+            if self.store and good.any():
+                kept = part[good]
+                self.store.put(key, [hashes[place] for place in kept], rows[kept], dtype=store_dtype(self.encoder))
+        return rows
+
+
+def store_dtype(encoder: Encoder) -> DType:
+    """What the store keeps of this encoder's vectors."""
+    return "float32" if encoder.exact else "float16"
+
+
+def rounded(rows: Array, encoder: Encoder) -> Array:
+    """Rows as they come back from the store, so that a stored vector and a fresh one give the same answer."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        back: Array = rows.astype(store_dtype(encoder)).astype(np.float32)
+    return back
+
+
+def are_unit(rows: Array) -> Array:
+    """(N,) bool: finite, and of length one."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        good: Array = np.abs(np.linalg.norm(rows.astype(np.float32), axis=1) - 1) < NORM_TOLERANCE
+    return good
