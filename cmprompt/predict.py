@@ -9,7 +9,17 @@ import numpy as np
 
 from cmprompt.errors import UsageError
 from cmprompt.rule import Rule, Unit
-from cmprompt.scores import Scores, add_up, best_first, is_text_head, level_labels, needs_vocabulary, none_z, score
+from cmprompt.scores import (
+    Scores,
+    add_up,
+    best_first,
+    is_text_head,
+    level_labels,
+    logits_by_row,
+    needs_vocabulary,
+    none_z,
+    score,
+)
 from cmprompt.types import Array, Embedded, Head, Item, Outcome, Prediction
 
 __all__ = ["Rule", "needs_vocabulary", "predict"]
@@ -141,7 +151,7 @@ def _failure(item: Item, outcome: Outcome) -> Prediction:
 def _regress(embedded: Iterable[Embedded], head: Head) -> Iterator[Prediction]:
     """A regression head's one number for each item."""
     for batch in embedded:
-        values = head.logits(batch.features)[:, 0]  # (N,)
+        values = logits_by_row(head, batch.features)[:, 0]  # (N,)
         for item, outcome, value in zip(batch.items, batch.outcomes, values.tolist(), strict=True):
             if outcome.status != "ok":
                 yield _failure(item, outcome)

@@ -3,8 +3,8 @@ numbers do not depend on how rows fall into batches: arrays stay C-contiguous an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, TypeGuard
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def score(features: Features, head: Head, rule: Rule, vocabulary: Array | None) 
     is, under softmax, one more class whose cosine is m + z * s: it wins just where the best label's z is lower.
     """
     if not is_text_head(head):
-        logits, finite = _finite(head.logits(features).astype(np.float64))
+        logits, finite = _finite(logits_by_row(head, features).astype(np.float64))
         return Scores(_probabilities(logits, rule), None, None, finite)
     cosines, finite = _finite(head.cosines(features))  # (N, C)
     logits = head.scaled(cosines).astype(np.float64)
@@ -83,6 +83,20 @@ def score(features: Features, head: Head, rule: Rule, vocabulary: Array | None) 
     return Scores(_probabilities(logits, rule), cosines, z, finite)
 
 
+def logits_by_row(head: Head, features: Features) -> Array:
+    """(N, C) logits that do not depend on the other rows: one at a time, unless the head says `rows_independent`."""
+    if getattr(head, "rows_independent", False):
+        return head.logits(features)
+    return np.concatenate([head.logits(_row(features, row)) for row in range(len(features))])
+
+
+def _row(features: Features, row: int) -> Features:
+    one = slice(row, row + 1)
+    arrays: dict[str, Any] = {field.name: getattr(features, field.name) for field in fields(features)}
+    parts: dict[str, Any] = {name: None if array is None else array[one] for name, array in arrays.items()}
+    return Features(**parts)
+
+
 def none_z(rule: Rule) -> float:
     """The z below which nothing fits."""
     return rule.threshold.value if rule.threshold and rule.threshold.unit == "z" else DEFAULT_Z
@@ -90,7 +104,7 @@ def none_z(rule: Rule) -> float:
 
 def _finite(values: Array) -> tuple[Array, Array]:
     """(N, C) with rows that hold NaN or infinity set to zero, and (N,) which rows were whole."""
-    finite = np.isfinite(values).all(axis=1)
+    finite: Array = np.all(np.isfinite(values), axis=1)
     return np.where(finite[:, None], values, 0), finite
 
 

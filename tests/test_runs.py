@@ -189,14 +189,15 @@ import sys, time
 from cmprompt.runs import OutputOptions, open_output, stop_signals
 from cmprompt.types import Item, Prediction
 with stop_signals(), open_output(sys.argv[1], {}, OutputOptions(sys.argv[2]), resume=True, batch_size=7) as output:
-    for i, item in enumerate(output.remaining(Item(f"{i}.jpg", None) for i in range(5000))):
-        output.write(Prediction(item, label="cat", score=1 / (i + 1)))
-        if len(sys.argv) > 3 and i % 7 == 0: time.sleep(0.001)
+    for item in output.remaining(Item(f"{i}.jpg", None) for i in range(5000)):
+        number = int(item.id.partition(".")[0])
+        output.write(Prediction(item, label="cat", score=1 / (number + 1)))
+        if len(sys.argv) > 3 and number % 7 == 0: time.sleep(0.001)
 """
 
 
 def child(path: Path, fmt: str = "parquet", *more: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(path), fmt, *more], stderr=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(path), fmt, *more], stderr=subprocess.DEVNULL)
 
 
 def wait_for_journal(path: Path, size: int) -> None:
@@ -209,7 +210,8 @@ def wait_for_journal(path: Path, size: int) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
     path = tmp_path_factory.mktemp("whole") / "a.parquet"
-    assert child(path).wait(30) == 0
+    with child(path) as process:
+        assert process.wait(30) == 0
     yield path.read_bytes()
 
 
@@ -220,7 +222,8 @@ def test_kill_and_resume(tmp_path: Path, size: int, whole: bytes) -> None:
         wait_for_journal(tmp_path / "a.parquet.journal", size)
         process.kill()
     assert not path.exists()
-    assert child(path).wait(30) == 0
+    with child(path) as process:
+        assert process.wait(30) == 0
     assert path.read_bytes() == whole
 
 

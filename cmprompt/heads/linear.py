@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from cmprompt.types import Array, Features
 
 @dataclass(frozen=True)
 class LinearHead:
-    """logits = scale * x . weight^T + bias, on unit image vectors x (semantics: Radford et al. 2021, section 3.1.2)."""
+    """logits = scale * x . weight^T + bias, on unit vectors x of one modality (Radford et al. 2021, section 3.1.2)."""
 
     weight: Array  # (C, D) float32
     labels: tuple[str, ...]
@@ -21,11 +22,13 @@ class LinearHead:
     bias: Array | None = None  # (C,) float32
     needs: frozenset[str] = frozenset({"image"})
     text_built: bool = False  # the rows are text vectors, so that x . weight is a cosine between image and text
+    rows_independent: ClassVar[bool] = True  # a row's logits are the same bits in any batch
 
     def cosines(self, features: Features) -> Array:
         """(N, C) raw similarities, before scale and bias."""
-        assert features.image is not None
-        return product(features.image, self.weight)
+        rows = features.text if "text" in self.needs else features.image
+        assert rows is not None
+        return product(rows, self.weight)
 
     def scaled(self, cosines: Array) -> Array:
         """(N, C) similarities -> (N, C) float32 logits."""

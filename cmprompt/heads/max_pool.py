@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +23,7 @@ class MaxPoolHead:
     bias: Array | None = None  # (C,) float32
     needs: frozenset[str] = frozenset({"image"})
     text_built: bool = True
+    rows_independent: ClassVar[bool] = True  # a row's logits are the same bits in any batch
 
     def cosines(self, features: Features) -> Array:
         """(N, C) similarity to each label's best text."""
