@@ -1,0 +1,86 @@
+"""`cmprompt embed`: from files to vectors, for other tools."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from cmprompt.cli import options as o
+
+
+def command(
+    inputs: o.Inputs = None,
+    files_from: o.FilesFrom = None,
+    null: o.NullSeparated = False,
+    image_col: o.ImageCol = None,
+    limit: o.Limit = None,
+    all_files: o.AllFiles = False,
+    allow_truncated: o.AllowTruncated = False,
+    dry_run: o.DryRun = False,
+    model: o.Model = "auto",
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    exact: o.Exact = False,
+    batch_size: o.BatchSize = None,
+    threads: o.Threads = None,
+    accept_licence: o.AcceptLicence = False,
+    output: o.OutputFile = None,
+    overwrite: o.Overwrite = False,
+    quiet: o.Quiet = False,
+    show_timings: o.Timings = False,
+    store: o.StoreDir = None,
+    no_store: o.NoStore = False,
+) -> int:
+    """Write the vectors of images to a .npy, .parquet or .safetensors file.
+
+    cmprompt embed photos/ -o photos.npy
+    cmprompt embed products.csv --image-col picture -o products.parquet
+    cmprompt embed 'shards/*.tar' --model ViT-B-32-256 -o shards.safetensors
+
+    Row i belongs to input i. Parquet has the ids beside the vectors; the others in FILE.ids.jsonl.
+    """
+    from time import perf_counter
+
+    from cmprompt import __version__
+    from cmprompt.cli import road
+    from cmprompt.cli.progress import Progress
+    from cmprompt.embed import Stats, cores, embed
+    from cmprompt.encoders import load_encoder
+    from cmprompt.errors import UsageError
+    from cmprompt.sources import SourceOptions, read_items
+    from cmprompt.vector_files import vector_file
+
+    say = road.speaker(quiet)
+    sources = road.require_inputs(inputs, files_from)
+    source_options = SourceOptions(
+        files_from=files_from, null_separated=null, image_col=image_col, limit=limit, all_files=all_files
+    )
+    if output is None:
+        raise UsageError("name the file to write: -o FILE.npy, .parquet or .safetensors")
+    encoder = load_encoder(
+        model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
+        accept_licence=accept_licence, notices=say,
+    )  # fmt: skip
+    if dry_run:
+        for line in road.describe_run(encoder, None, "none", read_items(sources, source_options)):
+            typer.echo(line)
+        return 0
+    about = {"model": encoder.model_id, "encoding": encoder.store_key, "cmprompt": __version__}
+    kept = road.open_store(store, no_store, say)
+    stats, started_s, write_s = Stats(), perf_counter(), 0.0
+    with vector_file(output, encoder.dim, about, overwrite=overwrite) as out, Progress(quiet=quiet) as progress:
+        road.count_in_background(sources, source_options, progress.expect, progress.drawn)
+        items = read_items(sources, source_options)
+        for embedded in embed(
+            items, encoder, kept, allow_truncated=allow_truncated, decode_threads=threads, stats=stats
+        ):
+            before_s = perf_counter()
+            out.write(embedded)
+            write_s += perf_counter() - before_s
+            for outcome in embedded.outcomes:
+                progress.count(outcome.status)
+    if show_timings:
+        for line in road.timings(stats, threads or cores(), perf_counter() - started_s, write_s):
+            print(line, file=sys.stderr)
+    return 1 if progress.failed else 0
