@@ -1,0 +1,80 @@
+"""Which model a name means, and the encoder for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from cmprompt.encoders.weights import Checkpoint, HashMismatch, read_folder
+from cmprompt.errors import ModelError
+from cmprompt.types import Encoder
+
+RECOMMENDED = "ViT-B-32-256"
+TINY = Path(__file__).parents[1] / "tiny"
+Notices = Callable[[str], None]
+
+
+def load_encoder(
+    model: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    exact: bool = False,
+    threads: int | None = None,
+    batch_size: int | None = None,
+    accept_licence: bool = False,
+    notices: Notices | None = None,
+) -> Encoder:
+    """The encoder for `model`: `auto`, `tiny`, an alias of zoo.py, `architecture/tag`, `local-dir:DIR` or `hf-hub:ID`.
+
+    `auto` takes the recommended model if it is on this machine, else the bundled one, and tells `notices` (by default
+    the log) so. Any other name is exact: it is downloaded if it may be, and never substituted. No torch is imported.
+    Raises ModelError (unknown, missing or damaged model), UsageError (device or precision).
+    """
+    from cmprompt.encoders.open_clip import OpenClipEncoder
+
+    tell = notices or logging.getLogger("cmprompt").warning
+
+    def make(checkpoint: Checkpoint) -> Encoder:
+        return OpenClipEncoder(
+            checkpoint, device=device, precision=precision, exact=exact, threads=threads, batch_size=batch_size
+        )
+
+    checkpoint = find_checkpoint(model, accept_licence=accept_licence, notices=tell)
+    try:
+        return make(checkpoint)
+    except HashMismatch as error:
+        return make(fetch_again(checkpoint, error, tell))
+
+
+def find_checkpoint(model: str, *, accept_licence: bool = False, notices: Notices) -> Checkpoint:
+    """The files that `model` means, downloaded where they are not here yet."""
+    if model == "auto":
+        return _auto(notices)
+    if model.startswith("local-dir:"):
+        return read_folder(Path(model.removeprefix("local-dir:")).expanduser())
+    if model == "tiny":
+        return read_folder(TINY)
+    from cmprompt import hub
+
+    return hub.find_or_pull(model, accept_licence=accept_licence, notices=notices)
+
+
+def _auto(notices: Notices) -> Checkpoint:
+    from cmprompt import hub
+
+    if found := hub.find_here(RECOMMENDED):
+        return found
+    notices(f"using the small bundled model; a better one: cmprompt models pull {RECOMMENDED}")
+    return read_folder(TINY)
+
+
+def fetch_again(checkpoint: Checkpoint, error: ModelError, notices: Notices) -> Checkpoint:
+    """One fresh download of a damaged model. Raises `error` where there is nowhere to download it from."""
+    from cmprompt import hub
+
+    if checkpoint.repo is None:
+        raise error
+    notices(f"{error}; downloading it once more")
+    return hub.repair(checkpoint, error)

@@ -1,0 +1,83 @@
+"""Which device and precision a run uses, told without importing torch where that can be."""
+
+from __future__ import annotations
+
+import ctypes.util
+import sys
+from functools import cache
+from pathlib import Path
+
+from cmprompt.errors import UsageError, unknown
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """The processor's instruction sets as Linux names them; empty where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    named = (line.split(":", 1)[1] for line in lines if line.startswith(("flags", "Features")))
+    return frozenset(next(named, "").split())
+
+
+def has_native_bf16() -> bool:
+    """Elsewhere bfloat16 is emulated and slower than float32."""
+    return bool(cpu_flags() & {"amx_bf16", "avx512_bf16"})
+
+
+def pick_device(name: str) -> str:
+    """`cpu`, `cuda` or `mps` (an index may follow: `cuda:1`). Raises UsageError for one that is not here."""
+    kind = name.split(":")[0]
+    if kind not in DEVICES:
+        raise UsageError(unknown("device", name, DEVICES))
+    if kind == "auto":
+        return next((device for device in ("cuda", "mps") if _may_have(device) and _has(device)), "cpu")
+    if kind != "cpu" and not _has(kind):
+        raise UsageError(f"--device {name}: torch sees no such device here; use --device cpu or auto")
+    return name
+
+
+def pick_precision(name: str, device: str, exact: bool) -> str:
+    """`fp32`, `bf16` or `fp16` for what was asked. Raises UsageError where the two do not go together."""
+    if name not in PRECISIONS:
+        raise UsageError(unknown("precision", name, PRECISIONS))
+    if exact and name not in ("auto", "fp32"):
+        raise UsageError(f"--exact computes in fp32, so --precision {name} does not go with it; leave one out")
+    if name == "int8":
+        raise UsageError("--precision int8: no back end here computes in int8; use auto, fp32 or bf16")
+    if name == "fp16" and device == "cpu":
+        raise UsageError("--precision fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
+    if name != "auto" or exact:
+        return name if name != "auto" else "fp32"
+    return _fast_precision(device)
+
+
+def _fast_precision(device: str) -> str:
+    if device == "cpu":
+        return "bf16" if has_native_bf16() else "fp32"
+    if device == "mps":
+        return "fp32"
+    import torch
+
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def _may_have(device: str) -> bool:
+    """A guess that costs no torch: without a driver there is no such device."""
+    if device == "mps":
+        return sys.platform == "darwin"
+    if sys.platform == "win32":
+        return ctypes.util.find_library("nvcuda") is not None
+    return any(Path(node).exists() for node in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))  # NVIDIA, WSL, AMD
+
+
+def _has(device: str) -> bool:
+    import torch
+
+    if device == "mps":
+        return torch.backends.mps.is_available()
+    return torch.cuda.is_available()

@@ -1,0 +1,170 @@
+"""Text to token ids: CLIP's byte-pair encoding without torch, and Hugging Face tokenizers through open_clip.
+
+open_clip's own `SimpleTokenizer` imports torch and knows one vocabulary size; this one reads the same merges file from
+the installed package and cuts it to the model's `vocab_size`. A test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import gzip
+import html
+import string
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cmprompt.errors import ModelError, UsageError
+from cmprompt.types import Array
+
+CLIP_PATTERN = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # openai/CLIP
+BYTES_AND_SPECIALS = 256 * 2 + 2
+
+
+class Tokenizer(Protocol):
+    """Text to ids."""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before truncation, with the start and end tokens."""
+        ...
+
+    def batch(self, texts: Sequence[str]) -> Array:
+        """(M, context) int64, truncated and padded as open_clip does."""
+        ...
+
+
+def tokenizer_of(text_cfg: Mapping[str, Any], folder: Path) -> Tokenizer:
+    """The tokenizer that a model's `text_cfg` asks for. `folder` holds the files of a Hugging Face one."""
+    options = dict(text_cfg.get("tokenizer_kwargs") or {})
+    context = text_cfg.get("context_length", 77)
+    if text_cfg.get("hf_tokenizer_name"):
+        return HuggingFaceTokenizer(folder, context, text_cfg.get("tokenizer_mode"), options)
+    unknown = set(options) - {"clean"}
+    if unknown:
+        raise ModelError(f"tokenizer option {', '.join(sorted(unknown))} is not supported with CLIP's tokenizer")
+    return ClipTokenizer(text_cfg.get("vocab_size", 49408), context, options.get("clean", "lower"))
+
+
+class ClipTokenizer:
+    """CLIP's byte-pair encoding, its merges cut to `vocab_size`."""
+
+    def __init__(self, vocab_size: int = 49408, context: int = 77, clean: str = "lower") -> None:
+        merges = read_merges()[: max(0, vocab_size - BYTES_AND_SPECIALS)]
+        letters = list(byte_letters().values())
+        words = [*letters, *(letter + "</w>" for letter in letters), *(a + b for a, b in merges)]
+        self.context = context
+        self.start, self.end = len(words), len(words) + 1
+        self._ids = {word: i for i, word in enumerate(words)}
+        self._ranks = {pair: i for i, pair in enumerate(merges)}
+        self._known: dict[str, tuple[int, ...]] = {"<start_of_text>": (self.start,), "<end_of_text>": (self.end,)}
+        self._clean = clean
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of one text between the start and end tokens, however many."""
+        pieces = clip_pattern().findall(clean_text(text, self._clean))
+        return [self.start, *(token for piece in pieces for token in self._word(piece)), self.end]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(self.encode(text)) for text in texts]
+
+    def batch(self, texts: Sequence[str]) -> Array:
+        rows = np.zeros((len(texts), self.context), np.int64)  # (M, L)
+        for row, text in zip(rows, texts, strict=True):
+            ids = self.encode(text)
+            if len(ids) > self.context:
+                ids = [*ids[: self.context - 1], self.end]
+            row[: len(ids)] = ids
+        return rows
+
+    def _word(self, piece: str) -> tuple[int, ...]:
+        if piece not in self._known:
+            letters = byte_letters()
+            self._known[piece] = tuple(
+                self._ids[part] for part in self._merge([letters[byte] for byte in piece.encode()])
+            )
+        return self._known[piece]
+
+    def _merge(self, parts: list[str]) -> list[str]:
+        """Join the pair that was learned first, everywhere, until none is known."""
+        parts[-1] += "</w>"
+        while len(parts) > 1:
+            pair = min(pairwise(parts), key=lambda p: self._ranks.get(p, 1 << 30))
+            if pair not in self._ranks:
+                break
+            parts = _join(parts, pair)
+        return parts
+
+
+def _join(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    joined: list[str] = []
+    i = 0
+    while i < len(parts):
+        width = 2 if tuple(parts[i : i + 2]) == pair else 1
+        joined.append("".join(parts[i : i + width]))
+        i += width
+    return joined
+
+
+@cache
+def clip_pattern() -> Any:
+    import regex  # type: ignore[import-untyped]
+
+    return regex.compile(CLIP_PATTERN, regex.IGNORECASE)
+
+
+@cache
+def byte_letters() -> dict[int, str]:
+    """A printable letter for each byte, in the order of CLIP's vocabulary: printable bytes stand for themselves."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {byte: chr(byte) for byte in plain} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+
+
+@cache
+def read_merges() -> list[tuple[str, str]]:
+    """CLIP's merges from the file that open_clip installs; finding it does not import the package."""
+    spec = find_spec("open_clip")
+    if spec is None or spec.origin is None:
+        raise ModelError(
+            "open_clip is not installed, whose merges file CLIP's tokenizer needs: pip install open-clip-torch"
+        )
+    path = Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
+    lines = gzip.decompress(path.read_bytes()).decode().split("\n")[1 : 49408 - BYTES_AND_SPECIALS + 1]
+    return [(a, b) for a, b in (line.split() for line in lines)]
+
+
+def clean_text(text: str, how: str) -> str:
+    """open_clip's `lower` (CLIP), `canonicalize` (SigLIP: no punctuation, lower case) or `whitespace`."""
+    import ftfy
+
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    if how == "canonicalize":
+        text = text.strip().replace("_", " ").translate(str.maketrans("", "", string.punctuation))
+    text = " ".join(text.split())
+    return text if how == "whitespace" else text.lower()
+
+
+class HuggingFaceTokenizer:
+    """SigLIP's, XLM-R's and NLLB's tokenizers, read from the model's folder through open_clip's wrapper."""
+
+    def __init__(self, folder: Path, context: int, mode: str | None, options: Mapping[str, Any]) -> None:
+        if find_spec("transformers") is None:
+            raise UsageError('this model\'s tokenizer needs transformers: pip install "cmprompt[multilingual]"')
+        from open_clip.tokenizer import HFTokenizer
+
+        try:
+            self._wrapped = HFTokenizer(str(folder), context, tokenizer_mode=mode, **options)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"the tokenizer's files in {folder} cannot be read: {error}") from error
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        cleaned = [self._wrapped.clean_fn(text) for text in texts]
+        return [len(ids) for ids in self._wrapped.tokenizer(cleaned, truncation=False).input_ids]
+
+    def batch(self, texts: Sequence[str]) -> Array:
+        rows: Array = self._wrapped(list(texts)).numpy()
+        return rows

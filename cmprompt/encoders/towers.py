@@ -1,0 +1,131 @@
+"""The torch side of an open_clip model: build it without initialising it, fill it by memory map, run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from cmprompt.encoders.weights import Checkpoint
+from cmprompt.errors import ModelError
+
+
+def load_towers(checkpoint: Checkpoint, device: str, dtype: str) -> Any:
+    """The open_clip model in evaluation mode on `device`. `dtype` is torch's name for it: float32, bfloat16, float16.
+
+    Raises ModelError where the weights do not fit the configuration exactly.
+    """
+    import torch
+
+    weights = read_weights(checkpoint)
+    try:
+        with torch.device("meta"):
+            model = build(checkpoint.model_cfg)
+        fill(model, weights, checkpoint)
+        rebuild_masks(model)
+        unfilled = has_meta(model)
+    except NotImplementedError:  # an architecture that looks at numbers while it is built
+        unfilled = True
+    if unfilled:
+        model = build(checkpoint.model_cfg)
+        fill(model, weights, checkpoint)
+    return model.eval().requires_grad_(False).to(device=device, dtype=getattr(torch, dtype))
+
+
+def build(model_cfg: Mapping[str, Any]) -> Any:
+    """open_clip's class for this configuration, as its factory chooses it, without pretrained parts."""
+    from open_clip.coca_model import CoCa
+    from open_clip.model import CLIP, CustomTextCLIP
+
+    cfg = deepcopy(dict(model_cfg))
+    custom_text = cfg.pop("custom_text", False) or "hf_model_name" in cfg["text_cfg"]
+    if "timm_model_name" in cfg["vision_cfg"]:
+        cfg["vision_cfg"]["timm_model_pretrained"] = False
+    if "hf_model_name" in cfg["text_cfg"]:
+        cfg["text_cfg"]["hf_model_pretrained"] = False
+    kind = CLIP if not custom_text else CoCa if "multimodal_cfg" in cfg else CustomTextCLIP
+    try:
+        return kind(**cfg)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ModelError(f"open_clip cannot build this model: {error}") from error
+
+
+def read_weights(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The tensors, mapped from the file, not copied."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Any] = load_file(checkpoint.weights)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{checkpoint.weights} is not a readable safetensors file: {error}") from error
+    return tensors
+
+
+def fill(model: Any, weights: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Assign every tensor of the file to the model; a missing, unexpected or misshapen one is a ModelError."""
+    tensors = as_open_clip(model, dict(weights))
+    try:
+        model.load_state_dict(tensors, strict=True, assign=True)
+    except RuntimeError as error:
+        lines = " ".join(str(error).split())
+        raise ModelError(f"{checkpoint.weights} does not fit its configuration: {lines[:400]}") from error
+
+
+def as_open_clip(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    """The renamings that open_clip's own loader applies to older checkpoints."""
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict
+
+    tensors = convert_state_dict(model, tensors)
+    if "positional_embedding" in tensors and not hasattr(model, "positional_embedding"):
+        tensors = convert_to_custom_text_state_dict(tensors)
+    tensors.pop("text.transformer.embeddings.position_ids", None)
+    for name in ("logit_scale", "logit_bias"):
+        own = getattr(model, name, None)
+        if own is not None and name in tensors:
+            tensors[name] = tensors[name].reshape(own.shape)
+    return tensors
+
+
+def rebuild_masks(model: Any) -> None:
+    """Causal masks are buffers that no checkpoint carries."""
+    import torch
+
+    for module in model.modules():
+        mask = module._buffers.get("attn_mask")
+        if mask is not None and mask.is_meta:
+            module.attn_mask = torch.full(mask.shape, float("-inf")).triu_(1)
+
+
+def has_meta(model: Any) -> bool:
+    """Is anything still without storage: a computed buffer, or a tensor kept as a plain attribute?"""
+    kept = (value for module in model.modules() for value in vars(module).values())
+    tensors = [*model.parameters(), *model.buffers(), *kept]
+    return any(getattr(value, "is_meta", False) for value in tensors)
+
+
+def is_trimmable(text_cfg: Mapping[str, Any]) -> bool:
+    """May the context be cut after the longest text? Only where no token sees a later one and the end token is read."""
+    causal = not text_cfg.get("no_causal_mask", False) and not text_cfg.get("hf_model_name")
+    return causal and not text_cfg.get("embed_cls", False) and text_cfg.get("pool_type", "argmax") in ("argmax", "eos")
+
+
+def encode_trimmed(model: Any, tokens: Any) -> Any:
+    """open_clip's text tower on (M, L) tokens with L shorter than its context -> (M, D), not normalised."""
+    from open_clip.transformer import text_global_pool
+    from torch import nn
+
+    tower = getattr(model, "text", model)
+    length = tokens.shape[1]
+    dtype = tower.transformer.get_cast_dtype()
+    x = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)  # (M, L, width)
+    x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
+    pool = tower.text_pool_type if tower is model else tower.pool_type
+    end = tower.text_eos_id if tower is model else tower.eos_id
+    pooled = text_global_pool(x, tokens, pool, eos_token_id=end)
+    if tower.text_projection is None:
+        return pooled
+    if isinstance(tower.text_projection, nn.Linear):
+        return tower.text_projection(pooled)
+    return pooled @ tower.text_projection

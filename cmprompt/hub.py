@@ -1,0 +1,347 @@
+"""Model files from the hub: a pinned revision, hashes checked, interrupted downloads taken up where they stopped.
+
+A pulled model is an ordinary local folder (open_clip_config.json, weights, tokenizer files and a manifest of hashes).
+The weights themselves stay in the Hugging Face cache, so that other tools find them too, and the folder links to them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any, TypeVar
+
+from cmprompt import zoo
+from cmprompt.encoders.weights import (
+    CONFIG,
+    MANIFEST,
+    WEIGHTS,
+    Checkpoint,
+    cache_dir,
+    file_sha256,
+    fresh_sha256,
+    read_folder,
+    read_json,
+)
+from cmprompt.errors import ModelError
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "vocab.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model",
+)  # fmt: skip
+TEXT_MODEL = "text_model"  # the folder for the configuration of a Hugging Face text tower
+FIRST_CONTACT_S = 3.5
+Notices = Callable[[str], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file in a hub repository. `sha256` is published for large files, `blob_id` (git's hash) for all."""
+
+    name: str
+    size: int
+    sha256: str | None
+    blob_id: str | None
+
+
+def models_dir() -> Path:
+    """Where the pulled models' folders are."""
+    return cache_dir() / "models"
+
+
+def folder_of(name: str) -> Path:
+    return models_dir() / name.replace("/", "--")
+
+
+def find_here(name: str) -> Checkpoint | None:
+    """A model that is on this machine, or None; the network is not asked. Raises ModelError for an unknown name."""
+    folder = folder_of(zoo.canonical(name))
+    weights = folder / WEIGHTS[0]
+    return read_folder(folder) if (folder / MANIFEST).is_file() and weights.is_file() else None
+
+
+def find_or_pull(name: str, *, accept_licence: bool = False, notices: Notices = lambda text: None) -> Checkpoint:
+    """A model by name, downloaded where it is not here. Raises ModelError (unknown, offline), UsageError (licence)."""
+    if here := find_here(name):
+        return here
+    return pull(name, accept_licence=accept_licence, progress=sys.stderr.isatty(), notices=notices)
+
+
+def pull(
+    name: str,
+    *,
+    to: Path | None = None,
+    revision: str | None = None,
+    accept_licence: bool = False,
+    progress: bool = False,
+    notices: Notices = lambda text: None,
+) -> Checkpoint:
+    """Download a model, check its hashes, and lay it out as a folder: in the cache, or as real files in `to`.
+
+    Raises ModelError (unknown, offline, no safetensors, damaged on the way), UsageError (licence not accepted).
+    """
+    zoo.canonical(name)
+    alias = zoo.aliases().get(name.lower())
+    if alias:
+        zoo.check_licence(alias, accept_licence)
+    hub = Hub(progress)
+    if not alias and not name.startswith("hf-hub:"):
+        hub.check_online(name)
+    model = zoo.find(name)
+    zoo.check_licence(model, accept_licence)
+    commit, files = hub.list_files(model.repo, revision or model.revision, model.name)
+    weights = _choose_weights(files, model)
+    notices(f"downloading {model.name}: {weights.size / 1e6:.0f} MB from {model.repo} at {commit[:7]}, {model.licence}")
+    paths = {WEIGHTS[0]: hub.fetch(model.repo, commit, weights)}
+    config = _config_of(model, lambda: hub.fetch(model.repo, commit, _named(files, CONFIG, model)))
+    paths |= _text_files(hub, config["model_cfg"]["text_cfg"])
+    return lay_out(to or folder_of(zoo.canonical(name)), model, commit, config, paths, copy=to is not None)
+
+
+def repair(checkpoint: Checkpoint, error: ModelError) -> Checkpoint:
+    """One fresh download of a damaged model, at the revision it was pulled at. Raises `error` where that fails."""
+    if checkpoint.folder.parent != models_dir():
+        raise error
+    try:
+        return pull(checkpoint.name, revision=checkpoint.revision, accept_licence=True, progress=sys.stderr.isatty())
+    except ModelError as again:
+        raise ModelError(f"{error} (tried just now: {again})") from again
+
+
+def pulled() -> list[Checkpoint]:
+    """The models that are on this machine, by name."""
+    folders = sorted(path.parent for path in models_dir().glob(f"*/{MANIFEST}"))
+    return [read_folder(folder) for folder in folders if (folder / WEIGHTS[0]).is_file()]
+
+
+def verify(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Every file of the manifest in `folder`, read whole now: is it as it was published?"""
+    for name, expected in read_json(folder / MANIFEST).get("files", {}).items():
+        path = folder / name
+        yield path, path.is_file() and fresh_sha256(path) == expected["sha256"]
+
+
+def write_manifest(folder: Path, name: str, **more: str | None) -> None:
+    """Name the model in `folder` and pin its files as they are now."""
+    files = {
+        str(path.relative_to(folder)): {"sha256": file_sha256(path), "size": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix in (".json", ".safetensors", ".txt", ".model") and path.name != MANIFEST
+    }
+    text = json.dumps({"name": name, **more, "files": files}, indent=1)
+    partial = folder / f".{MANIFEST}.{os.getpid()}"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(folder / MANIFEST)
+
+
+def lay_out(
+    folder: Path, model: zoo.Model, commit: str, config: dict[str, Any], paths: dict[str, Path], copy: bool
+) -> Checkpoint:
+    """The model's folder: its configuration written, its files linked (or copied), the manifest last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+    for name, path in paths.items():
+        target = folder / name
+        target.parent.mkdir(exist_ok=True)
+        target.unlink(missing_ok=True)
+        _place(path, target, copy)
+    write_manifest(folder, model.name, repo=model.repo, revision=commit, licence=model.licence)
+    return read_folder(folder)
+
+
+def _place(source: Path, target: Path, copy: bool) -> None:
+    """A link where the system allows one: the weights are large, and the cache has them already."""
+    if not copy:
+        try:
+            target.symlink_to(source.resolve())
+            return
+        except OSError:
+            pass
+    shutil.copyfile(source, target)
+
+
+def _choose_weights(files: dict[str, RemoteFile], model: zoo.Model) -> RemoteFile:
+    for name in WEIGHTS:
+        if name in files:
+            return files[name]
+    found = [name for name in files if name.endswith(".safetensors") and "/" not in name]
+    if len(found) == 1:
+        return files[found[0]]
+    raise ModelError(
+        f"{model.repo} publishes no safetensors weights for open_clip ; it has: {', '.join(sorted(files))}. "
+        "Download its checkpoint yourself and turn it into safetensors with: cmprompt models convert FILE"
+    )
+
+
+def _named(files: dict[str, RemoteFile], name: str, model: zoo.Model) -> RemoteFile:
+    if name not in files:
+        raise ModelError(f"{model.repo} has no {name}, so how to build it and prepare its images is not known")
+    return files[name]
+
+
+def _config_of(model: zoo.Model, fetch: Callable[[], Path]) -> dict[str, Any]:
+    """model_cfg and preprocess_cfg: from open_clip's tables for its own names, else from the repository."""
+    if not model.architecture:
+        config = read_json(fetch())
+        if "model_cfg" not in config:
+            raise ModelError(f"{model.repo}: {CONFIG} has no 'model_cfg'")
+        return config
+    from open_clip import get_model_config
+    from open_clip.pretrained import get_pretrained_cfg
+
+    model_cfg, table = get_model_config(model.architecture), get_pretrained_cfg(model.architecture, model.tag)
+    check_quick_gelu(model, model_cfg, table)
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    return {"model_cfg": model_cfg, "preprocess_cfg": {key: table[key] for key in keys}}
+
+
+def check_quick_gelu(model: zoo.Model, model_cfg: dict[str, Any], table: dict[str, Any]) -> None:
+    """open_clip only warns when the weights were trained with the other activation; they then answer wrongly."""
+    if bool(model_cfg.get("quick_gelu")) == bool(table.get("quick_gelu")):
+        return
+    base = model.architecture.removesuffix("-quickgelu")
+    right = f"{base}-quickgelu" if table.get("quick_gelu") else base
+    raise ModelError(
+        f"{model.architecture}/{model.tag} pairs the wrong activation with these weights (QuickGELU mismatch); "
+        f"use {right}/{model.tag}"
+    )
+
+
+def _text_files(hub: Hub, text_cfg: dict[str, Any]) -> dict[str, Path]:
+    """The tokenizer's and the text tower's files, where those come from a repository of their own."""
+    paths: dict[str, Path] = {}
+    if repo := text_cfg.get("hf_tokenizer_name"):
+        commit, files = hub.list_files(repo, None, repo)
+        paths |= {name: hub.fetch(repo, commit, files[name]) for name in TOKENIZER_FILES if name in files}
+    if repo := text_cfg.get("hf_model_name"):
+        commit, files = hub.list_files(repo, None, repo)
+        paths[f"{TEXT_MODEL}/config.json"] = hub.fetch(repo, commit, files["config.json"])
+    return paths
+
+
+class Hub:
+    """The Hugging Face hub, or what HF_ENDPOINT names. HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and proxies are honoured."""
+
+    def __init__(self, progress: bool) -> None:
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the library is imported
+        import huggingface_hub
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        if not progress:
+            disable_progress_bars()
+        self._lib: Any = huggingface_hub
+        self._api = huggingface_hub.HfApi()
+
+    def check_online(self, wanted: str) -> None:
+        """Raises ModelError where the hub does not answer."""
+        session = self._lib.get_session()
+        self._first_contact(wanted, lambda: session.head(self._api.endpoint, timeout=FIRST_CONTACT_S))
+
+    def list_files(self, repo: str, revision: str | None, wanted: str) -> tuple[str, dict[str, RemoteFile]]:
+        """The commit that `revision` (by default the main branch) means now, and its files by name."""
+        info = self._first_contact(
+            wanted,
+            lambda: self._api.model_info(repo, revision=revision, files_metadata=True, timeout=FIRST_CONTACT_S),
+        )
+        files = {}
+        for entry in info.siblings or ():
+            sha256 = entry.lfs.sha256 if entry.lfs else None
+            files[entry.rfilename] = RemoteFile(entry.rfilename, entry.size or 0, sha256, entry.blob_id)
+        return str(info.sha), files
+
+    def fetch(self, repo: str, commit: str, file: RemoteFile) -> Path:
+        """The file in the Hugging Face cache, its hash checked; damaged, it is downloaded once more."""
+        for attempt in (1, 2):
+            path = Path(self._download(repo, commit, file, force=attempt == 2))
+            if is_as_published(path, file):
+                return path
+            path.resolve().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+        raise ModelError(f"{repo}/{file.name} arrived damaged twice (its sha256 is not the published one)")
+
+    def _download(self, repo: str, commit: str, file: RemoteFile, force: bool) -> str:
+        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+        try:
+            if file.sha256:
+                self._fetch_blob(repo, commit, file)
+            return str(self._lib.hf_hub_download(repo, file.name, revision=commit))
+        except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+            raise ModelError(
+                f"downloading {repo}/{file.name} failed: {_first_line(error)}; run it again to go on"
+            ) from error
+
+    def _fetch_blob(self, repo: str, commit: str, file: RemoteFile) -> None:
+        """Put a large file into the cache under its hash. The library starts an interrupted one over; this does not."""
+        from huggingface_hub.constants import HF_HUB_CACHE
+        from huggingface_hub.file_download import http_get, repo_folder_name
+
+        blob = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "blobs" / str(file.sha256)
+        if blob.exists():
+            return
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        part = blob.with_name(f"{blob.name}.cmprompt-part")
+        url = self._lib.hf_hub_url(repo, file.name, revision=commit)
+        with open(part, "ab") as stream:
+            http_get(
+                url, stream, resume_size=stream.tell(), headers=self._lib.utils.build_hf_headers(),
+                expected_size=file.size, displayed_filename=file.name,
+            )  # fmt: skip
+        part.replace(blob)
+
+    def _first_contact(self, wanted: str, call: Callable[[], T]) -> T:
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            return within(FIRST_CONTACT_S, call)
+        except HfHubHTTPError as error:
+            raise ModelError(f"the hub refuses {wanted}: {_first_line(error)}") from error
+        except Exception as error:  # the library's HTTP client differs from version to version, and so do its errors
+            raise ModelError(
+                f"{wanted} is not on this machine and {self._api.endpoint} cannot be reached ({_first_line(error)}). "
+                f"With a network, run: cmprompt models pull {wanted}. "
+                "Without one, --model tiny and --model local-dir:DIR work"
+            ) from error
+
+
+def is_as_published(path: Path, file: RemoteFile) -> bool:
+    """Large files carry a sha256, small ones git's own hash of the blob."""
+    if file.sha256:
+        return file_sha256(path) == file.sha256
+    if not file.blob_id:
+        return True
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0%b" % (len(data), data)).hexdigest() == file.blob_id
+
+
+def within(limit_s: float, call: Callable[[], T]) -> T:
+    """The result of `call`, or TimeoutError: a name server that does not answer heeds no timeout of the client's."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError(f"no answer within {limit_s} s")
+    return results[0]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,206 @@
+"""The checkpoints that cmprompt recommends, as data.
+
+`imagenet` is the published zero-shot top-1 in per cent: open_clip's results table, or the model's own card.
+No revision is pinned here: the one that the hub serves at the first `models pull` is written to the local manifest,
+with the sha256 of each file, and stays until the next pull.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from cmprompt.errors import ModelError, UsageError, unknown
+
+Speed = Literal["fastest", "fast", "medium", "slow"]
+
+MIT = "MIT"
+APACHE = "Apache-2.0"
+APPLE = "Apple research licence (non-commercial)"
+CC_BY_NC = "CC-BY-NC-4.0"
+NOT_COMMERCIAL = (APPLE, CC_BY_NC)
+UNSTATED = "not known here; see its page on the hub"
+
+# The first that occurs in the hub's repository name decides; what open_clip trained itself is MIT.
+LICENCES = (
+    ("mobileclip", APPLE),
+    ("apple/", APPLE),
+    ("dfn", APPLE),
+    ("metaclip", CC_BY_NC),
+    ("nllb", CC_BY_NC),
+    ("siglip", APACHE),
+    ("pe-core", APACHE),
+    ("laion/", MIT),
+    (".openai", MIT),
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """One checkpoint: what open_clip calls it, where the hub has it, and what to expect of it."""
+
+    name: str
+    architecture: str
+    tag: str
+    repo: str
+    size_mb: int | None = None
+    imagenet: float | None = None
+    speed: Speed | None = None
+    size_px: int | None = None
+    context: int | None = None
+    note: str = ""
+    revision: str | None = None
+
+    @property
+    def licence(self) -> str:
+        return licence_of(self.repo)
+
+    @property
+    def commercial(self) -> bool:
+        return self.licence not in NOT_COMMERCIAL
+
+
+ZOO = (
+    Model(
+        "ViT-B-32-256", "ViT-B-32-256", "datacomp_s34b_b86k", "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K",
+        605, 72.8, "fast", 256, 77, "recommended: the best for its speed",
+    ),
+    Model(
+        "ViT-B-32", "ViT-B-32", "datacomp_xl_s13b_b90k", "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
+        605, 69.2, "fast", 224, 77,
+    ),
+    Model(
+        "ViT-B-32-laion2b", "ViT-B-32", "laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        605, 66.6, "fast", 224, 77,
+    ),
+    Model(
+        "ViT-B-32-openai", "ViT-B-32-quickgelu", "openai", "timm/vit_base_patch32_clip_224.openai",
+        605, 63.3, "fast", 224, 77, "the original CLIP",
+    ),
+    Model(
+        "ViT-B-16", "ViT-B-16", "datacomp_xl_s13b_b90k", "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K",
+        598, 73.5, "medium", 224, 77,
+    ),
+    Model(
+        "ViT-L-14", "ViT-L-14", "datacomp_xl_s13b_b90k", "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K",
+        1710, 79.2, "slow", 224, 77,
+    ),
+    Model(
+        "PE-Core-B-16", "PE-Core-B-16", "meta", "timm/PE-Core-B-16",
+        1791, 78.4, "medium", 224, 32,
+    ),
+    Model(
+        "PE-Core-L-14-336", "PE-Core-L-14-336", "meta", "timm/PE-Core-L-14-336",
+        2685, 83.5, "slow", 336, 32,
+    ),
+    Model(
+        "ViT-B-16-SigLIP2-256", "ViT-B-16-SigLIP2-256", "webli", "timm/ViT-B-16-SigLIP2-256",
+        1501, 79.1, "medium", 256, 64, "multilingual; needs cmprompt[multilingual]",
+    ),
+    Model(
+        "ViT-SO400M-16-SigLIP2-256", "ViT-SO400M-16-SigLIP2-256", "webli", "timm/ViT-SO400M-16-SigLIP2-256",
+        4543, 83.4, "slow", 256, 64, "multilingual; needs cmprompt[multilingual]",
+    ),
+    Model(
+        "xlm-roberta-base-ViT-B-32", "xlm-roberta-base-ViT-B-32", "laion5b_s13b_b90k",
+        "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k",
+        1465, 62.4, "fast", 224, 77, "multilingual; needs cmprompt[multilingual]",
+    ),
+    Model(
+        "nllb-clip-base-siglip", "nllb-clip-base-siglip", "mrl", "visheratin/nllb-siglip-mrl-base",
+        None, None, "medium", 384, 77, "200 languages; needs cmprompt[multilingual]",
+    ),
+    Model(
+        "MobileCLIP2-S0", "MobileCLIP2-S0", "dfndr2b", "timm/MobileCLIP2-S0-OpenCLIP",
+        299, 71.5, "fastest", 256, 77,
+    ),
+    Model(
+        "MobileCLIP2-S2", "MobileCLIP2-S2", "dfndr2b", "timm/MobileCLIP2-S2-OpenCLIP",
+        397, 77.2, "fast", 256, 77,
+    ),
+    Model(
+        "MobileCLIP-S1", "MobileCLIP-S1", "datacompdr", "apple/MobileCLIP-S1-OpenCLIP",
+        340, 72.6, "fast", 256, 77,
+    ),
+)  # fmt: skip
+
+
+def canonical(name: str) -> str:
+    """The one spelling of a model's name, told without open_clip's table. Raises ModelError with the near misses."""
+    if alias := aliases().get(name.lower()):
+        return alias.name
+    if name.startswith("hf-hub:"):
+        repo = name.removeprefix("hf-hub:").strip("/")
+        if repo.count("/") != 1:
+            raise ModelError(f"{name!r} should read hf-hub:ORGANISATION/REPOSITORY")
+        return f"hf-hub:{repo}"
+    architecture, _, tag = name.partition("/")
+    known = {stem.lower(): stem for stem in architectures()}
+    if architecture.lower() not in known:
+        raise ModelError(unknown("model", name, {*(model.name for model in ZOO), *known.values(), "tiny"}))
+    tag = tag.lower().replace("-", "_")  # as open_clip cleans it
+    return f"{known[architecture.lower()]}/{tag}" if tag else known[architecture.lower()]
+
+
+def find(name: str) -> Model:
+    """The model that `name` means: an alias above, `hf-hub:ORG/REPO`, `architecture/tag`, an architecture with one tag.
+
+    Raises ModelError for an unknown name. Only the last two import open_clip, for its table of weights.
+    """
+    name = canonical(name)
+    if alias := aliases().get(name.lower()):
+        return alias
+    if name.startswith("hf-hub:"):
+        return Model(name=name, architecture="", tag="", repo=name.removeprefix("hf-hub:"))
+    return _from_open_clip(*name.partition("/")[::2])
+
+
+def aliases() -> dict[str, Model]:
+    """The zoo by name in lower case."""
+    return {model.name.lower(): model for model in ZOO}
+
+
+@cache
+def architectures() -> tuple[str, ...]:
+    """open_clip's architectures, from the names of its configuration files; the package is not imported."""
+    spec = find_spec("open_clip")
+    folder = Path(spec.origin).parent / "model_configs" if spec and spec.origin else Path()
+    return tuple(sorted(path.stem for path in folder.glob("*.json")))
+
+
+def licence_of(repo: str) -> str:
+    """The licence of the weights in a hub repository, told from its name."""
+    return next((licence for part, licence in LICENCES if part in repo.lower()), UNSTATED)
+
+
+def check_licence(model: Model, accepted: bool) -> None:
+    """Raises UsageError for a non-commercial model whose terms were not accepted."""
+    if not model.commercial and not accepted:
+        raise UsageError(
+            f"{model.name} is licensed for non-commercial use only ({model.licence}); "
+            "read its terms on the hub and add --accept-licence if they suit you"
+        )
+
+
+def _from_open_clip(architecture: str, tag: str) -> Model:
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    tags = list_pretrained_tags_by_model(architecture)
+    if not tags:
+        raise ModelError(f"open_clip publishes no weights for {architecture}; name a folder with local-dir:DIR")
+    name = f"{architecture}/{tag}" if tag else architecture
+    if not tag and len(tags) == 1:
+        tag = tags[0]
+    cfg = get_pretrained_cfg(architecture, tag)
+    if not cfg:
+        wrong = f"{architecture} has no weights {tag!r}" if tag else f"{architecture} comes with several weights"
+        raise ModelError(f"{wrong}; known: {', '.join(f'{architecture}/{known}' for known in sorted(tags))}")
+    if not cfg.get("hf_hub"):
+        raise ModelError(
+            f"{name} is published as a pickle only; download {cfg['url']} and see: cmprompt models convert"
+        )
+    organisation, repository = cfg["hf_hub"].split("/")[:2]
+    return Model(name=name, architecture=architecture, tag=tag, repo=f"{organisation}/{repository}")
