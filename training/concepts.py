@@ -1,0 +1,359 @@
+"""What the names mean: a hand-made table of parents, synonyms and words of captions, in the manner of WordNet.
+
+A concept is one meaning with several wordings. An image is positive for its own concept and for all that stand above
+it; concepts above or beside it that may or may not hold are left out of its loss.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+# parent wordings (a|b: synonyms) -> children: parents' first wording or a class's first name
+TREE = """
+animal|creature: mammal, bird, fish, reptile, amphibian, insect, arachnid, shellfish, sea creature, snail, slug, centipede, trilobite, wild animal, pet, farm animal
+mammal: dog, cat, big cat, brown bear, primate, elephant, camel, koala, guinea pig, hog, ox, bison, bighorn, antelope, lesser panda, dugong, horse, deer
+dog|puppy|pet dog|hound: Chihuahua, Yorkshire terrier, golden retriever, Labrador retriever, German shepherd, standard poodle
+cat|kitten|house cat|pet cat|kitty: tabby, Persian cat, Egyptian cat
+big cat|wild cat: cougar, lion
+primate|ape: orangutan, chimpanzee, monkey
+monkey: baboon, chimpanzee
+bear: brown bear
+elephant: African elephant
+camel: Arabian camel
+sheep|ram: bighorn
+cow|cattle|bull: ox, bison
+buffalo: bison
+antelope: gazelle
+deer|stag|doe
+horse|pony
+rodent: guinea pig
+panda: lesser panda
+pet: dog, cat, goldfish, guinea pig
+farm animal|livestock: hog, ox, goose, horse
+wild animal: big cat, bear, primate, elephant, bison, gazelle, koala, boa constrictor, American alligator, deer
+bird: goose, black stork, king penguin, albatross
+penguin: king penguin
+stork: black stork
+seabird: albatross, king penguin
+water bird: goose, black stork, albatross
+fish: goldfish
+reptile: snake, American alligator
+snake|serpent: boa constrictor
+crocodile: American alligator
+amphibian: frog, European fire salamander
+salamander|newt: European fire salamander
+frog|toad: bullfrog, tailed frog
+insect|bug: ladybug, fly, bee, grasshopper, walking stick, cockroach, mantis, dragonfly, butterfly
+beetle: ladybug
+butterfly: monarch, sulphur butterfly
+arachnid: spider, scorpion
+spider: black widow, tarantula
+shellfish|crustacean: lobster
+lobster: American lobster, spiny lobster
+sea creature|sea animal|marine life: jellyfish, brain coral, sea slug, sea cucumber, dugong, lobster, coral reef
+coral: brain coral, coral reef
+vehicle|means of transport: car, van, truck, bus, train, boat, airplane, go-kart, tractor, jinrikisha, bicycle, motorcycle
+car|automobile|motor car|auto: beach wagon, convertible, limousine, sports car
+van: moving van, police van
+truck|lorry: moving van
+bus: school bus, trolleybus
+train|railway: bullet train, freight car
+boat|ship|vessel: gondola, lifeboat
+airplane|plane|aeroplane|aircraft|jet
+rocket|space rocket|spacecraft: projectile
+building|house|architecture: barn, cliff dwelling, beacon, thatch, water tower
+house|home: thatch
+farm building: barn
+tower: water tower, beacon, obelisk
+bridge: steel arch bridge, suspension bridge, viaduct
+monument|landmark: obelisk, triumphal arch
+structure: building, bridge, tower, monument, dam, fountain
+shop|store: barbershop, butcher shop, confectionery
+food|meal|something to eat: fruit, vegetable, dessert, guacamole, pretzel, mashed potato, mushroom, meat loaf, pizza, potpie, plate
+fruit: orange, lemon, banana, pomegranate
+citrus fruit: orange, lemon
+vegetable: cauliflower, bell pepper, mashed potato
+dessert|sweets: ice cream, ice lolly, confectionery
+drink|beverage: coffee, beer bottle, pop bottle
+coffee|cup of coffee|a cup of coffee: espresso
+bottle: beer bottle, pop bottle, pill bottle
+beer: beer bottle
+container: barrel, bucket, chest, beaker, water jug, bottle, bathtub
+clothing|clothes|garment|outfit: academic gown, apron, swimwear, cardigan, coat, kimono, military uniform, skirt, poncho, sock, vestment, bow tie, Christmas stocking, dress, hat, long-sleeved shirt, trousers, shirt, shorts, t-shirt
+uniform: military uniform
+robe: academic gown, kimono, vestment
+swimwear|swimsuit: bikini, swimming trunks
+coat|jacket|outerwear|outwear: fur coat
+sweater|jumper: cardigan
+skirt: miniskirt
+dress|gown
+hat|cap: sombrero
+long-sleeved shirt|longsleeve|long sleeve|long-sleeved top
+trousers|pants|jeans
+shirt|button-up shirt
+shorts|short pants: swimming trunks
+t-shirt|tee shirt|tee|T-shirt
+shoe|shoes|footwear: sandal
+tie: bow tie
+furniture: chair, table, chest
+chair|seat: rocking chair
+table: desk, dining table
+cookware|kitchenware|cooking utensil: frying pan, wok, teapot, wooden spoon, water jug
+pan: frying pan, wok
+pot: teapot
+spoon: wooden spoon
+tool: broom, lawn mower, nail, plunger, syringe, magnetic compass
+machine: cash machine, sewing machine, space heater, lawn mower, refrigerator, tractor
+electronics|electronic device|gadget: CD player, iPod, computer keyboard, remote control
+keyboard: computer keyboard
+music player: iPod, CD player
+phone|telephone: pay-phone
+clock|watch|timepiece: stopwatch, hourglass
+appliance|household appliance: refrigerator, space heater, sewing machine
+musical instrument: oboe, organ
+ball: basketball, rugby ball, volleyball
+sports equipment: ball, dumbbell, punching bag, snorkel, scoreboard
+weapon: cannon, projectile
+toy: teddy
+glasses|eyewear: sunglasses
+bag: backpack
+lamp|light: lampshade, candle, torch
+fire|flame: torch, candle
+book|magazine: comic book
+mask: gasmask
+medicine: pill bottle, syringe
+landscape|natural scene|scenery: mountain, cliff, lakeside, seashore, forest
+mountain|mountains: alp
+beach|sea|ocean: seashore
+lake|river: lakeside
+fungus: mushroom
+nut|seed: acorn
+fence: picket fence
+flag: flagpole
+bicycle|bike|cycle
+motorcycle|motorbike
+person|people|human|human being: man, woman, child
+man|guy|men
+woman|lady|women
+child|kid|children|boy|girl
+baby|toddler
+crowd|group of people
+flower|flowers|blossom|bloom
+tree|trees
+forest|woods
+grass|lawn
+snow|ice
+water
+pool|swimming pool
+street|road|sidewalk
+soccer|football
+skateboard|skateboarder
+surfing|surfboard|surfer|a surfer on a wave
+skiing|skier|snowboarder
+swing|playground
+cloud|clouds|cloudy|cloudy sky|cloudy weather|overcast
+rain|rainy|rainy weather|rainy day|raindrops
+shine|sunny|sunshine|clear sky|sunny weather|blue sky
+sunrise|sunset|dawn|dusk
+grocery|groceries|a product in a supermarket
+milk
+yoghurt|yogurt
+juice|fruit juice
+"""
+
+# words of captions -> concept; seen in two of five captions: it is there; in one: it may be
+CAPTION_WORDS = """
+dog: dog dogs puppy
+cat: cat kitten
+horse: horse horses
+bird: bird birds
+man: man men guy guys
+woman: woman women lady ladies
+child: child children kid kids boy boys girl girls
+baby: baby toddler
+crowd: crowd
+bicycle: bike bicycle bicycles bikes biker bmx bicyclist cyclist
+motorcycle: motorcycle motorbike
+car: car cars
+boat: boat boats canoe kayak
+ball: ball
+beach: beach ocean sea waves wave
+mountain: mountain mountains
+lake: lake river stream
+snow: snow snowy ice
+water: water
+pool: pool
+grass: grass grassy lawn
+tree: tree trees
+forest: forest woods wooded
+flower: flower flowers
+street: street road sidewalk
+building: building buildings house
+fence: fence
+skateboard: skateboard skateboarder skateboarding
+surfing: surfboard surfer surfing surf
+skiing: skier skiing ski snowboarder snowboard
+swing: swing swings playground
+soccer: soccer football
+hat: hat cap
+food: food eating
+bench: bench
+"""
+
+# labels of the small sets -> concept wording
+LABELS = {
+    "automobile": "car",
+    "ship": "boat",
+    "dress": "dress",
+    "longsleeve": "long-sleeved shirt",
+    "outwear": "coat",
+    "pants": "trousers",
+    "shoes": "shoe",
+}
+
+# groceries stand in a shop: what a coarse class is, besides its own name
+FOOD_PARENTS = {
+    "fruit": "Apple Avocado Banana Kiwi Lemon Lime Mango Melon Nectarine Orange Papaya Peach Pear Pineapple Plum "
+    "Pomegranate Satsumas Passion_Fruit Red_Grapefruit",
+    "vegetable": "Asparagus Aubergine Cabbage Carrots Cucumber Garlic Ginger Leek Onion Pepper Potato Red_Beet Tomato "
+    "Zucchini",
+    "drink": "Juice Milk Oat_Milk Soy_Milk Sour_Milk",
+    "milk": "Milk Oat_Milk Soy_Milk Sour_Milk",
+    "yoghurt": "Yoghurt Oatghurt Soyghurt",
+    "juice": "Juice",
+    "fungus": "Mushroom",
+}
+
+# often in the picture without being its name: left out of the loss rather than called wrong
+MAYBE = {
+    "person": "academic gown, apron, bikini, barbershop, kimono, military uniform, miniskirt, poncho, swimming trunks, "
+    "vestment, neck brace, sombrero, bow tie, basketball, rugby ball, volleyball, snorkel, sunglasses, gasmask, oboe, "
+    "dress, coat, trousers, skirt, shirt, t-shirt, shorts, long-sleeved shirt, hat, cardigan, fur coat, go-kart, "
+    "jinrikisha, bicycle, motorcycle, punching bag, torch, skateboard, surfing, skiing, swing, soccer, umbrella",
+    "flower": "bee, butterfly, ladybug, fly, mantis, grasshopper, dragonfly, spider, grass, tree",
+    "water": "seashore, lakeside, boat, fountain, dam, coral reef, jellyfish, albatross, goose, rain, cliff, beach",
+    "beach": "boat, swimwear, surfing, albatross, sunrise, cliff, dugong",
+    "lake": "boat, goose, water, dam, viaduct, sunrise",
+    "grass": "farm animal, dog, lawn mower, tractor, bison, antelope, deer, horse, tree, elephant, barn",
+    "tree": "koala, lakeside, birdhouse, landscape, building, deer, bird, acorn, primate, swing",
+    "forest": "tree, deer, bear, primate, lakeside, mushroom",
+    "street": "vehicle, parking meter, pay-phone, building, bicycle, motorcycle, crowd",
+    "building": "triumphal arch, shop, suspension bridge, fountain, altar, street, bannister, picket fence, tower, house",
+    "house": "barn, cliff dwelling, building, picket fence, birdhouse",
+    "snow": "alp, mountain, skiing, king penguin",
+    "mountain": "cliff, lakeside, bighorn, viaduct, dam, skiing, sunrise, cloud, landscape",
+    "cloud": "landscape, airplane, beacon, obelisk, sunrise, rain, shine, tower, bridge, boat",
+    "shine": "landscape, airplane, obelisk, tower, bridge, boat, grass, flower, building",
+    "sunrise": "landscape, water, beach",
+    "landscape": "cloud, shine, sunrise, rain, grass, tree, snow, water, beach, lake, mountain, forest",
+    "rain": "umbrella",
+    "boat": "beach, water, lake, dam",
+    "truck": "van, tractor, freight car, police van",
+    "car": "police van, van, truck, parking meter, go-kart, street",
+    "wild animal": "bird, mammal, reptile, amphibian, fish, insect",
+    "pet": "bird, horse",
+    "food": "wooden spoon, frying pan, wok, dining table, drink, grocery",
+    "fruit": "juice, grocery",
+    "drink": "teapot, water jug, grocery",
+    "bottle": "water jug, juice, milk, drink",
+    "grocery": "fruit, vegetable, food, bottle, confectionery, shop, butcher shop",
+    "pot": "wok, frying pan",
+    "table": "plate, food, coffee, wooden spoon",
+    "man": "person, crowd",
+    "woman": "person, crowd, dress, bikini, miniskirt, kimono",
+    "child": "person, baby, crowd, swing",
+    "crowd": "person, street",
+    "clothing": "person, shoe, sunglasses, backpack, tie",
+    "tie": "shirt",
+    "shirt": "t-shirt, long-sleeved shirt, cardigan",
+    "long-sleeved shirt": "shirt, sweater, coat, cardigan",
+    "sweater": "long-sleeved shirt, coat",
+    "coat": "cardigan, poncho, military uniform, sweater",
+    "dress": "kimono, academic gown, vestment, skirt, woman",
+    "hat": "military uniform, person",
+    "weapon": "military uniform",
+    "cat": "big cat",
+    "toy": "ball",
+    "fire": "candle, cannon",
+    "lamp": "candle, table",
+    "bicycle": "swing",
+    "swing": "child",
+    "structure": "barn, picket fence, flagpole, pole, house",
+    "ball": "soccer, sports equipment",
+    "sports equipment": "soccer, skateboard, surfing, skiing",
+    "machine": "electronics, appliance, vehicle",
+    "electronics": "stopwatch, appliance, pay-phone, cash machine",
+}
+
+
+@dataclass
+class Concept:
+    wordings: list[str]
+    parents: set[str] = field(default_factory=set)
+    maybe: set[str] = field(default_factory=set)
+
+
+LATIN = re.compile(r"^[A-Z][a-z]+ [a-z]+$")
+
+
+def without_latin(names: str) -> list[str]:
+    """The synonyms of a comma-separated cell, less a closing Latin binomial."""
+    words = [name.strip() for name in names.split(",")]
+    return words[:-1] if len(words) > 1 and LATIN.match(words[-1]) else words
+
+
+def build(wnids: dict[str, str], groceries: dict[str, str], held_out: frozenset[str] = frozenset()) -> dict[str, Concept]:
+    """Concepts by key (first wording); `wnids` maps wnid to names, `groceries` maps fine to coarse."""
+    table: dict[str, Concept] = {}
+    for wnid, names in wnids.items():
+        if wnid not in held_out:
+            key = "construction crane" if wnid == "n03126707" else without_latin(names)[0]
+            table[key] = Concept(["crane", "construction crane"] if key != without_latin(names)[0] else without_latin(names))
+    banned = {without_latin(wnids[wnid])[0] for wnid in held_out}
+    _add_tree(table, banned)
+    _add_groceries(table, groceries)
+    for key, others in MAYBE.items():
+        for other in (o.strip() for o in others.split(",")):
+            if other in table and key in table:
+                table[other].maybe.add(key)
+    return {key: Concept(c.wordings, *_above(table, key)) for key, c in table.items()}
+
+
+def _add_tree(table: dict[str, Concept], banned: set[str]) -> None:
+    for line in TREE.strip().splitlines():
+        head, _, children = line.partition(":")
+        wordings = head.split("|")
+        concept = table.setdefault(wordings[0], Concept([]))
+        concept.wordings = list(dict.fromkeys(wordings + concept.wordings))
+        for child in (c.strip() for c in children.split(",") if c.strip()):
+            if child not in banned:
+                table.setdefault(child, Concept([child])).parents.add(wordings[0])
+    for key, concept in table.items():
+        concept.wordings = concept.wordings or [key]
+
+
+def _add_groceries(table: dict[str, Concept], groceries: dict[str, str]) -> None:
+    parents = {name.replace("_", " "): p for p, names in FOOD_PARENTS.items() for name in names.split()}
+    for fine, coarse in groceries.items():
+        low = coarse.lower()
+        table.setdefault(low, Concept([low])).parents |= {"food", "grocery", parents.get(coarse, "food")} - {low}
+        if fine.lower() != low:
+            table.setdefault(fine.lower(), Concept([fine])).parents.add(low)
+
+
+def _above(table: dict[str, Concept], key: str) -> tuple[set[str], set[str]]:
+    """All ancestors of a concept, and what may hold for it or for any of them."""
+    seen: set[str] = set()
+    todo = [key]
+    while todo:
+        for parent in table[todo.pop()].parents:
+            if parent not in seen and parent in table:
+                seen.add(parent)
+                todo.append(parent)
+    maybe = {m for name in (key, *seen) for m in table[name].maybe}
+    return seen, maybe - seen - {key}
+
+
+def caption_words() -> dict[str, frozenset[str]]:
+    """Concept -> the words of a caption that show it."""
+    lines = (line.partition(":") for line in CAPTION_WORDS.strip().splitlines())
+    return {head: frozenset(words.split()) for head, _, words in lines}

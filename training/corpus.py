@@ -1,0 +1,106 @@
+"""All training images with their targets, drawn as mixed batches."""
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from training.augment import augment
+from training.concepts import build, without_latin
+from training.data import load
+from training.targets import Targets
+
+# share of a batch; the small sets are seen more often than their size
+SHARES = {"tiny": 0.60, "cifar-train": 0.13, "flickr": 0.15, "clothing": 0.06, "grocery": 0.03, "weather": 0.02, "houses": 0.01}
+TAUGHT = ("flickr", "clothing", "grocery", "weather", "houses")
+
+
+def wnid_names(data: Path) -> dict[str, str]:
+    """wnid -> comma-separated names."""
+    tables = [pq.read_table(path, columns=["wnid", "names"]) for path in sorted((data / "tiny-imagenet").glob("train-*"))]
+    return {wnid: names for t in tables for wnid, names in zip(*(t[c].to_pylist() for c in ("wnid", "names")), strict=True)}
+
+
+@dataclass
+class Part:
+    images: NDArray[np.uint8]
+    rows: NDArray[np.int64]  # of the images that may be used
+    label: NDArray[np.int64]  # (N,) row in the tables of weights and masks
+    soft: torch.Tensor | None  # (N, 1000) the teacher's probabilities
+
+
+@dataclass
+class Batch:
+    pixels: torch.Tensor  # (N, 3, P, P) in 0..1
+    weights: torch.Tensor  # (N, V)
+    mask: torch.Tensor  # (N, V)
+    soft: torch.Tensor  # (T, 1000) and
+    taught: torch.Tensor  # (T,) the rows of the batch that it is for
+    captioned: torch.Tensor  # (K,) rows of the batch
+    captions: list[str]  # K of them
+
+
+class Corpus:
+    def __init__(self, data: Path, cache: Path, held_out: frozenset[str]) -> None:
+        self.wnids = wnid_names(data)
+        with (data / "grocery/train.csv").open(newline="") as handle:
+            groceries = {row["fine"]: row["coarse"] for row in csv.DictReader(handle)}
+        hidden = {w.lower() for wnid in held_out for w in without_latin(self.wnids[wnid])}
+        self.forbidden = re.compile("|".join(rf"\b{re.escape(w)}s?\b" for w in sorted(hidden)) or "(?!)", re.IGNORECASE)
+        groceries = {fine: coarse for fine, coarse in groceries.items() if not self.forbidden.search(f"{fine} {coarse}")}
+        self.targets = Targets(build(self.wnids, groceries, held_out))
+        tables: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.parts = {name: self._part(cache, name, held_out, groceries, tables) for name in SHARES}
+        self.weights, self.masks = (torch.stack(column) for column in zip(*tables, strict=True))
+        self.captions = load(cache, "flickr")[1]
+
+    def _part(
+        self, cache: Path, name: str, held_out: frozenset[str], groceries: dict[str, str], tables: list[tuple[torch.Tensor, torch.Tensor]]
+    ) -> Part:
+        images, labels = load(cache, name)
+        keep, label, known = [], np.zeros(len(labels), np.int64), {}
+        for row, cell in enumerate(labels):
+            text = " ".join(np.atleast_1d(cell)) if name == "flickr" else str(np.atleast_1d(cell)[0])
+            if text in held_out or (name == "grocery" and text not in groceries) or self.forbidden.search(text):
+                continue
+            if text not in known:
+                known[text] = len(tables)
+                tables.append(self._target(name, text, cell))
+            keep.append(row)
+            label[row] = known[text]
+        path = cache / f"soft-{name}.npy"
+        soft = torch.from_numpy(np.load(path)) if name in TAUGHT and path.exists() else None
+        return Part(images, np.array(keep), label, soft)
+
+    def _target(self, name: str, text: str, cell: NDArray[np.str_]) -> tuple[torch.Tensor, torch.Tensor]:
+        if name == "flickr":
+            return self.targets.captions(list(cell))
+        if name == "tiny":
+            first = without_latin(self.wnids[text])[0]
+            return self.targets.of(["construction crane" if text == "n03126707" else first])
+        if name == "houses":
+            return self.targets.of(["house"], ["grass", "tree", "cloud", "shine", "street", "car", "fence", "landscape", "flower"])
+        return self.targets.label(text)
+
+    def draw(self, size: int, size_px: int, smallest: float, rng: np.random.Generator) -> Batch:
+        pixels, labels, soft, taught, captioned, captions, filled = [], [], [], [], [], [], 0
+        counts = rng.multinomial(size, list(SHARES.values()))
+        for (name, part), count in zip(self.parts.items(), counts, strict=True):
+            chosen = np.sort(rng.choice(part.rows, count, replace=count > len(part.rows)))
+            pixels.append(augment(torch.from_numpy(np.array(part.images[chosen])), size_px, smallest))
+            labels.append(part.label[chosen])
+            if part.soft is not None:
+                soft.append(part.soft[chosen].float())
+                taught.append(torch.arange(filled, filled + count))
+            if name == "flickr":
+                captioned.append(torch.arange(filled, filled + count))
+                captions += [str(self.captions[row, rng.integers(5)]) for row in chosen]
+            filled += count
+        rows = torch.from_numpy(np.concatenate(labels))
+        images = torch.cat(pixels)
+        return Batch(images, self.weights[rows], self.masks[rows], torch.cat(soft), torch.cat(taught), torch.cat(captioned), captions)
