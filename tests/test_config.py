@@ -43,7 +43,7 @@ def test_a_repeatable_flag_takes_one_value_a_line() -> None:
 
 
 def test_a_misspelt_key_is_refused_with_the_near_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="lables.*did you mean labels"):
+    with pytest.raises(UsageError, match=r"lables.*did you mean labels"):
         settings(tmp_path, 'lables = "cat"').default_map(ROOT)
 
 

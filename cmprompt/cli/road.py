@@ -100,4 +100,4 @@ def timings(stats: Stats, threads: int, total_s: float, write_s: float) -> Itera
     for name, seconds in stages.items():
         yield f"{name:<8} {seconds:8.3f} s"
     slowest = max(stages, key=lambda name: stages[name])
-    yield f"{'all':<8} {total_s:8.3f} s; {stats.items:,} inputs, {stats.store_hits:,} from the store; slowest: {slowest}"
+    yield f"{'all':<8} {total_s:8.3f} s; {stats.items:,} inputs, {stats.store_hits:,} stored; slowest: {slowest}"
