@@ -19,11 +19,10 @@ from cmprompt.colour import to_rgb
 from cmprompt.errors import ItemError
 from cmprompt.formats import ALLOWED, completed, is_cut_short, sniff
 from cmprompt.resize import fit
-from cmprompt.types import Array, Frame, Preprocess
+from cmprompt.types import MAX_FILE_BYTES, Array, Frame, Preprocess
 
 DECODE_VERSION = f"1-pillow{PIL.__version__.split('.')[0]}"
 MAX_PIXELS = 178_956_970  # where Pillow's own bomb check, which stays on, refuses too
-MAX_BYTES = 1 << 30
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -124,8 +123,8 @@ def _reason(error: Exception) -> str:
 
 
 def _allowed_format(data: bytes) -> str:
-    if len(data) > MAX_BYTES:
-        raise ItemError("too_large", f"{len(data)} bytes; the cap is {MAX_BYTES}")
+    if len(data) > MAX_FILE_BYTES:
+        raise ItemError("too_large", f"{len(data)} bytes; the cap is {MAX_FILE_BYTES}")
     name = sniff(data)
     if name is None:
         raise ItemError("unreadable", "not a picture" if data else "the file is empty")

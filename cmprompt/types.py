@@ -6,6 +6,8 @@ Arrays are float32 numpy unless said otherwise.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -13,10 +15,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cmprompt.errors import Status
+from cmprompt.errors import ItemError, Status
 
 Array = npt.NDArray[Any]
 Triple = tuple[float, float, float]
+MAX_FILE_BYTES = 1 << 30  # no picture is larger; a file that is must not fill the memory
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,19 @@ class FileBytes:
     path: str
 
     def __call__(self) -> bytes:
-        with open(self.path, "rb") as file:
-            return file.read()
+        """Raises OSError; ItemError for what is not a regular file or is over `MAX_FILE_BYTES`."""
+        try:
+            mode = os.stat(self.path).st_mode
+        except ValueError as error:  # a NUL byte, or half a surrogate pair
+            raise ItemError("missing", "no file can have this name; is the list one for -0?") from error
+        if not stat.S_ISREG(mode):
+            raise ItemError("unsupported", "a folder" if stat.S_ISDIR(mode) else "not a regular file")
+        # Should a pipe have taken its place since, opening it must not block.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(self.path, flags), "rb") as file:
+            if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
+                raise ItemError("too_large", f"over {MAX_FILE_BYTES >> 20} MB")
+            return file.read(MAX_FILE_BYTES)
 
 
 @dataclass(frozen=True)

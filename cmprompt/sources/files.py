@@ -1,0 +1,78 @@
+"""What is named on the command line or in a list: files, folders, globs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from cmprompt.errors import UsageError
+from cmprompt.registry import SOURCES, resolve
+from cmprompt.sources.globs import expand, is_pattern
+from cmprompt.sources.names import is_image_name, is_shard_name, is_table_name
+from cmprompt.sources.options import SourceOptions, file_item
+from cmprompt.sources.walk import walk
+from cmprompt.types import Item
+
+_MAX_PATH_BYTES = 1 << 16
+
+
+def read_named(name: str, options: SourceOptions) -> Iterator[Item]:
+    """The items of one input: a path, a pattern or a shard spec. What exists under the very name is not a pattern."""
+    if name.startswith("pipe:"):
+        raise UsageError(f"{name!r} would start a command; give the archive itself")
+    if os.path.lexists(name) or not is_pattern(name):
+        return read_path(name, options)
+    return read_pattern(name, options)
+
+
+def read_path(path: str, options: SourceOptions) -> Iterator[Item]:
+    """A folder's pictures, a table's rows, an archive's members, or one file."""
+    if os.path.isdir(path):
+        return walk(path, options)
+    if is_table_name(path):
+        rows: Iterator[Item] = resolve(SOURCES, "source", "table")(path, options)
+        return rows
+    if is_shard_name(path):
+        members: Iterator[Item] = resolve(SOURCES, "source", "shard")(path, options)
+        return members
+    return iter([file_item(path)])
+
+
+def read_pattern(pattern: str, options: SourceOptions) -> Iterator[Item]:
+    """Every match of a glob as if it had been named; one that ends in `**` takes pictures, as a folder does."""
+    has_matches = False
+    for path in expand(pattern):
+        if "**" in pattern and os.path.isdir(path):
+            continue
+        has_matches = True
+        if pattern.endswith("**") and not (options.all_files or is_image_name(path)):
+            options.skip(path)
+        else:
+            yield from read_path(path, options)
+    if not has_matches:
+        yield file_item(pattern)
+
+
+def read_list(stream: BinaryIO, name: str, null_separated: bool) -> Iterator[Item]:
+    """The files that a list names, one a line or one before each NUL byte; empty entries are passed over."""
+    for entry in _entries(stream, name, b"\0" if null_separated else b"\n"):
+        path = entry if null_separated else entry.removesuffix(b"\r")
+        if path:
+            yield file_item(os.fsdecode(path))
+
+
+def _entries(stream: BinaryIO, name: str, separator: bytes) -> Iterator[bytes]:
+    rest = b""
+    while block := _read_some(stream):
+        *entries, rest = (rest + block).split(separator)
+        yield from entries
+        if len(rest) > _MAX_PATH_BYTES:
+            raise UsageError(f"{name}: not a list of paths: an entry is longer than {_MAX_PATH_BYTES} bytes")
+    yield rest
+
+
+def _read_some(stream: BinaryIO) -> bytes:
+    """At most 64 KB, and what is there at once, so that a slow producer's paths are not held back."""
+    read: bytes = stream.read1(1 << 16) if hasattr(stream, "read1") else stream.read(1 << 16)
+    return read

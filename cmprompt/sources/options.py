@@ -1,0 +1,61 @@
+"""What the input flags say, and the small pieces that every source shares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO, NoReturn
+
+from cmprompt.errors import ItemError
+from cmprompt.types import FileBytes, Item
+
+_URL = re.compile(r"https?://", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """The input flags. `stdin` is what `-` reads; `skipped` is called with each file that a walk leaves out."""
+
+    files_from: str | None = None
+    null_separated: bool = False
+    image_col: str | None = None
+    text_col: str | None = None
+    target_col: str | None = None
+    limit: int | None = None
+    all_files: bool = False
+    class_folders: bool = False
+    stdin: BinaryIO | None = None
+    skipped: Callable[[str], None] | None = None
+
+    def skip(self, path: str) -> None:
+        """Count one file that is not read."""
+        if self.skipped is not None:
+            self.skipped(path)
+
+
+def failed(id: str, error: Exception) -> Item:
+    """An item that becomes a record of this failure when its image is asked for."""
+    return Item(id, partial(_throw, error))
+
+
+def _throw(error: Exception) -> NoReturn:
+    raise error
+
+
+def file_item(path: str, target: str | None = None) -> Item:
+    """One file, whatever it turns out to be."""
+    return Item(path, image_at(path), target=target)
+
+
+def image_at(path: str) -> Callable[[], bytes]:
+    """The bytes of what was named; an address is not fetched."""
+    if _URL.match(path):
+        return partial(_throw, ItemError("unsupported", "addresses are not fetched; download the picture first"))
+    return FileBytes(path)
+
+
+def clean_text(text: str) -> str:
+    """Bytes that were not UTF-8, which names keep, as replacement characters."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if not text.isascii() else text

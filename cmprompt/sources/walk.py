@@ -1,0 +1,144 @@
+"""The picture files below a folder: sorted, depth first, each once, however the links run."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from cmprompt.errors import ItemError
+from cmprompt.sources.names import is_image_name
+from cmprompt.sources.options import SourceOptions, failed, file_item
+from cmprompt.types import FileBytes, Item
+
+_MAX_IGNORE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """`rules`: the (folder, patterns) of every .gitignore that applies, innermost first."""
+
+    path: str
+    rules: tuple[tuple[str, Any], ...] = ()
+    linked: bool = False  # reached through a link
+
+
+@dataclass
+class _Walk:
+    options: SourceOptions
+    real_root: str
+    entered: set[tuple[int, int]] = field(default_factory=set)  # folders reached through links, by device and inode
+
+    def wants(self, name: str) -> bool:
+        return self.options.all_files or is_image_name(name)
+
+    def enters(self, path: str) -> bool:
+        """Whether this is the first way through a link to the folder `path`."""
+        info = os.stat(path)
+        key = (info.st_dev, info.st_ino)
+        is_new = key not in self.entered
+        self.entered.add(key)
+        return is_new
+
+    def reaches(self, target: str) -> bool:
+        """Whether the walk comes to the real path `target` without a link."""
+        relative = os.path.relpath(target, self.real_root)
+        return not any(part.startswith(".") for part in relative.split(os.sep)) or relative == "."
+
+    def is_above(self, target: str) -> bool:
+        """Whether the real path `target` is a folder that holds the root."""
+        return os.path.commonpath([target, self.real_root]) == target
+
+
+def walk(root: str, options: SourceOptions) -> Iterator[Item]:
+    """Items for the files below `root`; an unreadable folder is one item that fails.
+
+    Hidden files and what a `.gitignore` names are left out. A link is followed only to what the walk does not reach
+    by itself, so that nothing is read twice and loops end. Holds the names of the folders on the way down, no more.
+    """
+    state = _Walk(options, os.path.realpath(root))
+    pending: list[Iterator[str | _Folder]] = [iter([_Folder(root)])]
+    while pending:
+        entry = next(pending[-1], None)
+        if entry is None:
+            pending.pop()
+        elif isinstance(entry, str):
+            yield file_item(entry, _class_of(entry, root) if options.class_folders else None)
+        else:
+            try:
+                pending.append(_entries(state, entry))
+            except OSError as error:
+                yield failed(entry.path, error)
+
+
+def _class_of(path: str, root: str) -> str | None:
+    """The first folder below the root (the ImageFolder convention)."""
+    parts = os.path.relpath(path, root).split(os.sep)
+    return parts[0] if len(parts) > 1 else None
+
+
+def _entries(state: _Walk, folder: _Folder) -> Iterator[str | _Folder]:
+    """What to read (a path) or to enter (a folder), sorted by name. Raises OSError."""
+    rules = _rules_of(folder)
+    files: list[str] = []
+    folders: dict[str, _Folder] = {}
+    with os.scandir(folder.path) as found:
+        for entry in found:
+            if entry.name.startswith("."):
+                continue
+            kind = _kind(state, folder, entry)
+            if kind != "nothing" and (kind == "other" or _is_ignored(entry.path, kind == "folder", rules)):
+                state.options.skip(entry.path)
+            elif kind == "folder":
+                folders[entry.name] = _Folder(entry.path, rules, folder.linked or entry.is_symlink())
+            elif kind == "file":
+                files.append(entry.name)
+    names = sorted([*files, *folders])
+    return (folders.get(name) or os.path.join(folder.path, name) for name in names)
+
+
+def _kind(state: _Walk, folder: _Folder, entry: os.DirEntry[str]) -> str:
+    """file, folder, other (to be counted as skipped) or nothing (met again under its own name)."""
+    if entry.is_symlink():
+        return _kind_of_link(state, entry)
+    if entry.is_dir():
+        return "folder" if not folder.linked or state.enters(entry.path) else "nothing"
+    return "file" if entry.is_file() and state.wants(entry.name) else "other"
+
+
+def _kind_of_link(state: _Walk, entry: os.DirEntry[str]) -> str:
+    target = os.path.realpath(entry.path)
+    try:
+        mode = os.stat(entry.path).st_mode
+    except OSError:  # leads nowhere, or in a circle: the record will say so
+        return "file" if state.wants(entry.name) else "other"
+    if stat.S_ISDIR(mode):
+        known = state.is_above(target) or state.reaches(target) or not state.enters(entry.path)
+        return "nothing" if known else "folder"
+    if not stat.S_ISREG(mode) or not state.wants(entry.name):
+        return "other"
+    return "nothing" if state.reaches(target) and state.wants(os.path.basename(target)) else "file"
+
+
+def _rules_of(folder: _Folder) -> tuple[tuple[str, Any], ...]:
+    path = os.path.join(folder.path, ".gitignore")
+    try:
+        if os.stat(path).st_size > _MAX_IGNORE_BYTES:
+            return folder.rules
+        lines = FileBytes(path)().decode("utf-8", "surrogateescape").splitlines()
+    except (OSError, ItemError):
+        return folder.rules
+    from pathspec import GitIgnoreSpec
+
+    return ((folder.path, GitIgnoreSpec.from_lines(lines)), *folder.rules)
+
+
+def _is_ignored(path: str, is_folder: bool, rules: tuple[tuple[str, Any], ...]) -> bool:
+    for base, patterns in rules:
+        relative = os.path.relpath(path, base).replace(os.sep, "/")
+        include = patterns.check_file(relative + "/" if is_folder else relative).include
+        if include is not None:
+            return bool(include)
+    return False
