@@ -1,0 +1,106 @@
+"""Pairs that do not belong together, and wrong labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from cmprompt.check import check_labels, check_pairs, confidently_other, flag_mismatched, mismatched_share
+from cmprompt.errors import UsageError
+from cmprompt.types import Array
+
+
+def unit(rows: Array) -> Array:
+    scaled: Array = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return scaled
+
+
+def paired_rows(n: int, seed: int = 0, noise: float = 0.7) -> tuple[Array, Array]:
+    """Images and texts that share a signal, each kind around a centre of its own, as CLIP's are."""
+    dice = np.random.default_rng(seed)
+    signal, (left, right) = dice.standard_normal((n, 32)), 2 * dice.standard_normal((2, 32))
+    images = signal + noise * dice.standard_normal((n, 32)) + left
+    return unit(images), unit(signal + noise * dice.standard_normal((n, 32)) + right)
+
+
+def test_rank_and_best_other_text_are_those_of_a_full_table() -> None:
+    images, texts = paired_rows(40)
+    found = check_pairs(images, texts, range(40), range(40))
+    table = images @ texts.T
+    own = np.diag(table).copy()
+    np.fill_diagonal(table, -np.inf)
+    assert np.array_equal(found.rank, 1 + (table > own[:, None]).sum(1))
+    assert np.array_equal(found.best, table.argmax(1))
+    assert np.allclose(found.cosine, own, atol=1e-6)
+
+
+def test_other_texts_of_the_same_image_are_no_rivals() -> None:
+    images, texts = np.eye(2, dtype=np.float32), unit(np.array([[1, 0.1], [1, 0.2], [0.1, 1]]))
+    found = check_pairs(images, texts, [0, 0, 1], [0, 1, 2])
+    assert found.rank.tolist() == [1, 1, 1]
+    assert found.best.tolist() == [2, 2, 1]
+
+
+def test_a_table_of_one_text_has_no_other() -> None:
+    found = check_pairs(np.eye(2, dtype=np.float32), np.ones((1, 2), np.float32), [0, 1], [0, 0])
+    assert found.best.tolist() == [-1, -1]
+    assert np.isnan(found.best_cosine).all()
+    assert not found.flagged.any()
+
+
+def test_swapped_texts_are_flagged_at_about_the_stated_rate() -> None:
+    images, texts = paired_rows(1500)
+    own = np.arange(1500)
+    own[:150] = np.roll(own[:150], 1)
+    found = check_pairs(images, texts, range(1500), own, fdr=0.2)
+    wrong = np.arange(1500) < 150
+    assert roc_auc_score(wrong, found.p_value) > 0.95
+    assert 0.07 < (found.mismatched_share or 0) < 0.14
+    assert wrong[found.flagged].mean() > 0.65
+    assert wrong[found.flagged].sum() > 75
+
+
+def test_matched_pairs_are_left_in_peace() -> None:
+    images, texts = paired_rows(500, noise=0.2)
+    assert not check_pairs(images, texts, range(500), range(500)).flagged.any()
+
+
+def test_uniform_p_values_are_all_mismatched_and_tiny_ones_are_none() -> None:
+    uniform = (np.arange(1000) + 0.5) / 1000
+    assert mismatched_share(uniform) == pytest.approx(1.0, abs=0.01)
+    assert mismatched_share(uniform * 0.04) == 0.0
+    assert flag_mismatched(uniform * 0.04, 0.0, 0.2) == (pytest.approx(np.zeros(1000)), None)
+    flagged, rate = flag_mismatched(uniform, 1.0, 0.01)
+    assert flagged.mean() > 0.98
+    assert rate is not None and rate <= 0.01
+
+
+def test_confident_learning_on_a_literal_table() -> None:
+    probability = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.95, 0.05]])
+    target = np.array([0, 0, 1, 1, 1])  # means of the given labels: 0.85 and 0.583
+    assert confidently_other(probability, target).tolist() == [False, False, False, False, True]
+
+
+def test_a_class_with_a_single_row_is_not_judged() -> None:
+    images, _ = paired_rows(21)
+    found = check_labels(images, np.array([0] * 10 + [1] * 10 + [2]), 3)
+    assert np.isnan(found.confidence[20])
+    assert not found.flagged[20]
+    with pytest.raises(UsageError, match="two rows"):
+        check_labels(images, np.arange(21), 21)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_wrong_labels_among_real_vectors_stand_out(data_dir: Path, seed: int) -> None:
+    data = np.load(data_dir / "clip-vitb32-replay" / "cifar10-test-first500.npz", allow_pickle=True)
+    target, dice = data["labels"].astype(int), np.random.default_rng(seed)
+    wrong = dice.choice(len(target), len(target) // 20, replace=False)
+    target[wrong] = (target[wrong] + dice.integers(1, 10, len(wrong))) % 10
+    found = check_labels(data["image_embeddings"].astype(np.float32), target, 10)
+    is_wrong = np.isin(np.arange(len(target)), wrong)
+    assert roc_auc_score(is_wrong, -found.confidence) >= 0.95
+    assert is_wrong[found.flagged].mean() > 0.7
+    assert found.flagged[wrong].mean() > 0.6
