@@ -1,0 +1,120 @@
+"""The members of a tar or zip, read in memory under a budget; nothing is ever written to disk."""
+
+from __future__ import annotations
+
+import gzip
+import posixpath
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import IO, Any, cast
+
+from cmprompt.errors import ItemError
+
+MAX_MEMBER_BYTES = 256 << 20
+_MAX_RATIO = 300
+_RATIO_COUNTS_FROM = 1 << 20
+PICKLES = (".pkl", ".pickle", ".pyd", ".pyc", ".pt", ".pth")
+
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class Member:
+    """`read` may be called until the next member is asked for; it raises ItemError, as does a member to be refused."""
+
+    name: str
+    read: Callable[[], bytes]
+
+
+def read_members(path: str) -> Iterator[Member]:
+    """Every member but folders, in the archive's order. Raises one of `BROKEN` where the archive itself is."""
+    return _zip_members(path) if path.lower().endswith(".zip") else _tar_members(path)
+
+
+def _tar_members(path: str) -> Iterator[Member]:
+    with open(path, "rb") as file:
+        is_gzip = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        stream: Any = gzip.GzipFile(fileobj=file) if is_gzip else file
+        with tarfile.open(fileobj=cast(IO[bytes], _Capped(stream)), mode="r:") as archive:
+            while (info := archive.next()) is not None:
+                cast(Any, archive).members.clear()  # tarfile remembers every member it has seen
+                if not info.isdir():
+                    yield Member(
+                        info.name, _reader(_refusal_of_tar(info), partial(archive.extractfile, info), info.size)
+                    )
+
+
+class _Capped:
+    """A stream whose single reads are bounded, for `tarfile` believes the sizes of its own headers."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.seek, self.tell, self._read = stream.seek, stream.tell, stream.read
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MAX_MEMBER_BYTES:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._read(size)
+
+
+def _refusal_of_tar(info: tarfile.TarInfo) -> ItemError | None:
+    if not info.isreg():
+        return ItemError("unsupported", "a link or a device in an archive is refused")
+    return _refusal(info.name, info.size)
+
+
+def _zip_members(path: str) -> Iterator[Member]:
+    seen: set[str] = set()
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if not info.is_dir():
+                refusal = _refusal_of_zip(info, info.filename in seen)
+                seen.add(info.filename)
+                yield Member(info.filename, _reader(refusal, partial(archive.open, info), info.file_size))
+
+
+def _refusal_of_zip(info: zipfile.ZipInfo, is_duplicate: bool) -> ItemError | None:
+    if is_duplicate:
+        return ItemError("unsupported", "a second member of this name is refused")
+    if (info.external_attr >> 16) & 0o170000 == 0o120000:
+        return ItemError("unsupported", "a link or a device in an archive is refused")
+    if info.flag_bits & 1:
+        return ItemError("unsupported", "encrypted")
+    if info.file_size > max(_RATIO_COUNTS_FROM, _MAX_RATIO * info.compress_size):
+        return ItemError("too_large", f"{info.file_size} bytes from {info.compress_size}: refused as a bomb")
+    return _refusal(info.filename, info.file_size)
+
+
+def _refusal(name: str, size: int) -> ItemError | None:
+    if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
+        return ItemError("unsupported", "a name that leads out of the archive is refused")
+    if name.lower().endswith(PICKLES):
+        return ItemError("unsupported", "a pickle is refused: it could run code")
+    if size > MAX_MEMBER_BYTES:
+        return ItemError("too_large", f"{size} bytes; the cap on a member is {MAX_MEMBER_BYTES}")
+    return None
+
+
+def _reader(refusal: ItemError | None, opened: Callable[[], Any], size: int) -> Callable[[], bytes]:
+    def read() -> bytes:
+        if refusal is not None:
+            raise refusal
+        try:
+            with opened() as file:
+                data: bytes = file.read(size + 1)
+        except BROKEN as error:
+            raise ItemError("unreadable", f"the archive is broken here: {error}") from error
+        if len(data) < size:
+            raise ItemError("truncated", "the archive ends within this member")
+        return data
+
+    return read
+
+
+def normal_name(name: str) -> str:
+    """Without a leading `./`, which tar writes."""
+    return posixpath.normpath(name) if name.startswith("./") else name

@@ -1,0 +1,124 @@
+"""The rows of a table file, one at a time, each with the line it begins on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import TextIOWrapper
+from typing import Any
+
+from cmprompt.errors import UsageError
+
+MAX_CELL_CHARACTERS = 131_072  # the csv module's own limit, for every kind
+_MAX_LINE_CHARACTERS = 1 << 23
+_BATCH_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Row:
+    """`line` counts from 1; in Parquet it is the row's number."""
+
+    line: int
+    cells: dict[str, Any]
+
+
+def read_rows(path: str) -> Iterator[Row]:
+    """Raises UsageError: not there, not a table, or a bad line."""
+    if not os.path.isfile(path):
+        raise UsageError(f"no such table: {path!r}")
+    ending = os.path.splitext(path)[1].lower()
+    if ending == ".parquet":
+        yield from _parquet(path)
+        return
+    try:
+        with _open_text(path) as stream:
+            yield from _json_lines(path, stream) if ending == ".jsonl" else _separated(path, stream, ending == ".tsv")
+    except OSError as error:
+        raise UsageError(f"cannot read {path!r}: {error.strerror}") from error
+
+
+def _open_text(path: str) -> TextIOWrapper:
+    """UTF-8 with or without a BOM, or UTF-16 with one; other bytes are kept, since they may be a file's name."""
+    with open(path, "rb") as file:
+        is_utf16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    encoding, errors = ("utf-16", "replace") if is_utf16 else ("utf-8-sig", "surrogateescape")
+    return open(path, encoding=encoding, errors=errors, newline="")
+
+
+def _separated(path: str, stream: TextIOWrapper, is_tsv: bool) -> Iterator[Row]:
+    first = stream.readline(_MAX_LINE_CHARACTERS)
+    stream.seek(0)
+    if is_tsv:  # captions in TSV hold bare quotes
+        reader = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(stream, delimiter=";" if ";" in first and "," not in first else ",")
+    header: list[str] | None = None
+    line = 1
+    try:
+        for cells in reader:
+            cells = [_unquoted(cell) for cell in cells] if is_tsv else cells
+            if header is None:
+                header = _checked_header(path, cells)
+            elif cells:
+                if len(cells) != len(header):
+                    raise UsageError(f"{path}, line {line}: {len(cells)} cells, but the header has {len(header)}")
+                yield Row(line, dict(zip(header, cells, strict=True)))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {line}: {error}") from error
+    if header is None:
+        raise UsageError(f"{path} is empty; its first line must name the columns")
+
+
+def _checked_header(path: str, header: list[str]) -> list[str]:
+    header = [name.strip() for name in header]
+    if twice := {name for name in header if header.count(name) > 1}:
+        raise UsageError(f"{path}, line 1: columns of the same name: {', '.join(map(repr, sorted(twice)))}")
+    return header
+
+
+def _unquoted(cell: str) -> str:
+    is_quoted = len(cell) > 1 and cell.startswith('"') and cell.endswith('"')
+    return cell[1:-1].replace('""', '"') if is_quoted else cell
+
+
+def _json_lines(path: str, stream: TextIOWrapper) -> Iterator[Row]:
+    line = 0
+    while text := stream.readline(_MAX_LINE_CHARACTERS):
+        line += 1
+        if len(text) == _MAX_LINE_CHARACTERS:
+            raise UsageError(f"{path}, line {line}: longer than {_MAX_LINE_CHARACTERS} characters")
+        if text.strip():
+            yield Row(line, _object(f"{path}, line {line}", text))
+
+
+def _object(where: str, text: str) -> dict[str, Any]:
+    try:
+        cells = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: not JSON: {error}") from error
+    if not isinstance(cells, dict):
+        raise UsageError(f'{where}: not an object like {{"image": "a.jpg"}}')
+    for name, value in cells.items():
+        if isinstance(value, str) and len(value) > MAX_CELL_CHARACTERS:
+            raise UsageError(f"{where}: {name!r} is longer than {MAX_CELL_CHARACTERS} characters")
+    return cells
+
+
+def _parquet(path: str) -> Iterator[Row]:
+    """Batch by batch; buffered reads keep a row group of pictures from being loaded at once."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    line = 0
+    try:
+        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as table:
+            for batch in table.iter_batches(_BATCH_ROWS):
+                for cells in batch.to_pylist():
+                    line += 1
+                    yield Row(line, cells)
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"cannot read {path!r} after row {line}: {error}") from error

@@ -1,0 +1,138 @@
+"""Tar and zip archives of pictures, with what stands beside each by the WebDataset convention.
+
+`KEY.jpg` goes with the `KEY.txt`, `KEY.json` and `KEY.cls` next to it, where KEY is the name up to the first dot.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from cmprompt.errors import ItemError
+from cmprompt.sources.archives import BROKEN, PICKLES, Member, normal_name, read_members
+from cmprompt.sources.names import is_image_name
+from cmprompt.sources.options import SourceOptions, clean_text, failed
+from cmprompt.types import Item
+
+_SIDE_ENDINGS = frozenset({".txt", ".caption", ".json", ".cls"})
+_TEXT_FACTS = ("caption", "captions", "text")
+_TARGET_FACTS = ("label", "target", "class")
+_MAX_SIDE_BYTES = 1 << 20
+_MAX_SAMPLE_BYTES = 64 << 20
+_MAX_SAMPLE_PICTURES = 64
+
+
+@dataclass
+class _Sample:
+    """The members of one key, until the next key or the budget ends it."""
+
+    key: str
+    items: list[Item] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    n_bytes: int = 0
+    sides: dict[str, bytes] = field(default_factory=dict)
+
+    def is_full(self) -> bool:
+        return self.n_bytes > _MAX_SAMPLE_BYTES or len(self.items) >= _MAX_SAMPLE_PICTURES
+
+
+def read_shard(path: str, options: SourceOptions) -> Iterator[Item]:
+    """One item for each picture, `archive::name`; a broken archive is one item that fails, after those before it."""
+    sample = _Sample("")
+    try:
+        for member in read_members(path):
+            if (key := _key(member.name)) != sample.key or sample.is_full():
+                yield from _finished(sample)
+                sample = _Sample(key)
+            _add(sample, path, member, options)
+        yield from _finished(sample)
+    except BROKEN as error:
+        yield from _finished(sample)
+        yield failed(path, _reason(error))
+
+
+def _reason(error: Exception) -> Exception:
+    """An OSError of the system's says by itself what it is; the rest is a broken archive."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    cut = isinstance(error, EOFError) or "end of" in str(error)
+    return ItemError("truncated" if cut else "unreadable", f"broken archive: {error}")
+
+
+def _key(name: str) -> str:
+    folder, file = posixpath.split(normal_name(name))
+    return posixpath.join(folder, file.split(".", 1)[0])
+
+
+def _add(sample: _Sample, path: str, member: Member, options: SourceOptions) -> None:
+    """Read what belongs to the sample; a member that is no picture, hidden or beside one is only counted."""
+    ending = posixpath.splitext(member.name)[1].lower()
+    is_hidden = any(part.startswith(".") for part in normal_name(member.name).split("/") if part != "..")
+    if ending in _SIDE_ENDINGS and not is_hidden:
+        sample.sides[ending] = _side(member)
+    elif member.name.lower().endswith(PICKLES) or ((options.all_files or is_image_name(member.name)) and not is_hidden):
+        _add_picture(sample, f"{path}::{member.name}", member)
+    else:
+        options.skip(f"{path}::{member.name}")
+
+
+def _add_picture(sample: _Sample, id: str, member: Member) -> None:
+    if member.name in sample.names:
+        sample.items.append(failed(id, ItemError("unsupported", "a second member of this name is refused")))
+        return
+    sample.names.add(member.name)
+    try:
+        data = member.read()
+    except ItemError as error:
+        sample.items.append(failed(id, error))
+        return
+    sample.n_bytes += len(data)
+    sample.items.append(Item(id, partial(bytes, data)))
+
+
+def _side(member: Member) -> bytes:
+    try:
+        data = member.read()
+    except ItemError:
+        return b""
+    return data if len(data) <= _MAX_SIDE_BYTES else b""
+
+
+def _finished(sample: _Sample) -> Iterator[Item]:
+    """The sample's pictures, each with the text and target that stood beside them."""
+    facts = _facts(sample.sides.get(".json", b""))
+    text = _decoded(sample.sides.get(".txt", sample.sides.get(".caption", b""))) or _first(facts, _TEXT_FACTS)
+    target = _decoded(sample.sides.get(".cls", b"")) or _first(facts, _TARGET_FACTS)
+    columns = {
+        name: clean_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for name, value in facts.items()
+    }
+    for item in sample.items:
+        yield Item(item.id, item.image, text, target, columns=columns)
+
+
+def _decoded(data: bytes) -> str | None:
+    return data.decode("utf-8", "replace").strip() or None
+
+
+def _facts(data: bytes) -> Mapping[str, Any]:
+    try:
+        facts = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _first(facts: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    """The first of these that is there; of a list, its first entry."""
+    for name in names:
+        value = facts.get(name)
+        if isinstance(value, list):
+            value = value[0] if value else None
+        if value is not None and value != "":
+            return clean_text(str(value))
+    return None

@@ -1,0 +1,107 @@
+"""Tables of pictures, texts and targets: CSV, TSV, JSON lines, Parquet. Rows stream; a bad one is named by its line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from cmprompt.errors import ItemError, UsageError, unknown
+from cmprompt.sources.options import SourceOptions, clean_text, failed, image_at
+from cmprompt.sources.rows import Row, read_rows
+from cmprompt.types import Item
+
+# In order of preference; a column's name is compared in lower case, with "_" for spaces and hyphens.
+IMAGE_NAMES = (
+    "image img photo picture image_path img_path image_file path filepath file_path file filename file_name"
+    " image_name image_url img_url url uri"
+).split()
+TEXT_NAMES = "text caption captions description title sentence sentences comment review query alt alt_text".split()
+TARGET_NAMES = "label target class category class_name label_name category_name labels y price score rating".split()
+
+
+@dataclass(frozen=True)
+class _Columns:
+    image: str | None
+    text: str | None
+    target: str | None
+
+
+def read_table(path: str, options: SourceOptions) -> Iterator[Item]:
+    """One item for each row; `id` is the picture's cell as written, or `table:line` where there is none.
+
+    Raises UsageError, which names the line.
+    """
+    columns: _Columns | None = None
+    for row in read_rows(path):
+        if columns is None:
+            columns = _choose(path, list(row.cells), options)
+        yield _item(path, row, columns)
+
+
+def _choose(path: str, names: Sequence[str], options: SourceOptions) -> _Columns:
+    columns = _Columns(
+        _column(path, names, options.image_col, "--image-col", IMAGE_NAMES),
+        _column(path, names, options.text_col, "--text-col", TEXT_NAMES),
+        _column(path, names, options.target_col, "--target-col", TARGET_NAMES),
+    )
+    if columns.image is None and columns.text is None:
+        raise UsageError(
+            f"{path}: no column of pictures or texts among {', '.join(map(repr, names))}; name one by --image-col"
+        )
+    return columns
+
+
+def _column(path: str, names: Sequence[str], asked: str | None, flag: str, known: Sequence[str]) -> str | None:
+    if asked is not None:
+        if asked not in names:
+            raise UsageError(f"{path}: {flag}: {unknown('column', asked, names)}")
+        return asked
+    plain = {name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in reversed(names)}
+    return next((plain[name] for name in known if name in plain), None)
+
+
+def _item(path: str, row: Row, columns: _Columns) -> Item:
+    def cell(name: str | None) -> str | None:
+        value = _plain(row.cells.get(name)) if name else None
+        return clean_text(value) if value else None
+
+    others = {name: _plain(value) for name, value in row.cells.items() if name != columns.image}
+    id, image = _picture(path, row, columns.image)
+    if image is None and cell(columns.text) is None:
+        return failed(id, ItemError("missing", f"{path}, line {row.line}: neither a picture nor a text"))
+    return Item(
+        id,
+        image,
+        text=cell(columns.text),
+        target=cell(columns.target),
+        columns={name: clean_text(value) for name, value in others.items()},
+    )
+
+
+def _picture(path: str, row: Row, name: str | None) -> tuple[str, Callable[[], bytes] | None]:
+    """The item's id, and how to get the picture: bytes in the cell itself, or a path relative to the table."""
+    value = row.cells.get(name) if name else None
+    data: bytes | None = None
+    if isinstance(value, Mapping):  # the Hugging Face convention: {"bytes", "path"}
+        data, value = value.get("bytes"), value.get("path")
+    elif isinstance(value, bytes):
+        data, value = value, None
+    written = value if isinstance(value, str) and value else None
+    id = written or f"{path}:{row.line}"
+    if isinstance(data, bytes):
+        return id, partial(bytes, data)
+    if written is None:
+        return id, None
+    return id, image_at(written if "://" in written else os.path.join(os.path.dirname(path), written))
+
+
+def _plain(value: Any) -> str:
+    """A cell as text; of a list, its first entry (one of several captions)."""
+    if isinstance(value, list | tuple):
+        value = value[0] if value else None
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else str(value)
