@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,9 @@ import pytest
 from PIL import Image
 
 from cmprompt.types import Array, Preprocess
+
+# One thread for each test process: two busy ones on two cores are slower than one after the other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class FakeEncoder:
@@ -88,4 +93,55 @@ def data_dir() -> Path:
     folder = Path(os.environ.get("CMPROMPT_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no data sets at {folder}; set CMPROMPT_DATA")
+    return folder
+
+
+class Cli:
+    """`cmprompt` as a process, with caches and configuration of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("CMPROMPT_")},
+            "HOME": str(home),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "XDG_CONFIG_HOME": str(home / "config"),
+            "HF_HOME": str(home / "hub"),
+        }
+
+    def argv(self, *arguments: object) -> list[str]:
+        return [sys.executable, "-m", "cmprompt", *map(str, arguments)]
+
+    def __call__(self, *arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            self.argv(*arguments), input=stdin, capture_output=True, env=self.environment, check=False, timeout=300
+        )
+
+    def start(self, *arguments: object, **options: object) -> subprocess.Popen[bytes]:
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        return subprocess.Popen(self.argv(*arguments), env=self.environment, **options)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.fixture(scope="session")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """One home for the whole session, so that texts are encoded once."""
+    return Cli(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session")
+def samples(cli: Cli) -> Path:
+    """What `cmprompt examples` writes."""
+    folder = cli.home / "samples"
+    assert cli("examples", folder).returncode == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 300 small pictures, no two the same."""
+    folder = tmp_path_factory.mktemp("crowd")
+    dice = np.random.default_rng(0)
+    for number in range(300):
+        pixels = dice.integers(0, 256, (4, 4, 3), np.uint8)
+        Image.fromarray(pixels).resize((48, 48)).save(folder / f"{number:04}.png")
     return folder

@@ -36,7 +36,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert "classify" in result.stdout
 
 
-@pytest.mark.parametrize("path", command_paths(), ids=" ".join)
+@pytest.mark.parametrize("path", list(command_paths()), ids=" ".join)
 def test_every_command_has_help_with_an_example(path: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*path, "--help"]) == 0
     assert f"cmprompt {' '.join(path)}" in capsys.readouterr().out.split("Usage:")[1].split("\n", 1)[1]

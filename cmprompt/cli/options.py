@@ -17,7 +17,7 @@ INPUTS, LABELS, MODEL, DECISION, OUTPUT, STORE = "Inputs", "Labels and prompts",
 
 Inputs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[INPUT]...", help="Files, folders, globs, tables, tar or zip shards, or - for a list."),
+    typer.Argument(metavar="INPUT", help="Files, folders, globs, tables, tar or zip shards, or - for a list."),
 ]
 FilesFrom = Annotated[str | None, option("--files-from", metavar="FILE", group=INPUTS, help="Read paths from FILE.")]
 NullSeparated = Annotated[bool, option("-0", "--null", group=INPUTS, help="Lists end each path with a NUL byte.")]
