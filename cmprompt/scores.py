@@ -17,9 +17,20 @@ from cmprompt.types import Array, Features, Head
 class TextHead(Head, Protocol):
     """A head whose rows are text vectors: it has cosines, which a vocabulary can standardise."""
 
-    text_built: bool
-    scale: float
-    bias: Array | None
+    @property
+    def text_built(self) -> bool:
+        """True."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """The model's logit scale."""
+        ...
+
+    @property
+    def bias(self) -> Array | None:
+        """(C,) the model's logit bias, where it has one."""
+        ...
 
     def cosines(self, features: Features) -> Array:
         """(N, C) raw similarities."""

@@ -172,9 +172,20 @@ class Encoder(Protocol):
 class Head(Protocol):
     """Vectors to logits."""
 
-    labels: tuple[str, ...]  # empty for regression
-    model_id: str
-    needs: frozenset[str]  # the fields of Features it reads
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Empty for regression."""
+        ...
+
+    @property
+    def model_id(self) -> str:
+        """The encoder that the vectors must come from."""
+        ...
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The fields of Features it reads."""
+        ...
 
     def logits(self, features: Features) -> Array:
         """(N, C) float32; (N, 1) for regression."""

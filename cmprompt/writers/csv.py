@@ -40,8 +40,9 @@ class CsvWriter:
 
     def _line(self, values: list[Any] | tuple[str, ...]) -> None:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow([self._cell(value) for value in values])
-        self._stream.write(text.getvalue().encode())
+        # the module quotes a carriage return only where its line ending holds one
+        csv.writer(text, lineterminator="\r\n").writerow([self._cell(value) for value in values])
+        self._stream.write(text.getvalue().removesuffix("\r\n").encode() + b"\n")
 
     def _cell(self, value: Any) -> str:
         if value is None:

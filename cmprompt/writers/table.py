@@ -19,7 +19,8 @@ class TableWriter:
     def __init__(self, stream: BinaryIO, header: Mapping[str, Any] | None = None) -> None:
         from rich.console import Console
 
-        self._text = io.TextIOWrapper(stream, "utf-8", write_through=True)
+        self._stream = stream
+        self._text = io.StringIO()
         terminal = stream.isatty()
         colour = terminal and not os.environ.get("NO_COLOR")
         width = None if terminal else int(os.environ.get("COLUMNS") or 80)
@@ -40,10 +41,14 @@ class TableWriter:
             self._decision(line, record)
         else:
             line.append(f"{record['status']}: {_printable(record['error'])}", "red")
-        self._console.print(line, soft_wrap=False)
+        self._console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
+        self._stream.write(self._text.getvalue().encode())
+        self._stream.flush()  # a person is waiting
+        self._text.seek(0)
+        self._text.truncate()
 
     def close(self) -> None:
-        self._text.detach()
+        self._stream.flush()
 
     def _decision(self, line: Any, record: Record) -> None:
         if "value" in record:

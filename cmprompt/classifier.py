@@ -1,0 +1,235 @@
+"""The whole road as a scikit-learn classifier: zero-shot until `fit` is called."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+# scikit-learn's own base classes: what `clone`, pipelines, grid search and `cross_val_score` ask an estimator for
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from cmprompt.errors import CmpromptError, ItemError, ModelError, UsageError
+from cmprompt.rule import Rule
+from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Frame, Head, Item, Outcome
+
+if TYPE_CHECKING:
+    from cmprompt.heads.zero_shot import Pool
+    from cmprompt.store import Store
+
+BLOCK = 1024  # vectors scored at once
+
+
+class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """`PromptClassifier(["cat", "dog"]).predict(["a.jpg"])`.
+
+    labels  a list, or `{label: phrase, phrases or {"prompts": [...]}}` as a JSON label file may hold
+    model   a name for `load_encoder`, or an Encoder
+    prompts names or files of template sets, or templates that hold {}; None: photo prompts in the labels' language
+    head    None: zero-shot, and `fit` fits a linear head; the directory of a saved head, or a Head, to use in place of
+            the labels; or the kind of head that `fit` fits
+    none    whether `predict` may answer `none_name`
+    store   True: the user's store, so that nothing is encoded twice; a directory or a Store; False: none
+
+    X, wherever it is asked for, is a sequence of paths, of encoded bytes, of (H, W, 3) uint8 arrays, of PIL images or
+    of `Item` (for text beside the image), or a float array (N, D) of vectors that `encoder_` has made.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str] | Mapping[str, object] | None = None,
+        *,
+        model: str | Encoder = "auto",
+        prompts: str | Sequence[str] | None = None,
+        head: str | os.PathLike[str] | Head | None = None,
+        pool: Pool = "mean",
+        none: bool = False,
+        none_name: str = "none of these",
+        device: str = "auto",
+        precision: str = "auto",
+        store: bool | str | os.PathLike[str] | Store = True,
+    ) -> None:
+        self.labels = labels
+        self.model = model
+        self.prompts = prompts
+        self.head = head
+        self.pool = pool
+        self.none = none
+        self.none_name = none_name
+        self.device = device
+        self.precision = precision
+        self.store = store
+
+    def fit(self, X: Any, y: Sequence[Any], **options: Any) -> PromptClassifier:
+        """Fit a head on labelled images, from the text of the labels where these are known; keywords go to `heads.fit`.
+
+        Without `labels` the text is the targets' own names. Raises ItemError naming the first image that fails.
+        """
+        from cmprompt.heads.fit import fit
+
+        targets = np.asarray(y)
+        if len(targets) != len(X):
+            raise UsageError(f"{len(X)} images and {len(targets)} targets; give one target for each image")
+        prior = self._zero_shot(self.labels or sorted({str(target) for target in targets}))
+        kind = self.head if isinstance(self.head, str) and not os.path.isdir(self.head) else "linear"
+        needs = frozenset({"image", "text"}) if any(getattr(x, "text", None) for x in X) else frozenset({"image"})
+        features = _joined(self._embedded(X, needs))
+        self._head: Head = fit(kind, features, targets, prior=prior, encoder=self.encoder_, **options)
+        return self
+
+    def predict(self, X: Any) -> Array:
+        """(N,) labels. Raises ItemError naming the first image that fails."""
+        from cmprompt.openset import vocabulary_vectors
+        from cmprompt.predict import needs_vocabulary, predict
+
+        rule = Rule(top_k=1, none=self.none, none_name=self.none_name)
+        vocabulary = vocabulary_vectors(self.encoder_, self._store()) if needs_vocabulary(self.head_, rule) else None
+        found = [p.label for p in predict(self._embedded(X, self.head_.needs), self.head_, rule, vocabulary=vocabulary)]
+        return np.array(found, dtype=np.str_)
+
+    def predict_proba(self, X: Any) -> Array:
+        """(N, C) float64 probabilities, a column for each of `classes_`. Raises as `predict` does."""
+        from cmprompt.scores import score
+
+        blocks = [score(b.features, self.head_, Rule(), None) for b in self._embedded(X, self.head_.needs)]
+        return np.concatenate([block.probability for block in blocks] or [np.zeros((0, len(self.head_.labels)))])
+
+    @property
+    def classes_(self) -> Array:
+        """(C,) the labels, in the order of the head."""
+        return np.array(self.head_.labels, dtype=np.str_)
+
+    @property
+    def encoder_(self) -> Encoder:
+        """The encoder, made at its first use."""
+        if not hasattr(self, "_encoder"):
+            from cmprompt.encoders import load_encoder
+
+            given = self.model
+            self._encoder = load_encoder(given, self.device, self.precision) if isinstance(given, str) else given
+        return self._encoder
+
+    @property
+    def head_(self) -> Head:
+        """The head in use: fitted, given, loaded, or built from the labels' text at its first use."""
+        if not hasattr(self, "_head"):
+            self._head = self._given_head() or self._zero_shot(self.labels)
+        return self._head
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True  # zero-shot needs no fitting
+
+    def _given_head(self) -> Head | None:
+        if self.head is None:
+            return None
+        head = self.head
+        if isinstance(head, str | os.PathLike):
+            from cmprompt.heads.io import load_head
+
+            if not os.path.isdir(head):
+                raise UsageError(f"head {str(head)!r} is no directory of a saved head; if it is a kind, call fit first")
+            head = load_head(head)
+        if head.model_id != self.encoder_.model_id:
+            raise ModelError(
+                f"this head was made for the model {head.model_id}, not for {self.encoder_.model_id}; pass model=..."
+            )
+        return head
+
+    def _zero_shot(self, labels: Sequence[str] | Mapping[str, object] | None) -> Head:
+        from cmprompt.heads.zero_shot import zero_shot
+        from cmprompt.labels import label_set
+        from cmprompt.prompts import choose_sets, expand
+
+        if not labels:
+            raise UsageError('no labels; PromptClassifier(["cat", "dog"]) names them')
+        named = label_set(labels, minimum=1)
+        given = [self.prompts] if isinstance(self.prompts, str) else list(self.prompts or ())
+        sets = [text for text in given if "{}" not in text]
+        prompts = expand(named, choose_sets(sets, [text for text in given if "{}" in text], named))
+        return zero_shot(self.encoder_, prompts, pool=self.pool, store=self._store())
+
+    def _store(self) -> Store | None:
+        if isinstance(self.store, bool):
+            from cmprompt.store import open_store
+
+            if not hasattr(self, "_opened"):
+                self._opened = open_store() if self.store else None
+            return self._opened
+        if isinstance(self.store, str | os.PathLike):
+            from cmprompt.store import Store
+
+            if not hasattr(self, "_opened"):
+                self._opened = Store(self.store)
+            return self._opened
+        return self.store
+
+    def _embedded(self, X: Any, needs: frozenset[str]) -> Iterator[Embedded]:
+        """X as batches of vectors. Raises ItemError at the first that failed."""
+        if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f":
+            yield from _vectors(X, self.encoder_.dim)
+            return
+        from cmprompt.embed import embed
+
+        if isinstance(X, str | bytes):
+            raise UsageError("X is one path; give a list of them, even of one")
+        for batch in embed(_items(X), self.encoder_, self._store(), needs=needs):
+            for item, outcome in zip(batch.items, batch.outcomes, strict=True):
+                if outcome.status != "ok":
+                    raise ItemError(outcome.status, f"{item.id}: {outcome.status}: {outcome.error}")
+            yield batch
+
+
+def _vectors(rows: Array, dim: int) -> Iterator[Embedded]:
+    """(N, D) vectors, made unit rows, as batches."""
+    if rows.shape[1] != dim:
+        raise UsageError(f"vectors of {rows.shape[1]} numbers; this model's have {dim}")
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not np.all(np.isfinite(lengths) & (lengths > 0)):
+        raise CmpromptError(f"vector {int(np.argmin(np.isfinite(lengths) & (lengths > 0)))} is zero or not a number")
+    unit = (rows / lengths).astype(np.float32)
+    for at in range(0, len(unit), BLOCK):
+        part = unit[at : at + BLOCK]
+        items = tuple(Item(str(at + place), None) for place in range(len(part)))
+        yield Embedded(items, (Outcome(),) * len(part), Features.of_images(part))
+
+
+def _items(X: Iterable[Any]) -> Iterator[Item]:
+    """What a caller may hand in, as items."""
+    for place, x in enumerate(X):
+        if isinstance(x, Item):
+            yield x
+        elif isinstance(x, str | os.PathLike):
+            yield Item(os.fspath(x), FileBytes(os.fspath(x)))
+        else:
+            yield Item(f"X[{place}]", _source(x, place))
+
+
+def _source(x: Any, place: int) -> Any:
+    """A function that gives the bytes or the frame of `x`."""
+    if isinstance(x, bytes):
+        return lambda: x
+    if hasattr(x, "getexif"):  # a PIL image
+        from PIL import ImageOps
+
+        from cmprompt.colour import to_rgb
+
+        return lambda: Frame(np.asarray(to_rgb(ImageOps.exif_transpose(x))))
+    if isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.ndim == 3 and x.shape[2] == 3:
+        return lambda: Frame(x)
+    kind = f"an array {x.shape} of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
+    raise UsageError(f"X[{place}] is {kind}; give paths, bytes, PIL images, (H, W, 3) uint8 arrays or (N, D) vectors")
+
+
+def _joined(batches: Iterable[Embedded]) -> Features:
+    """All batches as one."""
+    parts = [batch.features for batch in batches]
+    if not parts:
+        raise UsageError("X is empty; there is nothing to fit on")
+
+    def join(name: str) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    return Features(join("image"), join("text"), join("has_image"), join("has_text"))
