@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -21,6 +21,7 @@ from cmprompt import zoo
 from cmprompt.encoders.weights import (
     CONFIG,
     MANIFEST,
+    TINY,
     WEIGHTS,
     Checkpoint,
     cache_dir,
@@ -119,6 +120,20 @@ def pulled() -> list[Checkpoint]:
     """The models that are on this machine, by name."""
     folders = sorted(path.parent for path in models_dir().glob(f"*/{MANIFEST}"))
     return [read_folder(folder) for folder in folders if (folder / WEIGHTS[0]).is_file()]
+
+
+def folders(names: Sequence[str]) -> list[Path]:
+    """The folders that models' names or paths mean; without any, of all that are here, the bundled model included."""
+    if not names:
+        return [path for path in (TINY, *sorted(models_dir().glob("*"))) if (path / MANIFEST).is_file()]
+    return [TINY if name == "tiny" else Path(name) if Path(name).is_dir() else _pulled_folder(name) for name in names]
+
+
+def _pulled_folder(name: str) -> Path:
+    here = find_here(name)
+    if here is None:
+        raise ModelError(f"{name} is not on this machine; get it with: cmprompt models pull {name}")
+    return here.folder
 
 
 def verify(folder: Path) -> Iterator[tuple[Path, bool]]:

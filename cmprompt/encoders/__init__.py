@@ -6,12 +6,11 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from cmprompt.encoders.weights import Checkpoint, HashMismatch, read_folder
+from cmprompt.encoders.weights import TINY, Checkpoint, HashMismatch, read_folder
 from cmprompt.errors import ModelError
 from cmprompt.types import Encoder
 
 RECOMMENDED = "ViT-B-32-256"
-TINY = Path(__file__).parents[1] / "tiny"
 Notices = Callable[[str], None]
 
 
@@ -59,6 +58,13 @@ def find_checkpoint(model: str, *, accept_licence: bool = False, notices: Notice
     from cmprompt import hub
 
     return hub.find_or_pull(model, accept_licence=accept_licence, notices=notices)
+
+
+def is_here(model: str) -> bool:
+    """Would `load_encoder(model)` do without a download?"""
+    from cmprompt import hub
+
+    return model in ("auto", "tiny") or model.startswith("local-dir:") or hub.find_here(model) is not None
 
 
 def _auto(notices: Notices) -> Checkpoint:
