@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import sys
 import time
 from collections import Counter
@@ -19,7 +18,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
 from typing import Any, BinaryIO
 
 from cmprompt import __version__
@@ -32,14 +30,6 @@ from cmprompt.writers.records import identity
 
 _LIBRARIES = ("numpy", "pillow", "torch", "open_clip_torch")
 _FREE = ("versions",)  # may differ between a run and the one that goes on with it
-
-
-class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM arrived. `exit_status` is what the shell expects: 130 or 143."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.exit_status = 128 + number
 
 
 @dataclass(frozen=True)
@@ -228,9 +218,11 @@ class FileOutput:
             if not self.finished:
                 with _writing(str(self.path)):
                     self._finish()
-        except BaseException:
+        except BaseException as error:
             with suppress(OutputError):
                 self._flush()
+            if self.hint:
+                error.add_note(self.hint)
             raise
         finally:
             self._let_go()
@@ -289,23 +281,6 @@ class FileOutput:
         self._journal.close()
         if self.finished or not self._journal.done:
             self._journal_path.unlink(missing_ok=True)
-
-
-@contextmanager
-def stop_signals() -> Iterator[None]:
-    """Within, the first SIGINT or SIGTERM raises Interrupted; the second ends the process at once."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for one in previous:
-            signal.signal(one, signal.SIG_DFL)
-        raise Interrupted(number)
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _streaming(

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from cmprompt.errors import OutputError, UsageError
-from cmprompt.runs import Interrupted, OutputOptions, open_output, stop_signals
+from cmprompt.runs import OutputOptions, open_output
+from cmprompt.signals import Interrupted, stop_signals
 from cmprompt.types import Item, Prediction
 
 HEADER = {"model": "m", "labels": ["cat"], "versions": {"cmprompt": "1"}}
@@ -186,7 +187,8 @@ def test_errors_of_the_body_pass_unchanged(tmp_path: Path) -> None:
 
 CHILD = """
 import sys, time
-from cmprompt.runs import OutputOptions, open_output, stop_signals
+from cmprompt.runs import OutputOptions, open_output
+from cmprompt.signals import stop_signals
 from cmprompt.types import Item, Prediction
 with stop_signals(), open_output(sys.argv[1], {}, OutputOptions(sys.argv[2]), resume=True, batch_size=7) as output:
     for item in output.remaining(Item(f"{i}.jpg", None) for i in range(5000)):

@@ -72,11 +72,15 @@ def run(arguments: list[str]) -> int:
     except typer.TyperException as error:
         return _say(error.format_message(), error.exit_code)
     except CmpromptError as error:
-        return _say(str(error), error.exit_status)
+        return _say("; ".join([str(error), *_notes(error)]), error.exit_status)
     except Interrupted as stop:
-        return _say("; ".join(getattr(stop, "__notes__", [])), stop.exit_status)
+        return _say("; ".join(_notes(stop)), stop.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         return 130
+
+
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])
 
 
 def _say(message: str, status: int) -> int:
