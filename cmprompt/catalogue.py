@@ -54,6 +54,10 @@ class Catalogue:
         with self.lock:
             self.db.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "db"):  # opening may have failed
+            self.db.close()
+
     def rebuild(self, why: str) -> None:
         """Set the damaged catalogue aside and start another; only reopen where another process did that already."""
         self.db.close()

@@ -215,7 +215,8 @@ class Store:
                 raise StoreError(f"the store has {key.dim} x {key.dtype} under {store_key!r}, not {dim} x {dtype}")
             sql = "SELECT sha256 FROM vectors WHERE key_id = ? AND sha256 IN ({})"
             here = {row[0] for row in self.catalogue.select_in(sql, (key.id,), hashes)}
-            places = list({sha: place for place, sha in enumerate(hashes) if sha not in here}.values())
+            fresh = {sha: place for place, sha in reversed(list(enumerate(hashes))) if sha not in here}
+            places = sorted(fresh.values())
             if not places:
                 return
             rows = vectors[places].astype(dtype)  # (n, D)

@@ -46,6 +46,8 @@ def vector_file(path: str, dim: int, about: Mapping[str, str], *, overwrite: boo
     ending = Path(path).suffix.lower()
     if ending not in ENDINGS:
         raise UsageError(unknown("kind of vector file", ending or path, ENDINGS))
+    if not Path(path).absolute().parent.is_dir():
+        raise OutputError(f"cannot write {path}: there is no folder {Path(path).parent}")
     if os.path.exists(path) and not overwrite:
         raise OutputError(f"{path} is there already; --overwrite replaces it, -o names another file")
     try:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import FakeEncoder, draw, encode
 
 from cmprompt.embed import Stats, embed, embed_texts
 from cmprompt.errors import ItemError, ModelError
 from cmprompt.store import Store
 from cmprompt.types import Array, FileBytes, Frame, Item
-from tests.conftest import FakeEncoder, draw, encode
 
 LONG_AGO = 1_600_000_000
 BOTH = frozenset({"image", "text"})

@@ -1,0 +1,115 @@
+"""`cmprompt embed` and the files it writes, read back with the libraries they are for."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import FakeEncoder
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from cmprompt.cli.app import run
+from cmprompt.embed import embed
+from cmprompt.errors import OutputError, UsageError
+from cmprompt.sources import read_items
+from cmprompt.types import Array, Encoder
+from cmprompt.vector_files import vector_file
+
+ABOUT = {"model": "fake"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, fake_encoder: FakeEncoder, tmp_path: Path) -> None:
+    """The commands use the fake encoder and a cache of their own."""
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: fake_encoder)
+    monkeypatch.setattr("cmprompt.store.default_store_dir", lambda: tmp_path / "store")
+
+
+def write(path: Path, inputs: list[str], encoder: Encoder) -> Array:
+    """Write `inputs` to `path`; the rows as embed gives them."""
+    rows = []
+    with vector_file(str(path), encoder.dim, ABOUT) as out:
+        for batch in embed(read_items(inputs), encoder):
+            out.write(batch)
+            rows.append(batch.features.image)
+    return np.concatenate(rows)  # type: ignore[arg-type]
+
+
+def test_npy(tmp_path: Path, colours: Path, fake_encoder: FakeEncoder) -> None:
+    rows = write(tmp_path / "v.npy", [str(colours), "/nowhere.jpg"], fake_encoder)
+    read = np.load(tmp_path / "v.npy", mmap_mode="r")
+    assert read.dtype == np.float32 and np.array_equal(read[:3], rows[:3]) and np.isnan(read[3]).all()
+    ids = [json.loads(line) for line in (tmp_path / "v.npy.ids.jsonl").read_text().splitlines()]
+    assert [Path(record["id"]).stem for record in ids] == ["blue", "green", "red", "nowhere"]
+    assert ids[3] == {"id": "/nowhere.jpg", "status": "missing", "error": "No such file or directory"}
+
+
+def test_safetensors(tmp_path: Path, colours: Path, fake_encoder: FakeEncoder) -> None:
+    rows = write(tmp_path / "v.safetensors", [str(colours)], fake_encoder)
+    with safe_open(tmp_path / "v.safetensors", "numpy") as file:
+        assert np.array_equal(file.get_tensor("image"), rows) and file.metadata() == ABOUT
+
+
+def test_parquet(tmp_path: Path, colours: Path, fake_encoder: FakeEncoder) -> None:
+    rows = write(tmp_path / "v.parquet", [str(colours), "/nowhere.jpg"], fake_encoder)
+    table = pq.read_table(tmp_path / "v.parquet")
+    vectors = table["vector"].to_pylist()
+    assert vectors[3] is None and np.array_equal(np.array(vectors[:3], np.float32), rows[:3])
+    assert table["status"].to_pylist() == ["ok", "ok", "ok", "missing"]
+    assert table.schema.metadata[b"model"] == b"fake"
+
+
+def test_no_input_makes_an_empty_file(tmp_path: Path) -> None:
+    paths = [tmp_path / f"v.{ending}" for ending in ("npy", "parquet", "safetensors")]
+    for path in paths:
+        with vector_file(str(path), 8, ABOUT):
+            pass
+    assert np.load(paths[0]).shape == (0, 8) and pq.read_table(paths[1]).num_rows == 0
+    assert load_file(paths[2])["image"].shape == (0, 8)
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "v.npy").write_text("old")
+    with pytest.raises(RuntimeError), vector_file(str(tmp_path / "v.npy"), 8, ABOUT, overwrite=True):
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["v.npy"] and (tmp_path / "v.npy").read_text() == "old"
+
+
+def test_an_existing_file_and_a_busy_one_are_refused(tmp_path: Path) -> None:
+    with vector_file(str(tmp_path / "v.npy"), 8, ABOUT), pytest.raises(OutputError, match="another run"):
+        with vector_file(str(tmp_path / "v.npy"), 8, ABOUT):
+            pass
+    with pytest.raises(OutputError, match="--overwrite"), vector_file(str(tmp_path / "v.npy"), 8, ABOUT):
+        pass
+
+
+def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"did you mean \.npy"), vector_file(str(tmp_path / "v.pkl"), 8, ABOUT):
+        pass
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="none"), vector_file(str(tmp_path / "none" / "v.npy"), 8, ABOUT):
+        pass
+
+
+def test_the_command(tmp_path: Path, colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "v.npy")
+    assert run(["embed", str(colours), "-o", out, "--timings"]) == 0
+    assert "3 inputs, 0 stored" in capsys.readouterr().err
+    assert run(["embed", str(colours), "/nowhere.jpg", "-o", out, "--overwrite", "--timings"]) == 1
+    assert "4 inputs, 3 stored" in capsys.readouterr().err
+    assert np.load(out).shape == (4, 8)
+    assert run(["embed", str(colours), "-o", out]) == 4
+    assert run(["embed", str(colours)]) == 2
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("cmprompt")]
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["embed", str(colours), "-o", str(tmp_path / "v.npy"), "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("input\t") == 3 and not (tmp_path / "v.npy").exists()

@@ -1,0 +1,86 @@
+"""`cmprompt store`, through the command line's own boundary."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cmprompt.cli.app import run
+from cmprompt.cli.store import parse_size
+from cmprompt.errors import UsageError
+from cmprompt.store import Store
+
+
+def fill(path: Path, count: int = 50) -> list[bytes]:
+    hashes = [hashlib.sha256(str(i).encode()).digest() for i in range(count)]
+    store = Store(path)
+    store.put("model/fp32", hashes, np.full((count, 16), 0.25, np.float32))
+    store.close()
+    return hashes
+
+
+def test_info_lists_the_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path)
+    assert run(["store", "info", "--store", str(tmp_path)]) == 0
+    header, row, total = capsys.readouterr().out.splitlines()
+    assert header.split("\t")[0] == "vectors" and row.split("\t")[:3] == ["50", "16", "float16"]
+    assert row.endswith("model/fp32") and str(tmp_path) in total
+
+
+@pytest.mark.parametrize("command", ["info", "prune", "clear", "verify"])
+def test_a_store_that_is_not_there_is_not_made(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["store", command, "--store", str(tmp_path / "none")]) == 0
+    assert "nothing is kept" in capsys.readouterr().out and not (tmp_path / "none").exists()
+
+
+def test_prune_to_a_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hashes = fill(tmp_path)
+    assert run(["store", "prune", "--store", str(tmp_path), "--max-size", "320B"]) == 0
+    assert Store(tmp_path).lookup("model/fp32", hashes).found.sum() == 10
+    assert "came free" in capsys.readouterr().out
+
+
+def test_clear(tmp_path: Path) -> None:
+    hashes = fill(tmp_path)
+    assert run(["store", "clear", "--store", str(tmp_path)]) == 0
+    assert not Store(tmp_path).lookup("model/fp32", hashes).found.any()
+
+
+def test_verify_drops_what_is_damaged_and_says_so_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path)
+    assert run(["store", "verify", "--store", str(tmp_path)]) == 0
+    (segment,) = (tmp_path / "segments").iterdir()
+    data = bytearray(segment.read_bytes())
+    data[100] ^= 8
+    segment.write_bytes(data)
+    assert run(["store", "verify", "--store", str(tmp_path)]) == 3
+    assert "1 damaged" in capsys.readouterr().err
+    assert run(["store", "verify", "--store", str(tmp_path)]) == 0
+
+
+def test_a_damaged_segment_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path)
+    (segment,) = (tmp_path / "segments").iterdir()
+    segment.write_bytes(b"")
+    assert run(["store", "verify", "--store", str(tmp_path)]) == 3
+    assert "set aside" in capsys.readouterr().err
+    assert run(["store", "info", "--store", str(tmp_path)]) == 0
+    assert "aside-" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("500MB", 500_000_000), ("2 GB", 2_000_000_000), ("1.5GiB", 1_610_612_736), ("4096", 4096), ("1k", 1000)],
+)
+def test_sizes(text: str, count: int) -> None:
+    assert parse_size(text) == count
+
+
+def test_what_is_no_size_is_refused() -> None:
+    with pytest.raises(UsageError, match="'much'"):
+        parse_size("much")
