@@ -126,10 +126,10 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             return None
         head = self.head
         if isinstance(head, str | os.PathLike):
-            from cmprompt.heads.io import load_head
-
             if not os.path.isdir(head):
                 raise UsageError(f"head {str(head)!r} is no directory of a saved head; if it is a kind, call fit first")
+            from cmprompt.heads.io import load_head
+
             head = load_head(head)
         if head.model_id != self.encoder_.model_id:
             raise ModelError(

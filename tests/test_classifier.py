@@ -1,0 +1,191 @@
+"""The scikit-learn shaped class, and the real CLIP vectors through it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FakeEncoder, draw, encode
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from cmprompt import PromptClassifier
+from cmprompt.errors import CmpromptError, ItemError, ModelError, UsageError
+from cmprompt.heads.zero_shot import zero_shot
+from cmprompt.types import Array, FileBytes, Item
+
+COLOURS = ["red", "green", "blue"]
+
+
+def classifier(**more) -> PromptClassifier:
+    return PromptClassifier(**{"labels": COLOURS, "model": FakeEncoder(), "prompts": "{}", "store": False, **more})
+
+
+def paths(folder: Path) -> list[str]:
+    return [str(folder / f"{colour}.png") for colour in COLOURS]
+
+
+def test_it_labels_files(colours: Path) -> None:
+    assert classifier().predict(paths(colours)).tolist() == COLOURS
+    assert classifier().predict([colours / "blue.png"]).tolist() == ["blue"]
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        encode(draw("green")),
+        draw("green"),
+        draw((0, 128, 0, 255), mode="RGBA"),
+        np.full((9, 7, 3), (0, 200, 0), np.uint8),
+        Item("x", lambda: encode(draw("green"))),
+    ],
+)
+def test_it_labels_whatever_holds_a_picture(x: object) -> None:
+    assert classifier().predict([x]).tolist() == ["green"]
+
+
+def test_it_labels_a_batch_of_arrays_and_vectors() -> None:
+    batch = np.zeros((4, 9, 7, 3), np.uint8)
+    batch[..., 2] = 255
+    assert classifier().predict(batch).tolist() == ["blue"] * 4
+    assert classifier().predict(3 * np.eye(8)[:3]).tolist() == COLOURS
+
+
+def test_probabilities_add_up_in_the_order_of_classes(colours: Path) -> None:
+    model = classifier()
+    probabilities = model.predict_proba(paths(colours))
+    np.testing.assert_allclose(probabilities.sum(1), 1)
+    assert model.classes_[probabilities.argmax(1)].tolist() == COLOURS
+    assert model.predict_proba(np.zeros((0, 8))).shape == (0, 3)
+
+
+def test_it_may_say_none() -> None:
+    dark = np.eye(8)[[7]]
+    assert classifier(none=True, none_name="?").predict(dark).tolist() == ["?"]
+    assert classifier().predict(dark)[0] in COLOURS
+
+
+def test_it_is_a_scikit_learn_estimator(colours: Path) -> None:
+    model = clone(classifier())
+    check_is_fitted(model)
+    assert model.score(paths(colours), COLOURS) == 1.0
+    assert model.get_params()["labels"] == COLOURS
+    assert model.set_params(labels=["blue", "red"]).labels == ["blue", "red"]
+
+
+def test_labels_may_have_phrases(colours: Path) -> None:
+    model = classifier(labels={"warm": ["red"], "cold": ["blue", "green"]})
+    assert model.predict(paths(colours)).tolist() == ["warm", "cold", "cold"]
+
+
+def test_a_store_spares_the_second_run(colours: Path, tmp_path: Path) -> None:
+    first, second = FakeEncoder(), FakeEncoder()
+    classifier(model=first, store=tmp_path / "store").predict(paths(colours))
+    classifier(model=second, store=tmp_path / "store").predict(paths(colours))
+    assert (first.images_encoded, second.images_encoded) == (3, 0)
+
+
+def test_a_head_may_be_given(colours: Path) -> None:
+    head = zero_shot(FakeEncoder(), {"sky": ["blue"], "fire": ["red"]})
+    assert classifier(labels=None, head=head).predict(paths(colours))[[0, 2]].tolist() == ["fire", "sky"]
+    with pytest.raises(ModelError, match="other"):
+        classifier(head=zero_shot(FakeEncoder("other"), {"a": ["red"]})).predict(paths(colours))
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (["/nowhere.jpg"], ItemError, "/nowhere.jpg: missing"),
+        ([b"no picture"], ItemError, r"X\[0\]: unreadable"),
+        ("a.jpg", UsageError, "give a list"),
+        ([3], UsageError, r"X\[0\] is int"),
+        (np.zeros((2, 9)), UsageError, "vectors of 9 numbers; this model's have 8"),
+        (np.zeros((2, 8)), CmpromptError, "zero"),
+    ],
+)
+def test_nonsense_says_what_and_where(x: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        classifier().predict(x)
+
+
+def test_it_wants_labels_or_a_head() -> None:
+    with pytest.raises(UsageError, match="no labels"):
+        classifier(labels=None).predict(np.eye(8))
+    with pytest.raises(UsageError, match="call fit first"):
+        classifier(head="linear").predict(np.eye(8))
+
+
+def test_fit_learns_what_the_text_gets_wrong() -> None:
+    rng = np.random.default_rng(0)
+    x = np.abs(rng.normal(np.eye(8)[np.repeat([0, 1, 2], 20)], 0.05))
+    swapped = np.repeat(["blue", "red", "green"], 20)
+    model = classifier()
+    assert model.score(x, swapped) == 0
+    assert model.fit(x, swapped) is model
+    assert model.score(x, swapped) > 0.9
+    assert set(model.classes_) == set(COLOURS)
+
+
+def test_fit_needs_no_labels_and_reads_files(colours: Path) -> None:
+    model = classifier(labels=None).fit(paths(colours) * 4, COLOURS * 4)
+    assert model.predict(paths(colours)).tolist() == COLOURS
+    with pytest.raises(UsageError, match="one target for each image"):
+        model.fit(paths(colours), COLOURS[:2])
+
+
+CIFAR = ("airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "boat", "truck")
+
+
+class Replay:
+    """An encoder that knows the stored CLIP vectors of 500 pictures and of "a NAME"."""
+
+    model_id = store_key = "clip-vitb32-replay"
+    dim = 512
+    logit_scale = 100.0
+    logit_bias = None
+    context_length = 77
+    exact = True
+    preprocess = FakeEncoder.preprocess.__class__(32, "shortest", "bicubic", (0.0,) * 3, (1.0,) * 3)
+
+    def __init__(self, folder: Path) -> None:
+        images = np.load(folder / "cifar10-test-first500.npz")
+        texts = np.load(folder / "text-embeddings.npz")
+        self.pictures, self.y = images["images"], images["labels"]
+        self._images = dict(zip((p.tobytes() for p in self.pictures), images["image_embeddings"], strict=True))
+        self._texts = {f"a {name}": row for name, row in zip(texts["names"], texts["a_name"], strict=True)}
+
+    def encode_images(self, pixels: Array) -> Array:
+        return np.stack([self._images[p.transpose(1, 2, 0).tobytes()] for p in pixels])
+
+    def encode_texts(self, texts: Sequence[str]) -> Array:
+        rows = np.stack([self._texts[text] for text in texts]).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) + 2 for text in texts]
+
+
+@pytest.fixture(scope="module")
+def replay(data_dir: Path) -> Replay:
+    return Replay(data_dir / "clip-vitb32-replay")
+
+
+def test_real_clip_vectors_label_cifar10(replay: Replay) -> None:
+    model = PromptClassifier(CIFAR, model=replay, prompts="a {}", store=False)
+    wanted = [CIFAR[i] for i in replay.y]
+    assert model.score(replay.pictures, wanted) == pytest.approx(0.904)
+
+
+def test_real_clip_vectors_label_cifar10_from_files(replay: Replay, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for place, picture in enumerate(replay.pictures):
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, "PNG")
+        (tmp_path / f"{place:03}.png").write_bytes(buffer.getvalue())
+    files = [Item(p.name, FileBytes(str(p))) for p in sorted(tmp_path.iterdir())]
+    model = PromptClassifier(CIFAR, model=replay, prompts="a {}", store=tmp_path / "store")
+    assert np.mean(model.predict(files) == [CIFAR[i] for i in replay.y]) == pytest.approx(0.904)
