@@ -59,26 +59,31 @@ def fit(
     width, height = full_size or image.size
     todo = plan(width, height, preprocess)
     method = _FILTERS[preprocess.interpolation]
-    if preprocess.resize == "longest":
-        return _padded(image.resize(todo.whole, method), todo.crop, preprocess.fill)
     if exact and todo.whole[0] * todo.whole[1] <= _MAX_WHOLE_PX:
-        return image.resize(todo.whole, method).crop(todo.crop)
+        return _padded(image.resize(todo.whole, method), todo.crop, preprocess.fill)
     reduced = round(width / image.width)
-    scale_x, scale_y = width / todo.whole[0] / reduced, height / todo.whole[1] / reduced
-    left, top, right, bottom = todo.crop
-    box = (
-        left * scale_x,
-        top * scale_y,
-        min(right * scale_x, image.width),
-        min(bottom * scale_y, image.height),
+    inside = (
+        max(todo.crop[0], 0),
+        max(todo.crop[1], 0),
+        min(todo.crop[2], todo.whole[0]),
+        min(todo.crop[3], todo.whole[1]),
     )
-    return image.resize((preprocess.size_px, preprocess.size_px), method, box=box)
+    scale_x, scale_y = width / todo.whole[0] / reduced, height / todo.whole[1] / reduced
+    left, top, right, bottom = inside
+    box = (left * scale_x, top * scale_y, min(right * scale_x, image.width), min(bottom * scale_y, image.height))
+    square = image.resize((right - left, bottom - top), method, box=box)
+    return _padded(square, _moved(todo.crop, left, top), preprocess.fill)
+
+
+def _moved(crop: tuple[int, int, int, int], left: int, top: int) -> tuple[int, int, int, int]:
+    return crop[0] - left, crop[1] - top, crop[2] - left, crop[3] - top
 
 
 def _padded(image: Image.Image, crop: tuple[int, int, int, int], fill: int) -> Image.Image:
+    """`crop` of the picture; what of it lies outside is filled."""
+    if crop[0] >= 0 and crop[1] >= 0 and crop[2] <= image.width and crop[3] <= image.height:
+        return image if crop == (0, 0, *image.size) else image.crop(crop)
     size = crop[2] - crop[0]
-    if image.size == (size, size):
-        return image
     canvas = Image.new("RGB", (size, size), (fill, fill, fill))
     canvas.paste(image, (-crop[0], -crop[1]))
     return canvas

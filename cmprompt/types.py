@@ -6,6 +6,7 @@ Arrays are float32 numpy unless said otherwise.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -53,8 +54,10 @@ class FileBytes:
             mode = os.stat(self.path).st_mode
         except ValueError as error:  # a NUL byte, or half a surrogate pair
             raise ItemError("missing", "no file can have this name; is the list one for -0?") from error
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
         if not stat.S_ISREG(mode):
-            raise ItemError("unsupported", "a folder" if stat.S_ISDIR(mode) else "not a regular file")
+            raise ItemError("unsupported", "not a regular file")
         # Should a pipe have taken its place since, opening it must not block.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(self.path, flags), "rb") as file:
