@@ -1,0 +1,95 @@
+"""`cmprompt prompts list | show | lint`: the template sets, and what is wrong with one's own."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cmprompt.cli import options
+from cmprompt.cli.help import GroupedCommand
+
+app = typer.Typer(help="Template sets: list, show and check them.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list", cls=GroupedCommand)
+def list_sets() -> None:
+    """List the template sets: name, language, number of templates, description.
+
+    cmprompt prompts list
+    cmprompt prompts list | cut -f1
+    """
+    from cmprompt.prompts import load_prompt_set, prompt_set_names
+
+    sets = [load_prompt_set(name) for name in prompt_set_names()]
+    rows = [(each.name, each.language, str(len(each.templates)), each.description) for each in sets]
+    if not sys.stdout.isatty():
+        typer.echo("\n".join("\t".join(row) for row in rows))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "language", "templates", "description", box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False).print(table)
+
+
+@app.command("show", cls=GroupedCommand)
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A set of `prompts list`, a file, or everyday.")],
+) -> None:
+    """Print the templates of a set, or the words of the everyday vocabulary.
+
+    cmprompt prompts show photo
+    cmprompt prompts show openai-imagenet > my-prompts.txt
+    cmprompt prompts show everyday
+    """
+    from cmprompt.prompts import everyday, load_prompt_set
+
+    lines = everyday() if name == "everyday" else load_prompt_set(name).templates
+    typer.echo("\n".join(lines))
+
+
+@app.command("lint", cls=GroupedCommand)
+def lint(
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", help="Prompt files, or names of sets.")
+    ] = None,
+    labels: options.Labels = None,
+    label: options.Label = None,
+    language: options.Language = "auto",
+    model: Annotated[
+        str | None,
+        options.option(
+            "--model",
+            metavar="auto|NAME|local-dir:DIR|hf-hub:ID",
+            group=options.MODEL,
+            help="Also check lengths, scripts and near-synonyms with this model.",
+        ),
+    ] = None,
+    device: options.Device = "auto",
+) -> int:
+    """Check prompt files and labels; exit status 1 where there is an error, 0 where there are warnings only.
+
+    cmprompt prompts lint my-prompts.toml
+    cmprompt prompts lint photo --labels @labels.txt --model auto
+    """
+    from cmprompt.errors import UsageError
+    from cmprompt.lint import lint as check
+
+    if not files and not labels and not label:
+        raise UsageError("nothing to check; name prompt files, or labels with --labels @FILE")
+    encoder = None
+    if model is not None:
+        from cmprompt.encoders import load_encoder
+
+        encoder = load_encoder(model, device)
+    findings = check(files or [], labels or [], label or [], encoder=encoder, language=language)
+    for finding in findings:
+        typer.echo(f"{finding.severity}: {finding.where}: {finding.message}")
+    errors = sum(finding.severity == "error" for finding in findings)
+    print(f"cmprompt: {errors} errors, {len(findings) - errors} warnings", file=sys.stderr)
+    return 1 if errors else 0

@@ -1,0 +1,85 @@
+"""What a particular model makes of the texts: too long, too alike, or in a script that it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cmprompt.labels import LabelSet, everyday
+from cmprompt.lint import Finding
+from cmprompt.prompts import PromptSet, expand, label_set
+
+if TYPE_CHECKING:
+    from cmprompt.types import Array, Encoder
+
+# The distance of two labels, as a share of the usual one from a label to an everyday word. On CLIP ViT-B/32: couch and
+# sofa 0.2, jacket and coat 0.25, cat and kitten 0.3, cat and dog 0.33, lion and tiger 0.5, apple and banana 0.7.
+SYNONYM_SHARE = 0.3
+SAME_COSINE = 0.9999
+# CLIP's tokenizer takes 0.8 tokens a byte for Chinese, 0.4 for Hindi; one that knows the language under 0.3.
+TOKENS_PER_BYTE = 0.35
+YARDSTICK_STEP = 16  # every 16th everyday word: enough to know the usual distance
+
+
+def lint_model(labels: LabelSet, sets: Sequence[PromptSet], encoder: Encoder) -> list[Finding]:
+    """Check the expanded texts against this encoder; without labels, the templates around an everyday word."""
+    prompts = expand(labels if len(labels) else label_set(["cat"], minimum=1), sets)
+    findings = [*_too_long(prompts, encoder), *_unknown_script(prompts, encoder)]
+    if len(labels) > 1:
+        findings += _near_synonyms(prompts, sets, encoder)
+    return findings
+
+
+def _too_long(prompts: Mapping[str, Sequence[str]], encoder: Encoder) -> Iterator[Finding]:
+    texts = list(dict.fromkeys(text for group in prompts.values() for text in group))
+    for text, tokens in zip(texts, encoder.count_tokens(texts), strict=True):
+        if tokens > encoder.context_length:
+            limit = f"{tokens} tokens, but this model reads {encoder.context_length} and drops the rest; shorten it"
+            yield Finding("error", f"text {text!r}", limit)
+
+
+def _unknown_script(prompts: Mapping[str, Sequence[str]], encoder: Encoder) -> Iterator[Finding]:
+    """A byte-level tokenizer splits letters it does not know into bytes: many tokens for each byte give it away."""
+    texts = [text for group in prompts.values() for text in group if any(_is_foreign(letter) for letter in text)]
+    if not texts:
+        return
+    # start, end, and the mark that some tokenizers put before a text's first word
+    tokens = sum(count - 3 for count in encoder.count_tokens(texts))
+    size = sum(len("".join(text.split()).encode()) for text in texts)
+    if tokens > TOKENS_PER_BYTE * size:
+        message = f"{tokens / size:.2f} tokens a byte: this model's tokenizer does not know the script"
+        yield Finding("warning", f"text {texts[0]!r}", f"{message}; take a multilingual model, or English labels")
+
+
+def _is_foreign(letter: str) -> bool:
+    # past the Latin blocks: Greek and Cyrillic, then everything else
+    return letter > "\u036f" and letter.isalpha() and not "\u1e00" <= letter <= "\u1eff"
+
+
+def _near_synonyms(
+    prompts: Mapping[str, Sequence[str]], sets: Sequence[PromptSet], encoder: Encoder
+) -> Iterator[Finding]:
+    """Pairs of labels that this model can hardly tell apart, closest first."""
+    names = list(prompts)
+    weight = _class_vectors(prompts, encoder)  # (C, D)
+    yardstick = _class_vectors(expand(label_set(everyday()[::YARDSTICK_STEP]), sets), encoder)  # (E, D)
+    usual = 1 - float(np.median(weight @ yardstick.T))
+    cosines = weight @ weight.T  # (C, C)
+    close = np.argwhere(np.triu(1 - cosines <= SYNONYM_SHARE * usual, 1))  # (pairs, 2)
+    for i, j in sorted(close.tolist(), key=lambda pair: -cosines[tuple(pair)]):
+        cosine = float(cosines[i, j])
+        same = cosine > SAME_COSINE
+        message = "are one to this model" if same else "are near-synonyms to this model"
+        detail = f"{message}: cosine {cosine:.4f}, against {1 - usual:.4f} between a label and an everyday word"
+        yield Finding("error" if same else "warning", f"labels {names[i]!r} and {names[j]!r}", detail)
+
+
+def _class_vectors(prompts: Mapping[str, Sequence[str]], encoder: Encoder) -> Array:
+    """(C, D) unit rows: the normalised mean of each label's texts."""
+    vectors = encoder.encode_texts([text for texts in prompts.values() for text in texts])  # (M, D)
+    ends = np.cumsum([len(texts) for texts in prompts.values()])
+    means = np.stack([part.mean(0) for part in np.split(vectors, ends[:-1])])  # (C, D)
+    unit: Array = means / np.linalg.norm(means, axis=1, keepdims=True)
+    return unit
