@@ -58,7 +58,7 @@ def models_dir() -> Path:
 
 
 def folder_of(name: str) -> Path:
-    return models_dir() / name.replace("/", "--")
+    return models_dir() / name.replace("/", "--").replace(":", "--")
 
 
 def find_here(name: str) -> Checkpoint | None:
@@ -283,13 +283,11 @@ class Hub:
         raise ModelError(f"{repo}/{file.name} arrived damaged twice (its sha256 is not the published one)")
 
     def _download(self, repo: str, commit: str, file: RemoteFile, force: bool) -> str:
-        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
         try:
             if file.sha256:
                 self._fetch_blob(repo, commit, file)
             return str(self._lib.hf_hub_download(repo, file.name, revision=commit))
-        except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        except Exception as error:  # as in _first_contact
             raise ModelError(
                 f"downloading {repo}/{file.name} failed: {_first_line(error)}; run it again to go on"
             ) from error

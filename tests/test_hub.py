@@ -1,0 +1,219 @@
+"""Downloads, against a stand-in for the hub. Each runs in a process of its own: the hub's address is read at import."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+from hub_server import HubServer, serve
+from small_models import SMALL, save_model
+
+from cmprompt.encoders.weights import read_folder
+
+REPO = "someone/small-clip"
+NAME = f"hf-hub:{REPO}"
+WEIGHTS = "open_clip_model.safetensors"
+CHUNK = 10 * 2**20  # what the library writes at once
+CUT = CHUNK + 2**20
+# Large enough to be cut after one chunk.
+CONFIG = {**SMALL, "text_cfg": {**SMALL["text_cfg"], "vocab_size": 49408, "width": 64}}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = save_model(tmp_path_factory.mktemp("remote"), CONFIG)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def hub(files: dict[str, bytes]) -> Iterator[HubServer]:
+    with serve() as server:
+        server.add(REPO, {**files, "README.md": b"not wanted", "open_clip_pytorch_model.bin": b"a pickle"})
+        yield server
+
+
+class Machine:
+    """A machine whose home is `home`, and whose hub is `endpoint`."""
+
+    def __init__(self, home: Path, endpoint: str) -> None:
+        self.home = home
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "XDG_", "CMPROMPT_"))}
+        self.environment = {**kept, "HOME": str(home), "HF_ENDPOINT": endpoint, "OMP_NUM_THREADS": "1"}
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "cmprompt", "models", *arguments]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env={**self.environment, **environment}, stdout=pipe, stderr=pipe, text=True)
+
+    def run(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    def folder(self) -> Path:
+        (manifest,) = self.home.rglob("cmprompt-manifest.json")
+        return manifest.parent
+
+    def weights(self) -> Path:
+        return self.folder() / WEIGHTS
+
+
+@pytest.fixture
+def machine(tmp_path: Path, hub: HubServer) -> Machine:
+    return Machine(tmp_path / "home", hub.url)
+
+
+def test_pull_brings_the_wanted_files_and_pins_them(machine: Machine, hub: HubServer, files: dict[str, bytes]) -> None:
+    assert machine.run("pull", NAME)[0] == 0
+    manifest = json.loads((machine.folder() / "cmprompt-manifest.json").read_text())
+    assert manifest["revision"] == hub.repositories[REPO].main
+    assert manifest["files"][WEIGHTS]["sha256"] == hashlib.sha256(files[WEIGHTS]).hexdigest()
+    assert machine.weights().read_bytes() == files[WEIGHTS]
+    assert not any(name in request for request in hub.requests for name in ("README", ".bin"))
+
+
+def test_what_was_pulled_needs_no_network(machine: Machine, hub: HubServer) -> None:
+    machine.run("pull", NAME)
+    hub.requests.clear()
+    status, out, _ = machine.run("info", NAME)
+    assert status == 0 and str(machine.folder()) in out
+    assert hub.requests == []
+
+
+def test_a_dropped_connection_is_taken_up_where_it_broke(machine: Machine, hub: HubServer) -> None:
+    hub.cut_after = [CUT]
+    assert machine.run("pull", NAME)[0] == 0
+    assert hub.ranges == [f"bytes={CHUNK}-"]
+
+
+def test_a_killed_download_goes_on_in_the_next_process(machine: Machine, hub: HubServer) -> None:
+    hub.cut_after, hub.stall = [CUT], Event()
+    process = machine.start("pull", NAME)
+    assert hub.stalled.wait(30)
+    wait_for_part(machine.home)
+    process.kill()
+    process.communicate()
+    hub.stall.set()
+    assert machine.run("pull", NAME)[0] == 0
+    assert hub.ranges == [f"bytes={CHUNK}-"]
+
+
+def wait_for_part(home: Path) -> None:
+    """The client writes what it has received in chunks."""
+    for _ in range(100):
+        if any(part.stat().st_size >= CHUNK for part in home.rglob("*.cmprompt-part")):
+            return
+        time.sleep(0.1)
+
+
+def test_a_corrupted_download_is_fetched_once_more(machine: Machine, hub: HubServer, files: dict[str, bytes]) -> None:
+    hub.corrupt = 1
+    assert machine.run("pull", NAME)[0] == 0
+    assert machine.weights().read_bytes() == files[WEIGHTS]
+
+
+def test_twice_corrupted_is_an_error_that_names_the_file(machine: Machine, hub: HubServer) -> None:
+    hub.corrupt = 2
+    status, _, err = machine.run("pull", NAME)
+    assert status == 3 and WEIGHTS in err and "damaged" in err
+    assert not list(machine.home.rglob(WEIGHTS))
+
+
+def test_the_main_branch_moves_and_what_was_pulled_stays(machine: Machine, hub: HubServer) -> None:
+    machine.run("pull", NAME)
+    before = machine.weights().read_bytes()
+    hub.add(REPO, {**hub.files(REPO, "main")[1], WEIGHTS: b"other weights"})  # type: ignore[index]
+    assert machine.run("info", NAME)[0] == 0
+    assert machine.weights().read_bytes() == before
+
+
+def test_a_damaged_model_is_fetched_again_at_its_revision(machine: Machine, hub: HubServer) -> None:
+    machine.run("pull", NAME)
+    revision = hub.repositories[REPO].main
+    flip_a_byte(machine.weights())
+    hub.add(REPO, {**hub.files(REPO, "main")[1], WEIGHTS: b"other weights"})  # type: ignore[index]
+    out = load(machine)
+    assert "damaged" in out and f"revision {revision}" in out
+
+
+def test_a_damaged_model_without_a_network_is_an_error(machine: Machine) -> None:
+    machine.run("pull", NAME)
+    flip_a_byte(machine.weights())
+    out = load(machine, HF_HUB_OFFLINE="1")
+    assert "ModelError" in out and WEIGHTS in out
+    status, out, err = machine.run("verify")
+    assert status == 3 and "damaged" in out and WEIGHTS in err
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.resolve().write_bytes(data)
+
+
+def load(machine: Machine, **environment: str) -> str:
+    """What a process that loads the encoder prints: its revision, or the error."""
+    script = (
+        "from cmprompt import load_encoder\n"
+        f"try: print('revision', load_encoder({NAME!r}, notices=print).checkpoint.revision)\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**machine.environment, **environment}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_pull_to_a_folder_makes_a_local_dir(machine: Machine, tmp_path: Path, files: dict[str, bytes]) -> None:
+    assert machine.run("pull", NAME, "--to", str(tmp_path / "here"))[0] == 0
+    assert not (tmp_path / "here" / WEIGHTS).is_symlink()
+    assert read_folder(tmp_path / "here").verified_hash() == hashlib.sha256(files[WEIGHTS]).hexdigest()
+
+
+@pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+def test_offline_with_nothing_here_says_what_works(machine: Machine, environment: dict[str, str]) -> None:
+    started = time.monotonic()
+    status, _, err = machine.run("pull", "ViT-B-32-256", **environment)
+    assert time.monotonic() - started < 5
+    assert status == 3 and "models pull ViT-B-32-256" in err and "tiny" in err and "local-dir:" in err
+
+
+def test_a_hub_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        machine = Machine(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        status, _, _ = machine.run("pull", "ViT-B-32-256")
+    assert status == 3 and time.monotonic() - started < 5.5
+
+
+def test_an_unknown_repository_is_refused(machine: Machine) -> None:
+    status, _, err = machine.run("pull", "hf-hub:someone/else")
+    assert status == 3 and "someone/else" in err
+
+
+def test_only_a_pickle_is_not_downloaded(machine: Machine, hub: HubServer) -> None:
+    hub.add("someone/pickled", {"open_clip_config.json": b"{}", "open_clip_pytorch_model.bin": b"x"})
+    status, _, err = machine.run("pull", "hf-hub:someone/pickled")
+    assert status == 3 and "models convert" in err
+    assert not any("resolve" in request for request in hub.requests)
+
+
+def test_non_commercial_weights_need_their_licence_accepted(machine: Machine, hub: HubServer) -> None:
+    status, _, err = machine.run("pull", "MobileCLIP2-S0")
+    assert status == 2 and "--accept-licence" in err
+    assert hub.requests == []
+
+
+def test_the_token_goes_to_the_hub(machine: Machine, hub: HubServer) -> None:
+    assert machine.run("pull", NAME, HF_TOKEN="hf_secret")[0] == 0
+    assert "Bearer hf_secret" in hub.tokens
