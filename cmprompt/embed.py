@@ -205,13 +205,10 @@ class _Pipeline:
 
     def _look_up_files(self, store: Store, slots: list[_Slot]) -> list[_Slot]:
         started = perf_counter()
-        files = [(slot, identity) for slot in slots if (identity := identity_of(slot.item))]
-        hashes = store.known_files([identity for _, identity in files])
-        known = [(slot, sha) for (slot, _), sha in zip(files, hashes, strict=True) if sha]
-        found = store.lookup(self.reader.store_key, [sha for _, sha in known])
-        for place in np.flatnonzero(found.found):
-            if self.reader.accepts(found.flags[place]):
-                known[place][0].result.resolve(flagged(found.flags[place]), found.vectors[place])
+        found = store.lookup_files(self.reader.store_key, [identity_of(slot.item) for slot in slots])
+        for slot, here, vector, flags in zip(slots, found.found, found.vectors, found.flags, strict=True):
+            if here and self.reader.accepts(flags):
+                slot.result.resolve(flagged(flags), vector)
         missed = [slot for slot in slots if not slot.result.done]
         self.stats.store_hits += len(slots) - len(missed)
         self.stats.lookup_s += perf_counter() - started
@@ -284,8 +281,9 @@ class _Pipeline:
         has_text = np.zeros(len(slots), bool)
         if "image" in self.needs:
             image = np.zeros((len(slots), self.encoder.dim), np.float32)
-            if has_image.any():
-                image[has_image] = [slot.result.vector for slot in slots if slot.result.vector is not None]
+            rows = [slot.result.vector for slot in slots if slot.result.vector is not None]
+            if rows:
+                image[has_image] = np.concatenate(rows).reshape(len(rows), -1)
         if "text" in self.needs:
             text, has_text = self._text_rows(slots, outcomes)
         self.stats.failed += sum(outcome.status != "ok" for outcome in outcomes)

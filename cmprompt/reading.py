@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from cmprompt.errors import ItemError
+from cmprompt.store import Identity, Store, identify
 from cmprompt.types import Array, Encoder, FileBytes, Frame, Item, Outcome
-
-if TYPE_CHECKING:
-    from cmprompt.store import Identity, Store
 
 OK = Outcome()
 
@@ -140,8 +137,6 @@ def flagged(flags: tuple[str, ...]) -> Outcome:
 
 def identity_of(item: Item) -> Identity | None:
     """How an item's file looks unopened; None for what is no file, or is not there."""
-    from cmprompt.store import identify
-
     if not isinstance(item.image, FileBytes):
         return None
     try:

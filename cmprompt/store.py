@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -91,7 +91,7 @@ def identify(path: str) -> Identity:
     mask = 0x7FFF_FFFF_FFFF_FFFF
     stamp = struct.pack("<4Q", seen.st_ino & mask, seen.st_size, seen.st_mtime_ns & mask, seen.st_ctime_ns & mask)
     settled = max(seen.st_mtime_ns, seen.st_ctime_ns) < time.time_ns() - SETTLED_NS
-    absolute = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    absolute = path if path.startswith(os.sep) else os.path.join(os.getcwd(), path)
     return Identity(os.fsencode(absolute), stamp, settled)
 
 
@@ -132,9 +132,9 @@ class Store:
         if len(hashes):
             self.run(lambda: self._put(store_key, hashes, vectors, flags or [()] * len(hashes), dtype))
 
-    def known_files(self, files: Sequence[Identity]) -> list[bytes | None]:
-        """The content hash of each file that has not changed since it was remembered."""
-        return self.run(lambda: self._known_files(files))
+    def lookup_files(self, store_key: str, files: Sequence[Identity | None]) -> Found:
+        """The vectors of M files that have not changed since they were remembered. Opens none of them."""
+        return self.run(lambda: self._lookup_files(store_key, files))
 
     def remember_files(self, files: Sequence[Identity], hashes: Sequence[bytes]) -> None:
         """Note which content each file has. One that changed a moment ago is left out: it may change again unseen."""
@@ -177,21 +177,34 @@ class Store:
         sql = "SELECT sha256, row, checksum, flags FROM vectors WHERE key_id = ? AND sha256 IN ({})"
         with self.catalogue.transaction("DEFERRED"):  # the key's generation and its rows must be of one moment
             key = self._key(store_key)
-            rows = {row[0]: row[1:] for row in self.catalogue.select_in(sql, (key.id,), hashes)} if key else {}
-        found = np.array([sha in rows for sha in hashes], bool)  # (M,)
-        vectors = np.zeros((len(hashes), key.dim if key else 0), np.float32)  # (M, D)
-        flags: list[tuple[str, ...]] = [()] * len(hashes)
-        if key is not None and rows:
-            records = [rows[sha] for sha in hashes if sha in rows]
-            raw = self.segment(key).read(np.array([record[0] for record in records]))  # (k, D)
-            places = np.flatnonzero(found)
+            rows = {row[0]: row for row in self.catalogue.select_in(sql, (key.id,), hashes)} if key else {}
+        return self._read(key, [rows.get(sha) for sha in hashes])
+
+    def _lookup_files(self, store_key: str, files: Sequence[Identity | None]) -> Found:
+        sql = (
+            "SELECT f.path, f.identity, v.sha256, v.row, v.checksum, v.flags FROM files f "
+            "JOIN vectors v ON v.key_id = ? AND v.sha256 = f.sha256 WHERE f.path IN ({})"
+        )
+        settled = [file.path for file in files if file and file.settled]
+        with self.catalogue.transaction("DEFERRED"):
+            key = self._key(store_key)
+            rows = {row[:2]: row[2:] for row in self.catalogue.select_in(sql, (key.id,), settled)} if key else {}
+        return self._read(key, [rows.get(file[:2]) if file and file.settled else None for file in files])
+
+    def _read(self, key: Key | None, records: Sequence[Sequence[Any] | None]) -> Found:
+        """The vectors of M (hash, row, checksum, flags), None for those that are not here."""
+        found = np.array([record is not None for record in records], bool)  # (M,)
+        vectors = np.zeros((len(records), key.dim if key else 0), np.float32)  # (M, D)
+        flags: list[tuple[str, ...]] = [
+            tuple(record[3].split(",")) if record and record[3] else () for record in records
+        ]
+        if key is not None and found.any():
+            hashes, rows, sums, _ = zip(*(record for record in records if record), strict=True)
+            raw, places = self.segment(key).read(np.array(rows)), np.flatnonzero(found)  # (k, D), (k,)
             vectors[places] = raw
-            for place, record in zip(places, records, strict=True):
-                if record[2]:
-                    flags[place] = tuple(record[2].split(","))
-            wrong = places[checksums(raw) != np.array([record[1] for record in records])]
-            found[wrong], vectors[wrong] = False, 0
-            self._after_lookup(key, [hashes[place] for place in wrong])
+            wrong = checksums(raw) != np.array(sums)
+            found[places[wrong]], vectors[places[wrong]] = False, 0
+            self._after_lookup(key, [hashes[i] for i in np.flatnonzero(wrong)])
         return Found(found, vectors, flags)
 
     def _after_lookup(self, key: Key, wrong: list[bytes]) -> None:
@@ -227,13 +240,6 @@ class Store:
             ]
             db.executemany("INSERT INTO vectors VALUES (?, ?, ?, ?, ?, ?)", records)
             db.execute("UPDATE keys SET rows = ?, used_at = ? WHERE id = ?", (key.rows + len(places), now, key.id))
-
-    def _known_files(self, files: Sequence[Identity]) -> list[bytes | None]:
-        sql = "SELECT path, identity, sha256 FROM files WHERE path IN ({})"
-        settled = [file.path for file in files if file.settled]
-        known = {path: (stamp, sha) for path, stamp, sha in self.catalogue.select_in(sql, (), settled)}
-        records = [known.get(file.path, (b"", None)) if file.settled else (b"", None) for file in files]
-        return [sha if stamp == file.stamp else None for file, (stamp, sha) in zip(files, records, strict=True)]
 
     def _matrix(self, store_key: str) -> tuple[list[bytes], Array]:
         sql = "SELECT row, sha256 FROM vectors WHERE key_id = ? ORDER BY row"

@@ -108,23 +108,25 @@ def test_an_unchanged_file_is_known_and_a_changed_one_is_not(tmp_path: Path, mon
     file, store = tmp_path / "a", Store(tmp_path / "s")
     file.write_text("one")
     before = identify(str(file))
-    store.remember_files([before], [b"1" * 32])
-    assert store.known_files([before]) == [b"1" * 32]
+    store.put("k", *rows(1))
+    store.remember_files([before], rows(1)[0])
+    assert np.array_equal(store.lookup_files("k", [before, None]).vectors[0], store.lookup("k", rows(1)[0]).vectors[0])
+    assert store.lookup_files("k", [before, None]).found.tolist() == [True, False]
     file.write_text("two")
     os.utime(file, ns=(0, 0))
-    assert store.known_files([identify(str(file))]) == [None]
+    assert not store.lookup_files("k", [identify(str(file))]).found.any()
 
 
 def test_a_file_younger_than_two_seconds_is_neither_remembered_nor_believed(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("one")
     now = identify(str(tmp_path / "a"))
     assert not now.settled
-    store = Store(tmp_path / "s")
-    store.remember_files([now], [b"1" * 32])
+    store = filled(tmp_path / "s", 1)
+    store.remember_files([now], rows(1)[0])
     settled = Identity(now.path, now.stamp, True)
-    assert store.known_files([settled]) == [None]
-    store.remember_files([settled], [b"1" * 32])
-    assert store.known_files([now, settled]) == [None, b"1" * 32]
+    assert not store.lookup_files("k", [settled]).found.any()
+    store.remember_files([settled], rows(1)[0])
+    assert store.lookup_files("k", [now, settled]).found.tolist() == [False, True]
 
 
 def test_a_name_that_is_not_utf8_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,9 +134,9 @@ def test_a_name_that_is_not_utf8_is_known(tmp_path: Path, monkeypatch: pytest.Mo
     name = os.path.join(os.fsencode(tmp_path), b"\xff\xfe.jpg")
     with open(name, "wb"):
         pass
-    file, store = identify(os.fsdecode(name)), Store(tmp_path / "s")
-    store.remember_files([file], [b"x" * 32])
-    assert store.known_files([file]) == [b"x" * 32]
+    file, store = identify(os.fsdecode(name)), filled(tmp_path / "s", 1)
+    store.remember_files([file], rows(1)[0])
+    assert store.lookup_files("k", [file]).found.all()
 
 
 def test_relative_paths_are_told_apart_by_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +192,8 @@ def test_pruning_forgets_files_whose_content_went(tmp_path: Path) -> None:
     files = [Identity(b"/a", b"1", True), Identity(b"/b", b"2", True)]
     store.remember_files(files, [rows(1)[0][0], b"gone" * 8])
     upkeep.prune(store)
-    assert store.known_files(files) == [rows(1)[0][0], None]
+    assert store.lookup_files("k", files).found.tolist() == [True, False]
+    assert upkeep.summary(store).files == 1
 
 
 def test_a_cleared_store_is_empty_and_goes_on(tmp_path: Path) -> None:
