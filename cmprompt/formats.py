@@ -61,6 +61,7 @@ _MAGIC = (
     (0, b"\0\0\1\xb3", "MPEG video"),
 )
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_PNG_ESSENTIALS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"})
 _MAX_PADDING = 64 << 20  # a header may promise 4 GB that never come
 
 
@@ -123,6 +124,17 @@ def completed(name: str, data: bytes) -> bytes | None:
     if promised is None or not 0 < promised - len(data) <= _MAX_PADDING:
         return None
     return data.ljust(promised, b"\0")
+
+
+def bare_png(data: bytes) -> bytes:
+    """The still picture alone: a PNG whose colour profile or animation is broken is shown without it."""
+    kept, position = [data[:8]], 8
+    while position + 12 <= len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        if data[position + 4 : position + 8] in _PNG_ESSENTIALS:
+            kept.append(data[position:end])
+        position = end
+    return b"".join(kept)
 
 
 def _promised_length(name: str, data: bytes) -> int | None:

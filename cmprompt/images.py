@@ -17,7 +17,7 @@ from PIL import Image
 
 from cmprompt.colour import to_rgb
 from cmprompt.errors import ItemError
-from cmprompt.formats import ALLOWED, completed, is_cut_short, sniff
+from cmprompt.formats import ALLOWED, bare_png, completed, is_cut_short, sniff
 from cmprompt.resize import fit
 from cmprompt.types import MAX_FILE_BYTES, Array, Frame, Preprocess
 
@@ -102,7 +102,7 @@ def _upright(data: bytes, least_px: int | None, allow_truncated: bool, max_pixel
     name = _allowed_format(data)
     _hush_pillow()
     try:
-        return _decode(name, data, least_px, max_pixels)
+        return _decode_or_repair(name, data, least_px, max_pixels)
     except ItemError:
         raise
     except MemoryError as error:
@@ -115,6 +115,15 @@ def _upright(data: bytes, least_px: int | None, allow_truncated: bool, max_pixel
         if not allow_truncated:
             raise ItemError("truncated", f"the end of this {name} is missing") from error
     return _salvaged(name, data, least_px, max_pixels)
+
+
+def _decode_or_repair(name: str, data: bytes, least_px: int | None, max_pixels: int) -> _Picture:
+    try:
+        return _decode(name, data, least_px, max_pixels)
+    except (OSError, SyntaxError, ValueError):
+        if name != "PNG" or (bare := bare_png(data)) == data:
+            raise
+    return _decode(name, bare, least_px, max_pixels)
 
 
 def _reason(error: Exception) -> str:
