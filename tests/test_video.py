@@ -1,0 +1,119 @@
+"""Frames of videos: which, when, and of what is left of a damaged file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cmprompt.errors import ItemError
+from cmprompt.sources.video import Sampling, decoded, is_video_name, read_video
+from cmprompt.types import Frame
+
+av = pytest.importorskip("av", reason="the extra [video] is not installed")
+
+
+def write_clip(
+    path: Path, colours: list[tuple[int, int, int]], fps: int = 10, codec: str = "mpeg4", **more: Any
+) -> str:
+    """A clip of one colour a frame, 64 x 48."""
+    with av.open(str(path), "w", **more) as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for colour in colours:
+            picture = np.full((48, 64, 3), colour, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return str(path)
+
+
+def times(path: str, sampling: Sampling) -> list[float]:
+    return [round(item.time_s or 0.0, 3) for item in read_video(path, sampling)]
+
+
+RED, BLUE = (220, 20, 20), (20, 20, 220)
+
+
+def test_frames_come_at_the_rate_asked_for(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", [RED] * 30)
+    assert times(path, Sampling(fps=2)) == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+    assert times(path, Sampling(frames=3)) == [0.5, 1.5, 2.5]
+    assert len(times(path, Sampling(frames=100))) == 30
+    assert len(times(path, Sampling(fps=1000))) == 30
+
+
+def test_without_a_rate_each_second_and_each_cut_counts(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.avi", [RED] * 14 + [BLUE] * 11)
+    assert times(path, Sampling()) == [0.0, 1.0, 1.4, 2.0]
+    first, *_, last = read_video(path)
+    assert first.image is not None and last.image is not None
+    start, end = first.image(), last.image()
+    assert isinstance(start, Frame) and isinstance(end, Frame)
+    assert start.pixels[0, 0].argmax() == 0
+    assert end.pixels[0, 0].argmax() == 2
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv"])
+def test_a_cut_off_file_gives_its_frames_and_says_so(tmp_path: Path, name: str) -> None:
+    dice = np.random.default_rng(0)
+    options = {"options": {"movflags": "faststart"}} if name == "a.mp4" else {}
+    path = write_clip(tmp_path / name, [tuple(dice.integers(0, 255, 3)) for _ in range(60)], **options)
+    whole = Path(path).read_bytes()
+    Path(path).write_bytes(whole[: len(whole) * 6 // 10])
+    *frames, last = read_video(path, Sampling(fps=10))
+    assert 10 < len(frames) < 55
+    assert last.image is not None
+    with pytest.raises(ItemError) as caught:
+        last.image()
+    assert caught.value.status == "truncated"
+
+
+def test_what_is_no_video_is_one_failing_item(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("hello")
+    (item,) = read_video(str(tmp_path / "text.mp4"))
+    assert item.image is not None
+    with pytest.raises(ItemError, match="not a video"):
+        item.image()
+    (missing,) = read_video(str(tmp_path / "none.mp4"))
+    assert missing.image is not None
+    with pytest.raises(FileNotFoundError):
+        missing.image()
+
+
+def test_an_index_that_is_gone_is_a_truncated_file(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", [RED] * 30)
+    Path(path).write_bytes(Path(path).read_bytes()[:600])
+    (item,) = read_video(path)
+    assert item.image is not None
+    with pytest.raises(ItemError) as caught:
+        item.image()
+    assert caught.value.status == "truncated"
+
+
+def test_large_frames_come_smaller(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", [RED] * 2)
+    item = next(read_video(path, Sampling(fps=1, short_side_px=24)))
+    assert item.image is not None
+    frame = item.image()
+    assert isinstance(frame, Frame) and frame.pixels.shape == (24, 32, 3)
+
+
+def test_endings() -> None:
+    assert is_video_name("A.MP4")
+    assert not is_video_name("mp4")
+    assert not is_video_name("a.jpg")
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")
+def test_every_frame_and_its_time_are_those_of_ffprobe(data_dir: Path) -> None:
+    for path in sorted((data_dir / "videos").iterdir()):
+        fields = "frame=best_effort_timestamp_time,pts_time"
+        arguments = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries", fields, "-of", "json", path]
+        shown = json.loads(subprocess.run(arguments, capture_output=True, check=True).stdout)["frames"]
+        expected = [float(frame.get("best_effort_timestamp_time", frame.get("pts_time"))) for frame in shown]
+        assert [frame.time_s for frame in decoded(str(path))] == pytest.approx(expected, abs=1e-5)
