@@ -112,8 +112,13 @@ def test_endings() -> None:
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")
 def test_every_frame_and_its_time_are_those_of_ffprobe(data_dir: Path) -> None:
     for path in sorted((data_dir / "videos").iterdir()):
-        fields = "frame=best_effort_timestamp_time,pts_time"
+        fields = "frame=best_effort_timestamp_time"
         arguments = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries", fields, "-of", "json", path]
         shown = json.loads(subprocess.run(arguments, capture_output=True, check=True).stdout)["frames"]
-        expected = [float(frame.get("best_effort_timestamp_time", frame.get("pts_time"))) for frame in shown]
-        assert [frame.time_s for frame in decoded(str(path))] == pytest.approx(expected, abs=1e-5)
+        expected = [float(frame.get("best_effort_timestamp_time", "nan")) for frame in shown]
+        ours = np.array([frame.time_s for frame in decoded(str(path))])
+        assert len(ours) == len(expected)
+        known = ~np.isnan(expected)  # not for the frames that are still in the decoder when an AVI file ends
+        assert known[:-2].all()
+        assert ours[known] == pytest.approx(np.array(expected)[known], abs=1e-5)
+        assert (np.diff(ours) > 0).all()
