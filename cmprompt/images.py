@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 import numpy as np
@@ -34,7 +34,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIDEWAYS = frozenset(list(_UPRIGHT.values())[3:])
+_SIDEWAYS = frozenset(_UPRIGHT[tag] for tag in (5, 6, 7, 8))
+_MIRRORS_X = frozenset(_UPRIGHT[tag] for tag in (2, 3, 6, 7))
+_MIRRORS_Y = frozenset(_UPRIGHT[tag] for tag in (3, 4, 7, 8))
 # Pillow imports all its plugins when asked for one that it has not loaded; these cost only themselves.
 _PLUGINS = {"TIFF": "PIL.TiffImagePlugin", "WEBP": "PIL.WebPImagePlugin", "AVIF": "PIL.AvifImagePlugin"}
 _HUSHED = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif"), 0)
@@ -51,11 +53,15 @@ class Decoded:
 
 @dataclass(frozen=True)
 class _Picture:
-    """An upright RGB picture; `full_size` (width, height) is its size before the decoder reduced it."""
+    """An upright RGB picture; `full_size` (width, height) is its size before the decoder reduced it.
+
+    `is_mirrored` (x, y): whether turning it upright put its right edge left, its lower edge on top.
+    """
 
     image: Image.Image
     full_size: tuple[int, int]
     flags: tuple[str, ...]
+    is_mirrored: tuple[bool, bool] = (False, False)
 
 
 def decode(
@@ -72,7 +78,7 @@ def decode(
     """
     least_px = None if exact else 2 * preprocess.size_px
     picture = _upright(data, least_px, allow_truncated, max_pixels)
-    square = fit(picture.image, preprocess, full_size=picture.full_size, exact=exact)
+    square = fit(picture.image, preprocess, full_size=picture.full_size, is_mirrored=picture.is_mirrored, exact=exact)
     return Decoded(_channels_first(square), picture.flags)
 
 
@@ -151,7 +157,7 @@ def _salvaged(name: str, data: bytes, least_px: int | None, max_pixels: int) -> 
         raise
     except Exception as error:
         raise ItemError("truncated", f"too little is left of this {name}: {_reason(error)}") from error
-    return _Picture(picture.image, picture.full_size, ("truncated", *picture.flags))
+    return replace(picture, flags=("truncated", *picture.flags))
 
 
 def _decode(name: str, data: bytes, least_px: int | None, max_pixels: int, partial: bool = False) -> _Picture:
@@ -167,7 +173,8 @@ def _decode(name: str, data: bytes, least_px: int | None, max_pixels: int, parti
     full_size = (width, height) if reduced else rgb.size
     if turn is None:
         return _Picture(rgb, full_size, flags)
-    return _Picture(rgb.transpose(turn), full_size[::-1] if turn in _SIDEWAYS else full_size, flags)
+    full_size = full_size[::-1] if turn in _SIDEWAYS else full_size
+    return _Picture(rgb.transpose(turn), full_size, flags, (turn in _MIRRORS_X, turn in _MIRRORS_Y))
 
 
 def _open(name: str, data: bytes) -> Image.Image:

@@ -49,11 +49,17 @@ def _offset(length: int, size: int) -> int:
 
 
 def fit(
-    image: Image.Image, preprocess: Preprocess, *, full_size: tuple[int, int] | None = None, exact: bool = False
+    image: Image.Image,
+    preprocess: Preprocess,
+    *,
+    full_size: tuple[int, int] | None = None,
+    is_mirrored: tuple[bool, bool] = (False, False),
+    exact: bool = False,
 ) -> Image.Image:
     """`image` (RGB) as the square that `preprocess` asks for.
 
     `full_size` (width, height): the size before a decoder reduced `image` by 2, 4 or 8, which decides the geometry.
+    `is_mirrored` (x, y): whether it was turned since, so that the pixel which is only partly covered comes first.
     `exact` resizes in two steps as open_clip does, where the picture between them is of bounded size.
     """
     width, height = full_size or image.size
@@ -62,15 +68,17 @@ def fit(
     if exact and todo.whole[0] * todo.whole[1] <= _MAX_WHOLE_PX:
         return _padded(image.resize(todo.whole, method), todo.crop, preprocess.fill)
     reduced = round(width / image.width)
-    inside = (
-        max(todo.crop[0], 0),
-        max(todo.crop[1], 0),
-        min(todo.crop[2], todo.whole[0]),
-        min(todo.crop[3], todo.whole[1]),
-    )
+    left, top = max(todo.crop[0], 0), max(todo.crop[1], 0)
+    right, bottom = min(todo.crop[2], todo.whole[0]), min(todo.crop[3], todo.whole[1])
     scale_x, scale_y = width / todo.whole[0] / reduced, height / todo.whole[1] / reduced
-    left, top, right, bottom = inside
-    box = (left * scale_x, top * scale_y, min(right * scale_x, image.width), min(bottom * scale_y, image.height))
+    first_x = image.width - width / reduced if is_mirrored[0] else 0
+    first_y = image.height - height / reduced if is_mirrored[1] else 0
+    box = (
+        first_x + left * scale_x,
+        first_y + top * scale_y,
+        min(first_x + right * scale_x, image.width),
+        min(first_y + bottom * scale_y, image.height),
+    )
     square = image.resize((right - left, bottom - top), method, box=box)
     return _padded(square, _moved(todo.crop, left, top), preprocess.fill)
 
