@@ -97,10 +97,10 @@ class OpenClipEncoder:
         return lengths
 
     def _unit_rows(self, inputs: Array, run: Callable[[Any, Array], Array], size: int) -> Array:
-        rows = unit(self._run_batches(inputs, lambda part: run(self.model, part), size))
+        rows = self._run_batches(inputs, lambda part: unit(run(self.model, part)), size)
         bad = ~np.isfinite(rows).all(1)
         if bad.any() and self.precision != "fp32":
-            rows[bad] = unit(self._run_batches(inputs[bad], lambda part: run(self._model_fp32, part), size))
+            rows[bad] = self._run_batches(inputs[bad], lambda part: unit(run(self._model_fp32, part)), size)
         return rows
 
     def _run_batches(self, inputs: Array, run: Callable[[Array], Array], size: int) -> Array:
@@ -202,8 +202,8 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def unit(rows: Array) -> Array:
     """(N, D) rows of length one; NaN where a row is not finite or has no direction."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
+        norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
         return np.where(np.isfinite(norms) & (norms > 0), rows / norms, np.nan).astype(np.float32)
 
 
