@@ -1,0 +1,103 @@
+"""`tip-adapter` and `tip-adapter-f`: a cache of labelled rows beside the text (Zhang et al., ECCV 2022).
+
+logits = scale * x . W^T + alpha * exp(-beta (1 - x . K^T)) . V, keys K (M, D) unit rows, values V (M, C) one-hot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from cmprompt.heads.product import Grid, on_grid, product
+from cmprompt.heads.training import Training, choose, held_out_loss, text_prior
+from cmprompt.types import Array, Features
+
+SETTINGS = tuple((alpha, beta) for alpha in (0.1, 0.3, 1.0, 3.0) for beta in (1.0, 5.5))  # the boldest last
+PUBLISHED = (1.0, 5.5)  # the paper's own, where nothing can be held out
+RATE, EPSILON, EPOCHS, BATCH = 1e-3, 1e-4, 20, 256  # of the paper's AdamW, for -F
+
+
+@dataclass(frozen=True)
+class CacheHead:
+    """A zero-shot head with a cache of labelled rows beside it."""
+
+    weight: Array  # (C, D)
+    keys: Array  # (M, D)
+    values: Array  # (M, C)
+    labels: tuple[str, ...]
+    model_id: str
+    scale: float
+    alpha: float
+    beta: float
+    temperature: float = 1.0
+    needs: frozenset[str] = frozenset({"image"})
+    rows_independent: ClassVar[bool] = True  # a row's logits are the same bits in any batch
+
+    def logits(self, features: Features) -> Array:
+        """(N, C) float32."""
+        assert features.image is not None
+        text, keys, values = self._grids
+        near = np.exp(self.beta * (product(features.image, keys) - 1.0))  # (N, M)
+        rows = self.scale * product(features.image, text) + self.alpha * product(near, values)
+        return (rows / self.temperature).astype(np.float32)
+
+    @cached_property
+    def _grids(self) -> tuple[Grid, Grid, Grid]:
+        return on_grid(self.weight), on_grid(self.keys), on_grid(self.values.T)
+
+
+def fit_tip_adapter(data: Training) -> CacheHead:
+    """The cache as it is: nothing is trained; alpha and beta are chosen on held-out folds."""
+    return _tuned(data, cache)
+
+
+def fit_tip_adapter_f(data: Training) -> CacheHead:
+    """The cache with its keys trained by the paper's recipe; alpha and beta are chosen on held-out folds."""
+    return _tuned(data, trained_cache)
+
+
+def cache(data: Training) -> CacheHead:
+    """Every row a key, at the published setting."""
+    prior = text_prior(data, "tip-adapter")
+    values = np.eye(len(data.labels), dtype=np.float32)[data.targets]
+    return CacheHead(prior.weight, data.x, values, data.labels, data.model_id, prior.scale, *PUBLISHED)
+
+
+def trained_cache(data: Training) -> CacheHead:
+    """Keys moved by AdamW with a cosine rate on cross entropy; everything else frozen."""
+    import torch
+
+    head, x, target = cache(data), torch.from_numpy(data.x), torch.from_numpy(data.targets)
+    weights = torch.from_numpy(data.row_weights)
+    keys = torch.nn.Parameter(torch.from_numpy(data.x.copy()))
+    values, text_logits = torch.from_numpy(head.values), torch.from_numpy(head.scale * (data.x @ head.weight.T))
+    shuffle = torch.Generator().manual_seed(data.seed)
+    optimiser = torch.optim.AdamW([keys], lr=RATE, eps=EPSILON)
+    steps = EPOCHS * -(-len(data) // BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(EPOCHS):
+        for rows in torch.split(torch.randperm(len(data), generator=shuffle), BATCH):
+            near = torch.exp(head.beta * (x[rows] @ keys.T - 1.0))
+            logits = text_logits[rows] + head.alpha * (near @ values)
+            losses = torch.nn.functional.cross_entropy(logits, target[rows], reduction="none")
+            optimiser.zero_grad()
+            torch.autograd.backward((losses * weights[rows]).mean())
+            optimiser.step()
+            schedule.step()
+    return replace(head, keys=keys.detach().numpy())
+
+
+def _tuned(data: Training, build: Callable[[Training], CacheHead]) -> CacheHead:
+    def score(train: Training, held: Training) -> list[Array]:
+        head = build(train)
+        return [
+            held_out_loss(replace(head, alpha=alpha, beta=beta).logits(held.features), held) for alpha, beta in SETTINGS
+        ]
+
+    alpha, beta = choose(data, SETTINGS, score, default=PUBLISHED)
+    data.record.update(alpha=alpha, beta=beta)
+    return replace(build(data), alpha=alpha, beta=beta)

@@ -1,0 +1,149 @@
+"""What a head is fitted from, and the folds on which its choices are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from cmprompt.errors import UsageError
+from cmprompt.heads.linear import LinearHead
+from cmprompt.types import Array, Encoder, Features
+
+Task = Literal["classes", "multi_label", "regression"]
+Choice = TypeVar("Choice")
+ENOUGH_FOR_ONE_SPLIT = 5000  # rows from which one held-out fold of five says as much as all five
+
+
+@dataclass(frozen=True)
+class Training:
+    """Aligned rows with their targets.
+
+    `targets`: (N,) int64 class numbers, (N, C) float32 of 0 and 1 for multi-label, (N,) float32 for regression.
+    `prior` holds the text: a linear head with a row for each label. `weights` (N,) of the rows, `groups` (N,) numbers
+    of what must stay on one side of a split. `use` is the modality of one-modality heads. `record` collects what was
+    chosen on the way, for the report.
+    """
+
+    features: Features
+    targets: Array
+    labels: tuple[str, ...]
+    model_id: str
+    task: Task = "classes"
+    prior: LinearHead | None = None
+    encoder: Encoder | None = None
+    weights: Array | None = None
+    groups: Array | None = None
+    use: Literal["image", "text"] = "image"
+    seed: int = 0
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def x(self) -> Array:
+        """(N, D) of the modality in use."""
+        rows = self.features.image if self.use == "image" else self.features.text
+        assert rows is not None
+        return rows
+
+    @property
+    def row_weights(self) -> Array:
+        """(N,) float32."""
+        return np.ones(len(self), np.float32) if self.weights is None else self.weights.astype(np.float32)
+
+    def take(self, rows: Array) -> Training:
+        """The same with some of its rows, and a record of its own."""
+        return replace(
+            self,
+            features=take_rows(self.features, rows),
+            targets=self.targets[rows],
+            weights=None if self.weights is None else self.weights[rows],
+            groups=None if self.groups is None else self.groups[rows],
+            record={},
+        )
+
+    def folds(self, most: int = 5) -> list[tuple[Array, Array]]:
+        """(training rows, held-out rows) of stratified folds; none at one shot, where nothing can be held out."""
+        strata = self.targets if self.task == "classes" else np.zeros(len(self), int)
+        count = min(most, int(np.median(np.unique(strata, return_counts=True)[1])))
+        parts = split_folds(strata, self.groups, count, self.seed) if count > 1 else []
+        return parts[:1] if len(self) > ENOUGH_FOR_ONE_SPLIT else parts
+
+
+def take_rows(features: Features, rows: Array) -> Features:
+    """Some rows of every field."""
+
+    def part(array: Array | None) -> Array | None:
+        return None if array is None else array[rows]
+
+    return Features(
+        part(features.image),
+        part(features.text),
+        features.has_image[rows],
+        features.has_text[rows],
+        part(features.image_tokens),
+        part(features.text_tokens),
+    )
+
+
+def split_folds(strata: Array, groups: Array | None, count: int, seed: int) -> list[tuple[Array, Array]]:
+    """`count` folds that share each stratum out evenly and never part a group (which goes with its first row's)."""
+    units = np.arange(len(strata)) if groups is None else groups
+    names, first, unit_of_row = np.unique(units, return_index=True, return_inverse=True)
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    dealt = shuffled[np.argsort(strata[first][shuffled], kind="stable")]
+    fold_of_unit = np.empty(len(names), int)
+    fold_of_unit[dealt] = np.arange(len(names)) % count
+    fold = fold_of_unit[unit_of_row]
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(count)]
+
+
+def held_out_loss(logits: Array, data: Training) -> Array:
+    """(N,) what each row costs: cross entropy, or the squared error of numbers. The smaller the better."""
+    logits = logits.astype(np.float64)
+    if data.task == "regression":
+        squared: Array = (logits[:, 0] - data.targets) ** 2
+        return squared
+    if data.task == "multi_label":
+        each: Array = (np.logaddexp(0, logits) - data.targets * logits).mean(1)
+        return each
+    top = logits.max(1)
+    total = np.log(np.exp(logits - top[:, None]).sum(1)) + top
+    own: Array = total - logits[np.arange(len(data)), data.targets]
+    return own
+
+
+def choose(
+    data: Training,
+    candidates: Sequence[Choice],
+    score: Callable[[Training, Training], list[Array]],
+    *,
+    default: Choice | None = None,
+) -> Choice:
+    """The candidate of least held-out loss over the folds; `default`, or the first, where nothing can be held out.
+
+    `score(train, held)` gives the (N,) held-out losses of each candidate. Candidates go from the most cautious to the
+    boldest: a later one must win by more than one standard error of its gain.
+    """
+    folds = data.folds()
+    if not folds or len(candidates) == 1:
+        return candidates[0] if default is None else default
+    parts = [score(data.take(train), data.take(held)) for train, held in folds]
+    losses = np.stack([np.concatenate(of_one) for of_one in zip(*parts, strict=True)])  # (candidates, N)
+    best = int(losses.mean(1).argmin())
+    gains = losses[:best] - losses[best]
+    unsure = gains.mean(1) <= gains.std(1) / np.sqrt(losses.shape[1])
+    return candidates[int(np.flatnonzero(unsure)[0])] if unsure.any() else candidates[best]
+
+
+def text_prior(data: Training, kind: str) -> LinearHead:
+    """The text's head, for the heads that are nothing without one. Raises UsageError where they do not apply."""
+    if data.task != "classes":
+        raise UsageError(f"--head {kind} is for one label of several; use --head linear or mlp for this task")
+    if data.prior is None or data.use != "image":
+        raise UsageError(f"--head {kind} starts from text: it needs an encoder that reads both, and --use image")
+    return data.prior
