@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cmprompt.heads.product import product
+from cmprompt.heads.product import Grid, product
 from cmprompt.types import Array, Encoder
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def vocabulary_vectors(
     return embed_texts([template.replace("{}", word) for word in (words or everyday())], encoder, store)
 
 
-def moments(images: Array, vocabulary: Array) -> tuple[Array, Array]:
+def moments(images: Array, vocabulary: Array | Grid) -> tuple[Array, Array]:
     """(N, D) and (V, D) unit rows -> mean and deviation, (N,) float64 each, of each image's cosines."""
     cosines = product(images, vocabulary).astype(np.float64)  # (N, V)
     return cosines.mean(axis=1), np.maximum(cosines.std(axis=1), 1e-12)

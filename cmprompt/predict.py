@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmprompt.errors import UsageError
+from cmprompt.heads.product import on_grid
 from cmprompt.rule import Rule, Unit
 from cmprompt.scores import (
     Scores,
@@ -43,11 +44,12 @@ def predict(
         )
     labels, groups = level_labels(head.labels, rule.level)
     judge = _Judge(labels, rule, _limits(labels, rule), is_text_head(head))
+    words = None if vocabulary is None else on_grid(vocabulary)
     for batch in embedded:
         if not any(outcome.status == "ok" for outcome in batch.outcomes):
             yield from (_failure(*pair) for pair in zip(batch.items, batch.outcomes, strict=True))
             continue
-        scores = add_up(score(batch.features, head, rule, vocabulary), groups, rule)
+        scores = add_up(score(batch.features, head, rule, words), groups, rule)
         yield from judge.decide(batch, scores)
 
 

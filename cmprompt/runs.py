@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -353,12 +353,29 @@ def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _head_hash(head: Head) -> str:
-    """sha256 over a head's arrays and numbers; heads are frozen dataclasses or hold `__dict__`."""
-    digest = hashlib.sha256()
-    for name, value in sorted(vars(head).items()):
-        data = value.tobytes() if hasattr(value, "tobytes") else repr(value).encode()
-        digest.update(name.encode() + b"\0" + data)
+    """sha256 over what a head holds."""
+    names = [field.name for field in fields(head)] if is_dataclass(head) else sorted(vars(head))
+    digest = hashlib.sha256(type(head).__name__.encode())
+    for name in names:
+        digest.update(name.encode() + b"\0" + _bytes_of(getattr(head, name)))
     return digest.hexdigest()
+
+
+def _bytes_of(value: Any) -> bytes:
+    """The same bytes for the same value in any process: no addresses, no order of sets."""
+    if hasattr(value, "tobytes"):
+        return bytes(value.tobytes())
+    if hasattr(value, "state_dict"):  # a torch module
+        return b"".join(name.encode() + _bytes_of(part.numpy()) for name, part in value.state_dict().items())
+    if isinstance(value, Mapping):
+        return b"".join(_bytes_of(pair) for pair in value.items())
+    if isinstance(value, set | frozenset):
+        return _bytes_of(sorted(value))
+    if isinstance(value, list | tuple):
+        return b"".join(_bytes_of(part) + b"\0" for part in value)
+    if isinstance(value, str | int | float | None):
+        return repr(value).encode()
+    return type(value).__name__.encode()
 
 
 def _versions() -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 
 from cmprompt.errors import UsageError
+from cmprompt.heads.product import Grid
 from cmprompt.openset import DEFAULT_Z, moments, standardise
 from cmprompt.rule import Rule
 from cmprompt.types import Array, Features, Head
@@ -67,7 +68,7 @@ def needs_vocabulary(head: Head, rule: Rule) -> bool:
     return asked or (rule.kind == "sigmoid" and is_text_head(head) and head.bias is None)
 
 
-def score(features: Features, head: Head, rule: Rule, vocabulary: Array | None) -> Scores:
+def score(features: Features, head: Head, rule: Rule, vocabulary: Array | Grid | None) -> Scores:
     """Scores of the head's own labels, C of them, for each of N rows.
 
     Sigmoid takes the model's own bias. A model without one is calibrated by the vocabulary: the bias of each image is

@@ -11,12 +11,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from conftest import FakeEncoder
 
 from cmprompt.errors import OutputError, UsageError
-from cmprompt.runs import OutputOptions, open_output
+from cmprompt.heads.linear import LinearHead
+from cmprompt.heads.zero_shot import zero_shot
+from cmprompt.prompts import prompt_hash
+from cmprompt.rule import Rule
+from cmprompt.runs import OutputOptions, open_output, run_header
 from cmprompt.signals import Interrupted, stop_signals
-from cmprompt.types import Item, Prediction
+from cmprompt.types import Features, Item, Prediction
 
 HEADER = {"model": "m", "labels": ["cat"], "versions": {"cmprompt": "1"}}
 FORMATS = ("jsonl", "tsv", "csv", "parquet", "table")
@@ -245,3 +251,68 @@ def test_stop_signals_raise_once_and_restore() -> None:
         signal.raise_signal(signal.SIGTERM)
     assert caught.value.exit_status == 143
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_equal_heads_have_equal_headers_and_others_differ(fake_encoder: FakeEncoder) -> None:
+    weight = np.eye(2, 8, dtype=np.float32)
+    one, same = (LinearHead(weight.copy(), ("a", "b"), "fake") for _ in range(2))
+    same.cosines(Features.of_images(np.ones((1, 8), np.float32)))
+    other = LinearHead(weight * 1.0001, ("a", "b"), "fake")
+    hashes = [run_header(fake_encoder, head, Rule())["head_sha256"] for head in (one, same, other)]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_the_header_names_what_made_the_records(fake_encoder: FakeEncoder) -> None:
+    prompts = {"red": ("red",), "blue": ("blue",)}
+    header = run_header(fake_encoder, zero_shot(fake_encoder, prompts), Rule(), prompts=prompts, inputs=["a.jpg"])
+    assert header["model"] == "fake"
+    assert header["labels"] == ["red", "blue"]
+    assert header["prompt_hash"] == prompt_hash(prompts)
+    assert {"cmprompt", "numpy", "pillow", "torch", "open_clip_torch"} <= set(header["versions"])
+    json.dumps(header)
+
+
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+from cmprompt.errors import OutputError
+from cmprompt.runs import OutputOptions, open_output
+from cmprompt.types import Item, Prediction
+try:
+    with open_output(sys.argv[1], {}, OutputOptions(header=True), overwrite=True, resume=True, batch_size=7) as output:
+        for item in output.remaining(Item(f"{i}.jpg", None) for i in range(500)):
+            output.write(Prediction(item, label="cat", score=0.5))
+except OutputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("journal_bytes", [10, 20_000, -100])
+def test_where_no_more_can_be_written_the_old_output_stays(tmp_path: Path, journal_bytes: int) -> None:
+    """No room for the journal's first line, for its middle, and for the output that is made of it."""
+
+    def attempt(name: str, limit: int) -> str:
+        command = [sys.executable, "-c", FULL, str(tmp_path / name), str(limit)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert attempt("whole.jsonl", 1 << 30) == ""
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    (tmp_path / "a.jsonl").write_text("old")
+    limit = journal_bytes if journal_bytes > 0 else len(whole) + journal_bytes
+    said = attempt("a.jsonl", limit)
+    assert said.startswith(f"cannot write {tmp_path}/a.jsonl") and "File too large" in said
+    assert (tmp_path / "a.jsonl").read_text() == "old"
+    assert not (tmp_path / "a.jsonl.tmp").exists()
+    assert attempt("a.jsonl", 1 << 30) == ""
+    assert (tmp_path / "a.jsonl").read_bytes() == whole
+
+
+def test_two_processes_never_write_one_output(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with child(path, "jsonl", "slowly") as first:
+        wait_for_journal(tmp_path / "a.jsonl.journal", 1000)
+        with pytest.raises(OutputError, match="another run"):
+            run(path, overwrite=True)
+        first.kill()
+    assert run(path, overwrite=True)  # the killed one's lock is stale

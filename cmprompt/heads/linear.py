@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
-from cmprompt.heads.product import product
+from cmprompt.heads.product import Grid, on_grid, product
 from cmprompt.types import Array, Features
 
 
@@ -28,7 +29,7 @@ class LinearHead:
         """(N, C) raw similarities, before scale and bias."""
         rows = features.text if "text" in self.needs else features.image
         assert rows is not None
-        return product(rows, self.weight)
+        return product(rows, self._grid)
 
     def scaled(self, cosines: Array) -> Array:
         """(N, C) similarities -> (N, C) float32 logits."""
@@ -38,3 +39,7 @@ class LinearHead:
     def logits(self, features: Features) -> Array:
         """(N, C) float32."""
         return self.scaled(self.cosines(features))
+
+    @cached_property
+    def _grid(self) -> Grid:
+        return on_grid(self.weight)

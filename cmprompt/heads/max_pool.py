@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
-from cmprompt.heads.product import product
+from cmprompt.heads.product import Grid, on_grid, product
 from cmprompt.types import Array, Features
 
 
@@ -28,7 +29,7 @@ class MaxPoolHead:
     def cosines(self, features: Features) -> Array:
         """(N, C) similarity to each label's best text."""
         assert features.image is not None
-        best: Array = np.maximum.reduceat(product(features.image, self.texts), self.starts, axis=1)
+        best: Array = np.maximum.reduceat(product(features.image, self._grid), self.starts, axis=1)
         return best
 
     def scaled(self, cosines: Array) -> Array:
@@ -39,3 +40,7 @@ class MaxPoolHead:
     def logits(self, features: Features) -> Array:
         """(N, C) float32."""
         return self.scaled(self.cosines(features))
+
+    @cached_property
+    def _grid(self) -> Grid:
+        return on_grid(self.texts)

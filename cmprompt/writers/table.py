@@ -61,7 +61,7 @@ class TableWriter:
         line.append(f" {score:5.1%}".rjust(7) + " ")
         line.append(_bar(score), "green" if label else "dim")
         others = [f"{_printable(name)} {value:.0%}" for name, value in record["top"] if name != record["label"]]
-        line.append("  " + ", ".join([*others, *(f"[{flag}]" for flag in record.get("flags", ()))]), "dim")
+        line.append("  " + ", ".join([*(f"[{flag}]" for flag in record.get("flags", ())), *others]), "dim")
 
 
 def _bar(score: float) -> str:
