@@ -79,7 +79,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 def parse_toml(text: str, path: Path) -> dict[str, object]:
     """A TOML document. Raises UsageError that names the line."""
     try:
-        return tomllib.loads(text.replace("\r\n", "\n"))
+        return tomllib.loads(text.replace("\r\n", "\n") + "\n")
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 # Models of this kind see the noun and not the "no": "no cat" lies close to "cat".
 NEGATIONS = {
-    "en": r"\b(?:no|not|never|without|none|neither|nor|isn't|aren't|doesn't|don't|cannot|can't|lacking)\b",
-    "es": r"\b(?:no|sin|ni|nunca|ningún|ninguna?|tampoco)\b",
-    "fr": r"\b(?:sans|pas|aucune?|jamais|ni)\b",
-    "de": r"\b(?:kein(?:e[mnrs]?)?|nicht|ohne|nie|weder)\b",
+    "en": r"(?<![\w-])(?:no|not|never|without|none|nobody|nothing|neither|nor|cannot|lacking|\w+n't)(?![\w-])",
+    "es": r"(?<![\w-])(?:no|sin|ni|nunca|ningún|ninguna?|tampoco)(?![\w-])",
+    "fr": r"(?<![\w-])(?:sans|pas|aucune?|jamais|ni)(?![\w-])",
+    "de": r"(?<![\w-])(?:kein(?:e[mnrs]?)?|nicht|ohne|nie|weder)(?![\w-])",
     "zh": r"没有|不是|不含|不带|並非|并非|沒有",
     "ja": r"ではない|じゃない|でない|がない|のない|いない|なしの?|無しの?",
     "ar": r"(?<!\w)(?:لا|ليس|ليست|بدون|بلا|دون|غير)(?!\w)",

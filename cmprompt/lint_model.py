@@ -9,7 +9,7 @@ import numpy as np
 
 from cmprompt.labels import LabelSet, everyday
 from cmprompt.lint import Finding
-from cmprompt.prompts import PromptSet, expand, label_set
+from cmprompt.prompts import PromptSet, expand, label_set, with_question
 
 if TYPE_CHECKING:
     from cmprompt.types import Array, Encoder
@@ -25,6 +25,7 @@ YARDSTICK_STEP = 16  # every 16th everyday word: enough to know the usual distan
 
 def lint_model(labels: LabelSet, sets: Sequence[PromptSet], encoder: Encoder) -> list[Finding]:
     """Check the expanded texts against this encoder; without labels, the templates around an everyday word."""
+    sets = [with_question(each, "what is this?") for each in sets]
     prompts = expand(labels if len(labels) else label_set(["cat"], minimum=1), sets)
     findings = [*_too_long(prompts, encoder), *_unknown_script(prompts, encoder)]
     if len(labels) > 1:
@@ -65,14 +66,15 @@ def _near_synonyms(
     names = list(prompts)
     weight = _class_vectors(prompts, encoder)  # (C, D)
     yardstick = _class_vectors(expand(label_set(everyday()[::YARDSTICK_STEP]), sets), encoder)  # (E, D)
-    usual = 1 - float(np.median(weight @ yardstick.T))
+    usual = np.median(weight @ yardstick.T, axis=1)  # (C,)
+    usual = (usual[:, None] + usual) / 2  # (C, C)
     cosines = weight @ weight.T  # (C, C)
-    close = np.argwhere(np.triu(1 - cosines <= SYNONYM_SHARE * usual, 1))  # (pairs, 2)
+    close = np.argwhere(np.triu(1 - cosines <= SYNONYM_SHARE * (1 - usual), 1))  # (pairs, 2)
     for i, j in sorted(close.tolist(), key=lambda pair: -cosines[tuple(pair)]):
         cosine = float(cosines[i, j])
         same = cosine > SAME_COSINE
         message = "are one to this model" if same else "are near-synonyms to this model"
-        detail = f"{message}: cosine {cosine:.4f}, against {1 - usual:.4f} between a label and an everyday word"
+        detail = f"{message}: cosine {cosine:.4f}, against {usual[i, j]:.4f} with everyday words"
         yield Finding("error" if same else "warning", f"labels {names[i]!r} and {names[j]!r}", detail)
 
 
