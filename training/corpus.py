@@ -89,8 +89,10 @@ class Corpus:
 
     def draw(self, size: int, size_px: int, smallest: float, rng: np.random.Generator) -> Batch:
         pixels, labels, soft, taught, captioned, captions, filled = [], [], [], [], [], [], 0
-        counts = rng.multinomial(size, list(SHARES.values()))
-        for (name, part), count in zip(self.parts.items(), counts, strict=True):
+        counts = {name: max(1, round(share * size)) for name, share in SHARES.items()}
+        counts["tiny"] += size - sum(counts.values())
+        for name, part in self.parts.items():
+            count = counts[name]
             chosen = np.sort(rng.choice(part.rows, count, replace=count > len(part.rows)))
             pixels.append(augment(torch.from_numpy(np.array(part.images[chosen])), size_px, smallest))
             labels.append(part.label[chosen])

@@ -25,6 +25,7 @@ class Lessons:
     phrases: list[str]
     sentence: torch.Tensor  # (P, 384)
     clip: torch.Tensor  # (K, 512), of the first K phrases
+    short: int  # where the captions begin
 
 
 def lessons(data: Path, cache: Path, names: list[str], captions: list[str]) -> Lessons:
@@ -37,7 +38,7 @@ def lessons(data: Path, cache: Path, names: list[str], captions: list[str]) -> L
         np.savez(target, phrases=np.array(phrases), vectors=teachers.minilm(phrases))
     vectors = torch.from_numpy(np.load(target)["vectors"]).float()
     vectors = F.normalize(vectors - vectors[: len(short) + len(names)].mean(0), dim=1)
-    return Lessons(phrases, vectors, torch.from_numpy(clip))
+    return Lessons(phrases, vectors, torch.from_numpy(clip), len(phrases) - len(set(captions) - set(short)))
 
 
 class Distiller(nn.Module):
@@ -51,7 +52,9 @@ class Distiller(nn.Module):
 
     def forward(self, model: open_clip.CLIP, tokens: texts.Tokens, count: int, rng: np.random.Generator) -> torch.Tensor:
         school, named = self.school, len(self.school.clip)
-        rows = np.concatenate([rng.integers(named, size=count // 3), rng.integers(len(school.phrases), size=count - count // 3)])
+        # names, words and word pairs, and of captions, which are long and by far the most, a sixth
+        parts = ((0, named, count // 3), (named, school.short, count // 2), (school.short, len(school.phrases), count // 6))
+        rows = np.concatenate([rng.integers(start, stop, size=size) for start, stop, size in parts])
         words = [school.phrases[row] for row in rows]
         words = [CLIP_PROMPTS[rng.integers(4)].format(word) if row < named else word for word, row in zip(words, rows)]
         student = encode_text(model, tokens(words))  # (B, D)

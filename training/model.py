@@ -32,8 +32,16 @@ def build(backbone: str, size_px: int = 64) -> open_clip.CLIP:
     return model.to(memory_format=torch.channels_last)
 
 
-def encode_text(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
-    """(M, L) ids to (M, D) unit rows, L at most the context: under causal attention what follows EOT changes nothing."""
+def encode_text(model: open_clip.CLIP, tokens: torch.Tensor, chunk: int = 32) -> torch.Tensor:
+    """(M, L) ids to (M, D) unit rows, in chunks of like length: little is spent on padding."""
+    lengths = tokens.argmax(dim=-1) + 1
+    order = lengths.argsort()
+    rows = [_encode(model, tokens[rows, : int(lengths[rows[-1]])]) for rows in order.split(chunk)]
+    return torch.cat(rows)[order.argsort()]
+
+
+def _encode(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
+    """Cut to the longest text, which is exact: under causal attention what follows EOT changes nothing."""
     length = tokens.shape[1]
     x = model.token_embedding(tokens) + model.positional_embedding[:length]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))

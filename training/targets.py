@@ -26,13 +26,10 @@ class Targets:
         weights, mask = torch.zeros(len(self.keys)), torch.zeros(len(self.keys), dtype=torch.bool)
         above = {p for key in keys for p in self.table[key].parents} - set(keys)
         for chosen, share in ((keys, 1.0), (sorted(above), PARENTS_SHARE)):
-            for key in chosen:
-                weights[self.row[key]] += share / len(chosen)
+            weights[[self.row[key] for key in chosen]] += share / max(len(chosen), 1)
         loose = {m for key in (*keys, *maybe) for m in (*self.table[key].maybe, *self.below[key])}
         loose |= above | set(keys) | set(maybe) | {p for key in maybe for p in self.table[key].parents}
-        for key in loose:
-            if key in self.row:
-                mask[self.row[key]] = True
+        mask[[self.row[key] for key in loose if key in self.row]] = True
         return weights, mask
 
     def label(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:

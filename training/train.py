@@ -30,6 +30,7 @@ from training.targets import concept_loss
 from training.texts import Tokens, phrase
 
 VOCAB_ROWS = 56  # concepts whose text is encoded anew in a step; the others keep their last vector
+TEXT_EVERY = 2  # steps; the text tower costs much beside so small an image tower
 QUEUE = 768  # captions and their images of past steps that serve as negatives
 EMA = 0.998
 STAGES = ((0.0, 48), (0.5, 64), (0.86, 72))  # progress -> size in px
@@ -191,19 +192,25 @@ class Losses:
             rows = self.visual(pixels(batch.pixels))
         images = F.normalize(rows.float(), dim=1)
         scale = model.logit_scale.exp().clamp(max=60)
-        chosen = student.rng.choice(len(self.concepts), VOCAB_ROWS, replace=False)
-        words = [phrase(self.concepts[row].wordings, student.rng) for row in chosen]
-        fresh = encode_text(model, student.tokens(words))
-        where = torch.from_numpy(chosen)
-        heads = self.bank.clone().index_copy(0, where, fresh)
-        self.bank[where] = F.normalize(0.5 * self.bank[where] + 0.5 * fresh.detach(), dim=1)
+        with_text = student.step % TEXT_EVERY == 0
+        heads = self._heads() if with_text else self.bank
         concept = concept_loss(scale * images @ heads.T, batch.weights, batch.mask)
         teacher = self._teacher(scale * images[batch.taught] @ self.names.T, batch.soft)
         caption = self._captions(images[batch.captioned], batch.captions, scale)
-        distil = student.distiller(model, student.tokens, 48, student.rng)
-        loss = concept + TEACHER_WEIGHT * teacher + CAPTION_WEIGHT * caption + DISTIL_WEIGHT * distil
-        parts = {"concept": concept, "teacher": teacher, "caption": caption, "distil": distil}
-        return loss, {name: part.item() for name, part in parts.items()}
+        loss = concept + TEACHER_WEIGHT * teacher + CAPTION_WEIGHT * caption
+        if with_text:
+            loss = loss + TEXT_EVERY * DISTIL_WEIGHT * student.distiller(model, student.tokens, 48, student.rng)
+        return loss, {"concept": concept.item(), "teacher": teacher.item(), "caption": caption.item()}
+
+    def _heads(self) -> torch.Tensor:
+        """(V, D): some concepts encoded anew, in new words; the bank keeps a running mean over the wordings."""
+        rng = self.student.rng
+        rows = rng.choice(len(self.concepts), VOCAB_ROWS, replace=False)
+        words = [phrase(self.concepts[row].wordings, rng) for row in rows]
+        fresh, where = encode_text(self.student.model, self.student.tokens(words)), torch.from_numpy(rows)
+        heads = self.bank.clone().index_copy(0, where, fresh)
+        self.bank[where] = F.normalize(0.5 * self.bank[where] + 0.5 * fresh.detach(), dim=1)
+        return heads
 
     def _teacher(self, logits: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
         """Cross entropy with the teacher's probabilities of the names that may be learnt, by its confidence."""
