@@ -59,6 +59,7 @@ def command(
     cmprompt classify photos/ --labels @labels.txt --none -o labels.jsonl
     find . -name '*.jpg' -print0 | cmprompt classify -0 - --labels cat,dog > labels.tsv
     """
+    from dataclasses import replace
     from time import perf_counter
 
     from cmprompt.cli import road
@@ -73,8 +74,9 @@ def command(
     from cmprompt.writers import choose_format
 
     say = road.speaker(quiet)
+    progress = Progress(quiet=quiet, rows_on_terminal=output is None and sys.stdout.isatty())
     sources = road.require_inputs(inputs, files_from)
-    source_options = SourceOptions(
+    chosen = SourceOptions(
         files_from=files_from, null_separated=null, image_col=image_col, text_col=text_col, target_col=target_col,
         limit=limit, all_files=all_files,
     )  # fmt: skip
@@ -89,7 +91,7 @@ def command(
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
     if dry_run:
-        for line in road.describe_run(encoder, texts, "zero-shot", read_items(sources, source_options)):
+        for line in road.describe_run(encoder, texts, "zero-shot", read_items(sources, chosen)):
             typer.echo(line)
         return 0
     kept = road.open_store(store, no_store, say)
@@ -97,22 +99,21 @@ def command(
     vocabulary = vocabulary_vectors(encoder, kept) if needs_vocabulary(head, rule) else None
     about = run_header(
         encoder, head, rule, prompts=texts, inputs=sources,
-        options={"allow_truncated": allow_truncated, "pool": pool, "source": vars(source_options)},
+        options={"allow_truncated": allow_truncated, "pool": pool, "source": vars(chosen)},
     )  # fmt: skip
     stats, started_s, write_s = Stats(), perf_counter(), 0.0
-    rows_on_terminal = output is None and sys.stdout.isatty()
     with (
         open_output(
             output, about, OutputOptions(form, header, keep_columns, csv_safe), resume=resume, overwrite=overwrite,
             argv=sys.argv[1:],
         ) as out,
-        Progress(quiet=quiet, rows_on_terminal=rows_on_terminal) as progress,
+        progress,
     ):  # fmt: skip
         if out.finished:
             say(f"{output} is finished already")
             return 0
-        road.count_in_background(sources, source_options, progress.expect, progress.drawn)
-        items = out.remaining(read_items(sources, source_options))
+        road.count_in_background(sources, chosen, progress.expect, progress.drawn)
+        items = out.remaining(read_items(sources, replace(chosen, skipped=progress.skip)))
         embedded = embed(items, encoder, kept, allow_truncated=allow_truncated, decode_threads=threads, stats=stats)
         for prediction in predict(embedded, head, rule, vocabulary=vocabulary):
             before_s = perf_counter()

@@ -20,6 +20,7 @@ class Progress:
 
     def __init__(self, *, total: int | None = None, quiet: bool = False, rows_on_terminal: bool = False) -> None:
         self.statuses: Counter[Status] = Counter()
+        self.skipped = 0
         self._total = total
         self._watched = sys.stderr.isatty() and not quiet
         self.drawn = self._watched and not rows_on_terminal
@@ -45,6 +46,10 @@ class Progress:
         if self._bar is not None:
             self._bar.advance(self._task)
 
+    def skip(self, path: str) -> None:
+        """One more file that a walk left out, since its name does not end as an image's."""
+        self.skipped += 1
+
     def expect(self, total: int) -> None:
         """How many items there will be, once that is known."""
         if self._bar is not None:
@@ -61,7 +66,8 @@ class Progress:
         n = self.statuses.total()
         failures = ", ".join(_failures(self.statuses))
         tail = f"; {self.failed:,} failed: {failures}" if failures else ""
-        return f"{n:,} inputs in {elapsed_s:.1f} s ({n / elapsed_s:,.0f}/s){tail}"
+        others = f"; {self.skipped:,} other files skipped" if self.skipped else ""
+        return f"{n:,} inputs in {elapsed_s:.1f} s ({n / elapsed_s:,.0f}/s){tail}{others}"
 
 
 def _failures(statuses: Counter[Status]) -> Iterator[str]:
