@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,7 +15,6 @@ from cmprompt.scores import (
     Scores,
     add_up,
     best_first,
-    is_text_head,
     level_labels,
     logits_by_row,
     needs_vocabulary,
@@ -43,7 +43,7 @@ def predict(
             "this rule standardises against the everyday vocabulary; pass vocabulary=vocabulary_vectors(...)"
         )
     labels, groups = level_labels(head.labels, rule.level)
-    judge = _Judge(labels, rule, _limits(labels, rule), is_text_head(head))
+    judge = _Judge(labels, rule, _limits(labels, rule))
     words = None if vocabulary is None else on_grid(vocabulary)
     for batch in embedded:
         if not any(outcome.status == "ok" for outcome in batch.outcomes):
@@ -60,13 +60,17 @@ class _Judge:
     labels: tuple[str, ...]
     rule: Rule
     limits: dict[Unit, Array]  # unit -> (C,), -inf where that unit does not bind
-    has_cosines: bool
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What the columns of the probabilities stand for; none-of-these, where it has one, is the last."""
+        return (*self.labels, self.rule.none_name)
 
     def decide(self, batch: Embedded, scores: Scores) -> Iterator[Prediction]:
         """One prediction for each item of `batch`; scores has its N rows."""
         width = scores.probability.shape[1]
-        top_k = width if self.rule.top_k is None else self.rule.top_k
-        order = best_first(scores.probability, min(width, max(top_k, 2)))  # (N, K)
+        shown = max(self.rule.top_k or width, 2)  # the margin needs two
+        order = best_first(scores.probability, min(width, shown))  # (N, K)
         values = np.take_along_axis(scores.probability, order, axis=1)
         passed = self._passed(scores)  # (N, C)
         for row, (item, outcome) in enumerate(zip(batch.items, batch.outcomes, strict=True)):
@@ -76,45 +80,41 @@ class _Judge:
                 yield Prediction(item, "nan", "the model gave numbers that are not finite", outcome.flags)
             else:
                 ranked = list(zip(order[row].tolist(), values[row].tolist(), strict=True))
-                yield self._judge(item, outcome, ranked, top_k, row, scores, passed[row])
+                yield self._judge(item, outcome.flags, scores, row, ranked, passed[row])
 
     def _judge(
         self,
         item: Item,
-        outcome: Outcome,
-        ranked: list[tuple[int, float]],
-        top_k: int,
-        row: int,
+        flags: tuple[str, ...],
         scores: Scores,
+        row: int,
+        ranked: list[tuple[int, float]],
         passed: Array,
     ) -> Prediction:
-        """`ranked`: the best columns with their probabilities, at least two where there are two."""
-        names = (*self.labels, self.rule.none_name)
-        winner, probability = ranked[0]
-        margin = probability - ranked[1][1] if len(ranked) > 1 else None
-        is_none = winner == len(self.labels)
-        label: str | None = names[winner]
-        if not is_none and not passed[winner]:
-            label = None
-        if (
-            self.rule.kind == "sigmoid"
-            and self.rule.none
-            and scores.z is not None
-            and scores.z[row].max() < none_z(self.rule)
-        ):
-            label, probability = self.rule.none_name, 1.0 - probability
+        """`ranked`: the best columns with their probabilities, two of them at least where there are two."""
+        margin = ranked[0][1] - ranked[1][1] if len(ranked) > 1 else None
+        label, probability = self._label(scores, row, ranked[0], passed)
         if self.rule.min_margin is not None and margin is not None and margin < self.rule.min_margin:
             label = None
         return Prediction(
             item,
-            flags=outcome.flags,
+            flags=flags,
             label=label,
             score=probability,
-            cosine=self._cosine(scores, row, winner),
+            cosine=self._cosine(scores, row, ranked[0][0]),
             margin=margin,
-            top=tuple((names[column], value) for column, value in ranked[:top_k]),
+            top=tuple((self.names[column], value) for column, value in ranked[: self.rule.top_k]),
             labels=self._labels(scores, row, passed) if self.rule.kind == "sigmoid" else None,
         )
+
+    def _label(self, scores: Scores, row: int, best: tuple[int, float], passed: Array) -> tuple[str | None, float]:
+        """The answer and its probability; that of none-of-these under sigmoid is what the best label leaves."""
+        column, probability = best
+        far = self.rule.none and scores.z is not None and scores.z[row].max() < none_z(self.rule)
+        if far or column == len(self.labels):
+            rest = 1.0 - probability if self.rule.kind == "sigmoid" else float(scores.probability[row, -1])
+            return self.rule.none_name, rest
+        return self.labels[column] if passed[column] else None, probability
 
     def _cosine(self, scores: Scores, row: int, winner: int) -> float | None:
         """The winner's cosine; the best label's where none of these won."""

@@ -118,3 +118,12 @@ def test_a_car_is_no_cat_on_real_vectors(clip: dict[str, Array]) -> None:
     assert none[vehicles].mean() > 0.98
     assert none[animals].mean() < 0.2
     assert np.mean([p.score > 0.6 for p in np.array(closed, object)[vehicles]]) > 0.5  # how sure the closed set is
+
+
+def test_none_goes_by_z_under_a_hierarchy_too() -> None:
+    """Many leaves just below the limit add up to more than none of these; each of them is still too far."""
+    leaves = [f"animal/{i}" for i in range(10)]
+    prediction = by_cosines([0.39] * 10, Rule(none=True, level=1), leaves)
+    assert prediction.label == "none of these"
+    assert prediction.score == pytest.approx(softmax([3.9] * 10 + [4.0])[-1])
+    assert by_cosines([0.39] * 9 + [0.41], Rule(none=True, level=1), leaves).label == "animal"
