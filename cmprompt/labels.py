@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from os.path import expanduser
 from pathlib import Path
 
 from cmprompt.errors import UsageError, unknown
@@ -71,7 +72,7 @@ def _read_spec(spec: str) -> list[Entry]:
         return [Entry(part.strip(), f"--labels {spec!r}") for part in spec.split(",")] if spec.strip() else []
     if spec[1:] in VOCABULARIES:
         return [Entry(word, spec) for word in everyday()]
-    path = Path(spec[1:])
+    path = Path(expanduser(spec[1:]))  # no shell opens the ~ of @~/labels.txt
     if not path.suffix and path.name == spec[1:] and not path.exists():
         raise UsageError(f"{unknown('label list', spec[1:], VOCABULARIES)}; no file of that name is here either")
     return read_entries(path)

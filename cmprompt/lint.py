@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Literal
 from cmprompt.errors import UsageError, unknown
 from cmprompt.label_files import parse_toml, place, read_lines, read_text
 from cmprompt.labels import LabelSet, load_labels, prompts_dir
-from cmprompt.prompts import OPEN_CLIP_SETS, QUESTION, SET_KEYS, choose_sets, load_prompt_set, prompt_set_names
+from cmprompt.prompts import (
+    OPEN_CLIP_SETS,
+    QUESTION,
+    SET_KEYS,
+    PromptSet,
+    choose_sets,
+    language_of,
+    load_prompt_set,
+    prompt_set_names,
+)
 
 if TYPE_CHECKING:
     from cmprompt.types import Encoder
@@ -54,11 +63,13 @@ def lint(
     findings = [finding for name in prompts for finding in lint_prompts(name)]
     try:
         label_set = load_labels(labels, literal, minimum=0)
-        sets = choose_sets([] if any(each.severity == "error" for each in findings) else prompts, [], label_set)
+        sets = choose_sets(
+            [] if any(each.severity == "error" for each in findings) else prompts, [], label_set, language=language
+        )
     except UsageError as error:
         return [*findings, Finding("error", "labels", str(error))]
     languages = {"en", language, *(each.language for each in sets)}
-    findings += lint_labels(label_set, languages)
+    findings += [*lint_labels(label_set, languages), *_mixed_languages(label_set, sets)]
     if encoder is not None:
         from cmprompt.lint_model import lint_model
 
@@ -107,6 +118,15 @@ def _label_doubts(label: str, phrases: Sequence[str], labels: LabelSet) -> Itera
             yield "has {} in a description; descriptions are used as they are"
         if short := next((phrase for phrase in phrases if len(phrase.split()) < 3 and phrase.isascii()), None):
             yield f"has the description {short!r}, used as it is; write a sentence, or put it under phrases"
+
+
+def _mixed_languages(labels: LabelSet, sets: Sequence[PromptSet]) -> Iterator[Finding]:
+    """A warning where labels in one script go into templates in another."""
+    language = language_of(labels)
+    for prompt_set in sets:
+        if language != "en" and prompt_set.language not in ("", language):
+            message = f"its language is {prompt_set.language}, the labels look like {language}; take photo-{language}"
+            yield Finding("warning", f"prompt set {prompt_set.name!r}", message)
 
 
 def _lint_toml(path: Path, own: bool) -> Iterator[Finding]:

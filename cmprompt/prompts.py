@@ -25,6 +25,7 @@ __all__ = [
     "expand",
     "inline_set",
     "label_set",
+    "language_of",
     "load_labels",
     "load_prompt_set",
     "photo_set",
@@ -97,13 +98,17 @@ def choose_sets(
 
 def photo_set(labels: LabelSet, language: str = "auto") -> str:
     """The name of the photo prompts in `language`; `auto` goes by the script of most labels."""
-    if language == "auto":
-        languages = [_language_of(" ".join(phrases)) for phrases in labels.phrases.values()]
-        language = max(dict.fromkeys(languages), key=languages.count, default="en")
+    language = language_of(labels) if language == "auto" else language
     known = {name.removeprefix("photo-") for name in prompt_set_names() if name.startswith("photo-")} | {"en"}
     if language not in known:
         raise UsageError(unknown("language", language, {*known, "auto"}))
     return DEFAULT_SET if language == "en" else f"photo-{language}"
+
+
+def language_of(labels: LabelSet) -> str:
+    """The language that most labels are in, as far as a script tells: Latin letters count as English."""
+    languages = [_language_of_text(" ".join(phrases)) for phrases in labels.phrases.values()]
+    return max(dict.fromkeys(languages), key=languages.count, default="en")
 
 
 def inline_set(templates: Sequence[str], name: str = "inline") -> PromptSet:
@@ -178,7 +183,7 @@ def _fill_sets(phrases: Sequence[str], sets: Sequence[PromptSet]) -> tuple[str, 
     )
 
 
-def _language_of(text: str) -> str:
+def _language_of_text(text: str) -> str:
     """The language whose script `text` uses: kana before Han, which both Chinese and Japanese write."""
     return next((code for code, first, last in _SCRIPTS if any(first <= letter <= last for letter in text)), "en")
 

@@ -107,6 +107,12 @@ def test_bad_specs(specs: list[str], literal: list[str], message: str) -> None:
         load_labels(specs, literal)
 
 
+def test_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written(tmp_path, "cat\ndog")
+    assert list(load_labels(["@~/labels.txt"]).phrases) == ["cat", "dog"]
+
+
 def test_a_folder_is_no_label_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         load_labels([f"@{tmp_path}"])

@@ -177,6 +177,11 @@ def test_lint_joins_prompts_and_labels(tmp_path: Path, fake_encoder: FakeEncoder
         lint(["phto"])
 
 
+def test_labels_in_another_script_than_the_templates() -> None:
+    assert "the labels look like zh; take photo-zh" in messages(lint(["photo"], ["猫,狗"]), "warning")
+    assert lint([], ["猫,狗"]) == [] and lint(["photo-zh"], ["猫,狗"]) == [] and lint(["art"], ["cat,dog"]) == []
+
+
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     from cmprompt.cli.app import run
 
