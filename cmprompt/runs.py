@@ -6,29 +6,27 @@ what made it. FILE itself appears whole, by a rename, when the run is finished.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cmprompt import __version__
+from cmprompt.atomic import beside, locked, replacing, writing
 from cmprompt.errors import OutputError, UsageError
+from cmprompt.header import run_header
 from cmprompt.journal import Journal
-from cmprompt.rule import Rule
-from cmprompt.types import Encoder, Head, Item, Prediction
+from cmprompt.types import Item, Prediction
 from cmprompt.writers import Writer, make_writer, to_record
 from cmprompt.writers.records import identity
 
-_LIBRARIES = ("numpy", "pillow", "torch", "open_clip_torch")
+__all__ = ["FileOutput", "OutputOptions", "StreamOutput", "open_output", "run_header"]
+
 _FREE = ("versions",)  # may differ between a run and the one that goes on with it
 
 
@@ -40,32 +38,6 @@ class OutputOptions:
     header: bool = False
     keep_columns: bool = False
     csv_safe: bool = False
-
-
-def run_header(
-    encoder: Encoder,
-    head: Head,
-    rule: Rule,
-    *,
-    prompts: Mapping[str, Sequence[str]] | None = None,
-    inputs: Sequence[str] = (),
-    options: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """What determines the records: equal headers give equal output. Holds no times, paths of outputs or argv."""
-    from cmprompt.prompts import prompt_hash
-
-    return {
-        "model": encoder.model_id,
-        "encoding": encoder.store_key,
-        "head": type(head).__name__,
-        "head_sha256": _head_hash(head) if prompts is None else None,  # prompts and model say it all otherwise
-        "labels": list(head.labels),
-        "prompt_hash": None if prompts is None else prompt_hash(prompts),
-        "rule": asdict(rule),
-        "inputs": list(inputs),
-        "options": dict(options or {}),
-        "versions": {"cmprompt": __version__, **_versions()},
-    }
 
 
 @contextmanager
@@ -91,7 +63,7 @@ def open_output(
     elif os.path.exists(path) and not os.path.isfile(path):
         if os.path.isdir(path):
             raise OutputError(f"cannot write {path}: it is a folder; name a file")
-        with _writing(path):
+        with writing(path):
             stream = open(path, "wb")  # a device or a pipe: nothing to rename
         try:
             yield from _streaming(stream, path, header, options)
@@ -100,7 +72,7 @@ def open_output(
                 stream.close()
     else:
         target = Path(os.path.realpath(path))
-        with _locked(target):
+        with locked(target):
             output = FileOutput(target, header, options, batch_size=batch_size, argv=argv)
             output.start(resume=resume, overwrite=overwrite)
             yield from output.guarded()
@@ -126,12 +98,12 @@ class StreamOutput:
     def write(self, prediction: Prediction) -> None:
         """Add one record. Raises OutputError; BrokenPipeError passes."""
         self.statuses[prediction.status] += 1
-        with _writing(self._name):
+        with writing(self._name):
             self._writer.write(to_record(prediction, keep_columns=self._keep_columns))
 
     def close(self) -> None:
         """Write what is held back."""
-        with _writing(self._name):
+        with writing(self._name):
             self._writer.close()
 
 
@@ -144,8 +116,8 @@ class FileOutput:
         self.path = path
         self.finished = False
         self.statuses: Counter[str] = Counter()
-        self._sidecar = _beside(path, "run.json")
-        self._journal_path = _beside(path, "journal")
+        self._sidecar = beside(path, "run.json")
+        self._journal_path = beside(path, "journal")
         self._header = json.loads(json.dumps({**header, "output": asdict(options), "batch_size": batch_size}))
         self._options = options
         self._batch_size = batch_size
@@ -170,7 +142,7 @@ class FileOutput:
 
     def start(self, *, resume: bool, overwrite: bool) -> None:
         """Open the journal: go on with the one that is there, or begin a new one. Sets `finished`."""
-        with _writing(str(self.path)):
+        with writing(str(self.path)):
             journal = Journal.reopen(self._journal_path, self._batch_size) if self._journal_path.exists() else None
             if journal and not (resume or overwrite):
                 journal.close()
@@ -216,7 +188,7 @@ class FileOutput:
         try:
             yield self
             if not self.finished:
-                with _writing(str(self.path)):
+                with writing(str(self.path)):
                     self._finish()
         except BaseException as error:
             with suppress(OutputError):
@@ -247,7 +219,7 @@ class FileOutput:
 
     def _flush(self) -> None:
         if self._pending and self._journal is not None:
-            with _writing(str(self._journal_path)):
+            with writing(str(self._journal_path)):
                 self._journal.append(self._pending)
             self._pending = []
 
@@ -256,12 +228,12 @@ class FileOutput:
         assert self._journal is not None
         self._flush()
         header = self._header if self._options.header else None
-        with _replacing(self.path) as stream:
+        with replacing(self.path) as stream:
             writer = make_writer(self._options.format, stream, header, csv_safe=self._options.csv_safe)
             for record in self._journal.records():
                 writer.write(record)
             writer.close()
-            with _replacing(self._sidecar) as sidecar:
+            with replacing(self._sidecar) as sidecar:
                 sidecar.write(json.dumps(self._account(), ensure_ascii=False, indent=2).encode() + b"\n")
         self.finished = True
 
@@ -286,104 +258,17 @@ class FileOutput:
 def _streaming(
     stream: BinaryIO, name: str, header: Mapping[str, Any], options: OutputOptions
 ) -> Iterator[StreamOutput]:
-    with _writing(name):
+    with writing(name):
         writer = make_writer(options.format, stream, header if options.header else None, csv_safe=options.csv_safe)
     output = StreamOutput(writer, name, options.keep_columns)
     yield output
     output.close()
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold `path` against other runs. The lock is the system's, so that a killed run leaves none behind."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(_beside(path, "lock"), timeout=0)
-    with _writing(str(path)):
-        if not path.parent.is_dir():
-            raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
-        try:
-            lock.acquire()
-        except Timeout:
-            raise OutputError(f"{path} is being written by another run; wait for it or name another file") from None
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # unlinked while it is held: who comes next makes a new one
-            os.unlink(lock.lock_file)
-        lock.release()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A stream that becomes `path` when the block is left, and is removed when an exception leaves it."""
-    temporary = _beside(path, "tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        if path.exists():
-            shutil.copymode(path, temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def _writing(name: str) -> Iterator[None]:
-    """The system's refusals to write, as OutputError; a reader that left is no refusal."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write {error.filename or name}: {error.strerror or error}") from error
-
-
-def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(f"{path.name}.{ending}")
-
-
 def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The names of what differs between two headers; empty where a run may go on."""
     keys = [key for key in now if key not in _FREE and then.get(key) != now[key]]
     return ", ".join(keys)
-
-
-def _head_hash(head: Head) -> str:
-    """sha256 over what a head holds."""
-    names = [field.name for field in fields(head)] if is_dataclass(head) else sorted(vars(head))
-    digest = hashlib.sha256(type(head).__name__.encode())
-    for name in names:
-        digest.update(name.encode() + b"\0" + _bytes_of(getattr(head, name)))
-    return digest.hexdigest()
-
-
-def _bytes_of(value: Any) -> bytes:
-    """The same bytes for the same value in any process: no addresses, no order of sets."""
-    if hasattr(value, "tobytes"):
-        return bytes(value.tobytes())
-    if hasattr(value, "state_dict"):  # a torch module
-        return b"".join(name.encode() + _bytes_of(part.numpy()) for name, part in value.state_dict().items())
-    if isinstance(value, Mapping):
-        return b"".join(_bytes_of(pair) for pair in value.items())
-    if isinstance(value, set | frozenset):
-        return _bytes_of(sorted(value))
-    if isinstance(value, list | tuple):
-        return b"".join(_bytes_of(part) + b"\0" for part in value)
-    if isinstance(value, str | int | float | None):
-        return repr(value).encode()
-    return type(value).__name__.encode()
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def _clock(time_s: float) -> str:

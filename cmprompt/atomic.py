@@ -1,0 +1,65 @@
+"""Files that are whole or not there, and written by one process at a time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from cmprompt.errors import OutputError
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold `path` against other runs. The lock is the system's, so that a killed run leaves none behind."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(beside(path, "lock"), timeout=0)
+    with writing(str(path)):
+        if not path.parent.is_dir():
+            raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
+        try:
+            lock.acquire()
+        except Timeout:
+            raise OutputError(f"{path} is being written by another run; wait for it or name another file") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # unlinked while it is held: who comes next makes a new one
+            os.unlink(lock.lock_file)
+        lock.release()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A stream that becomes `path` when the block is left, and is removed when an exception leaves it."""
+    temporary = beside(path, "tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def writing(name: str) -> Iterator[None]:
+    """The system's refusals to write, as OutputError; a reader that left is no refusal."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {error.filename or name}: {error.strerror or error}") from error
+
+
+def beside(path: Path, ending: str) -> Path:
+    return path.with_name(f"{path.name}.{ending}")
