@@ -35,7 +35,7 @@ class _Walk:
         return self.options.all_files or is_image_name(name)
 
     def enters(self, path: str) -> bool:
-        """Whether this is the first way through a link to the folder `path`."""
+        """Whether this is the first way to the folder `path`, which a link leads to."""
         info = os.stat(path)
         key = (info.st_dev, info.st_ino)
         is_new = key not in self.entered
@@ -68,7 +68,8 @@ def walk(root: str, options: SourceOptions) -> Iterator[Item]:
             yield file_item(entry, _class_of(entry, root) if options.class_folders else None)
         else:
             try:
-                pending.append(_entries(state, entry))
+                if not entry.linked or state.enters(entry.path):
+                    pending.append(_entries(state, entry))
             except OSError as error:
                 yield failed(entry.path, error)
 
@@ -88,7 +89,7 @@ def _entries(state: _Walk, folder: _Folder) -> Iterator[str | _Folder]:
         for entry in found:
             if entry.name.startswith("."):
                 continue
-            kind = _kind(state, folder, entry)
+            kind = _kind(state, entry)
             if kind != "nothing" and (kind == "other" or _is_ignored(entry.path, kind == "folder", rules)):
                 state.options.skip(entry.path)
             elif kind == "folder":
@@ -99,12 +100,12 @@ def _entries(state: _Walk, folder: _Folder) -> Iterator[str | _Folder]:
     return (folders.get(name) or os.path.join(folder.path, name) for name in names)
 
 
-def _kind(state: _Walk, folder: _Folder, entry: os.DirEntry[str]) -> str:
+def _kind(state: _Walk, entry: os.DirEntry[str]) -> str:
     """file, folder, other (to be counted as skipped) or nothing (met again under its own name)."""
     if entry.is_symlink():
         return _kind_of_link(state, entry)
     if entry.is_dir():
-        return "folder" if not folder.linked or state.enters(entry.path) else "nothing"
+        return "folder"
     return "file" if entry.is_file() and state.wants(entry.name) else "other"
 
 
@@ -115,8 +116,7 @@ def _kind_of_link(state: _Walk, entry: os.DirEntry[str]) -> str:
     except OSError:  # leads nowhere, or in a circle: the record will say so
         return "file" if state.wants(entry.name) else "other"
     if stat.S_ISDIR(mode):
-        known = state.is_above(target) or state.reaches(target) or not state.enters(entry.path)
-        return "nothing" if known else "folder"
+        return "nothing" if state.is_above(target) or state.reaches(target) else "folder"
     if not stat.S_ISREG(mode) or not state.wants(entry.name):
         return "other"
     return "nothing" if state.reaches(target) and state.wants(os.path.basename(target)) else "file"

@@ -170,7 +170,8 @@ def test_formats_that_pillow_would_read_are_unsupported(file_format: str) -> Non
 def test_no_program_is_started_for_postscript() -> None:
     script = (
         "import sys; started = []\n"
-        "sys.addaudithook(lambda event, _: started.append(event) if event in ('subprocess.Popen', 'os.system') else 0)\n"
+        "programs = ('subprocess.Popen', 'os.system', 'os.posix_spawn', 'os.exec')\n"
+        "sys.addaudithook(lambda event, _: started.append(event) if event in programs else None)\n"
         "from cmprompt.images import decode; from cmprompt.types import Preprocess\n"
         "try: decode(sys.stdin.buffer.read(), Preprocess(32, 'shortest', 'bicubic', (0,) * 3, (1,) * 3))\n"
         "except Exception as error: print(error.status, started)\n"

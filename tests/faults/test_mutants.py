@@ -28,7 +28,8 @@ def seeds() -> list[bytes]:
     exif[0x010E] = "a description"
     frames: dict[str, Any] = {"save_all": True, "append_images": [photo.rotate(90), photo.rotate(180)]}
     files = [
-        encode(photo, "JPEG", exif=exif), encode(photo, "JPEG", progressive=True), encode(photo.convert("CMYK"), "JPEG"),
+        encode(photo, "JPEG", exif=exif), encode(photo, "JPEG", progressive=True),
+        encode(photo.convert("CMYK"), "JPEG"),
         encode(photo, "MPO", **frames), encode(photo, "PNG", exif=exif), encode(photo.quantize(16), "PNG"),
         encode(photo.convert("RGBA"), "PNG", **frames), encode(photo.convert("L").convert("I;16"), "PNG"),
         encode(photo, "WEBP", exif=exif), encode(photo, "WEBP", lossless=True), encode(photo, "WEBP", **frames),
@@ -101,6 +102,8 @@ def test_two_thousand_mutants() -> None:
 
 
 @pytest.mark.nightly
-def test_a_hundred_thousand_mutants() -> None:
+def test_a_hundred_thousand_mutants(request: pytest.FixtureRequest) -> None:
+    if "nightly" not in request.config.getoption("markexpr"):
+        pytest.skip("long: run it with -m nightly")
     counts = survive(100_000, seed=11, timeout_s=3600)
     assert sum(counts.values()) == 100_000 and set(counts) <= set(STATUSES)
