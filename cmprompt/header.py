@@ -30,6 +30,8 @@ def run_header(
 
     return {
         "model": encoder.model_id,
+        "weights_hash": getattr(encoder, "weights_hash", None),
+        "revision": getattr(getattr(encoder, "checkpoint", None), "revision", None),
         "encoding": encoder.store_key,
         "head": type(head).__name__,
         "head_sha256": _head_hash(head) if prompts is None else None,  # prompts and model say it all otherwise

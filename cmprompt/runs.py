@@ -234,13 +234,13 @@ class FileOutput:
                 writer.write(record)
             writer.close()
             with replacing(self._sidecar) as sidecar:
-                sidecar.write(json.dumps(self._account(), ensure_ascii=False, indent=2).encode() + b"\n")
+                sidecar.write(json.dumps(self._account(), indent=2).encode() + b"\n")
         self.finished = True
 
     def _account(self) -> dict[str, Any]:
         return {
             "header": self._header,
-            "argv": [argument.encode("utf-8", "replace").decode() for argument in self._argv],
+            "argv": self._argv,
             "started": _clock(self._started_s),
             "finished": _clock(time.time()),
             "records": self.done,

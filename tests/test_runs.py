@@ -316,3 +316,12 @@ def test_two_processes_never_write_one_output(tmp_path: Path) -> None:
             run(path, overwrite=True)
         first.kill()
     assert run(path, overwrite=True)  # the killed one's lock is stale
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_names_that_are_not_utf8_fit_in_header_and_sidecar(tmp_path: Path, fmt: str) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    header = {**HEADER, "inputs": [odd]}
+    stopped(tmp_path / "a", fmt, header=header, argv=[odd])
+    assert len(run(tmp_path / "a", fmt, header=header, argv=[odd], resume=True)) == 6
+    assert json.loads((tmp_path / "a.run.json").read_bytes())["argv"] == [odd]

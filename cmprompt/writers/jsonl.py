@@ -10,8 +10,9 @@ from cmprompt.writers.records import Record
 
 
 def to_line(record: Mapping[str, Any]) -> bytes:
-    """One record as a line."""
-    return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(", ", ": ")).encode() + b"\n"
+    """One record as a line. Half a surrogate pair, which UTF-8 cannot hold, becomes its JSON escape."""
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 class JsonlWriter:

@@ -19,7 +19,7 @@ class ParquetWriter:
 
     def __init__(self, stream: BinaryIO, header: Mapping[str, Any] | None = None) -> None:
         self._stream = stream
-        self._metadata = {} if header is None else {"cmprompt": json.dumps(header, ensure_ascii=False)}
+        self._metadata = {} if header is None else {"cmprompt": json.dumps(header)}
         self._rows: list[Record] = []
         self._writer: Any = None
 
