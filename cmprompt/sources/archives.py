@@ -107,12 +107,18 @@ def _reader(refusal: ItemError | None, opened: Callable[[], Any], size: int) -> 
             with opened() as file:
                 data: bytes = file.read(size + 1)
         except BROKEN as error:
-            raise ItemError("unreadable", f"the archive is broken here: {error}") from error
+            raise broken(error) from error
         if len(data) < size:
             raise ItemError("truncated", "the archive ends within this member")
         return data
 
     return read
+
+
+def broken(error: Exception) -> ItemError:
+    """What a fault in the archive itself makes of a member, or of the archive as a whole."""
+    is_cut = isinstance(error, EOFError) or "end of" in str(error)
+    return ItemError("truncated" if is_cut else "unreadable", f"broken archive: {error}")
 
 
 def normal_name(name: str) -> str:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from cmprompt.errors import ItemError
-from cmprompt.sources.archives import BROKEN, PICKLES, Member, normal_name, read_members
+from cmprompt.sources.archives import BROKEN, PICKLES, Member, broken, normal_name, read_members
 from cmprompt.sources.names import is_image_name
 from cmprompt.sources.options import SourceOptions, clean_text, failed
 from cmprompt.types import Item
@@ -52,15 +52,8 @@ def read_shard(path: str, options: SourceOptions) -> Iterator[Item]:
         yield from _finished(sample)
     except BROKEN as error:
         yield from _finished(sample)
-        yield failed(path, _reason(error))
-
-
-def _reason(error: Exception) -> Exception:
-    """An OSError of the system's says by itself what it is; the rest is a broken archive."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error
-    cut = isinstance(error, EOFError) or "end of" in str(error)
-    return ItemError("truncated" if cut else "unreadable", f"broken archive: {error}")
+        is_systems = isinstance(error, OSError) and error.errno is not None  # no such file, no permission
+        yield failed(path, error if is_systems else broken(error))
 
 
 def _key(name: str) -> str:

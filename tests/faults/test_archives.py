@@ -1,0 +1,180 @@
+"""Hostile archives: read in memory under a budget, nothing extracted, nothing run."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import pickle
+import resource
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from cmprompt.errors import ItemError, UsageError
+from cmprompt.sources import read_items
+from cmprompt.sources.archives import MAX_MEMBER_BYTES
+from tests.conftest import draw, encode
+
+PNG = encode(draw("red"))
+
+
+def outcomes(path: Path) -> dict[str, str]:
+    """Status by member name; of an archive that is broken as a whole, by its own name."""
+    found = {}
+    for item in read_items([str(path)]):
+        assert item.image is not None
+        try:
+            status = "ok" if item.image() == PNG else "other bytes"
+        except ItemError as error:
+            status = error.status
+        found[item.id.removeprefix(f"{path}::")] = status
+    return found
+
+
+def tar_of(path: Path, *members: tarfile.TarInfo | tuple[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member)
+            else:
+                info = tarfile.TarInfo(member[0])
+                info.size = len(member[1])
+                archive.addfile(info, io.BytesIO(member[1]))
+    return path
+
+
+def special(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+def zip_of(path: Path, *members: tuple[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def test_names_that_lead_out_are_refused(tmp_path: Path) -> None:
+    members = [("../out.png", PNG), ("/abs.png", PNG), ("a/../../b.png", PNG), ("C:\\x.png", PNG), ("good.png", PNG)]
+    expected = {name: "ok" if name == "good.png" else "unsupported" for name, _ in members}
+    assert outcomes(tar_of(tmp_path / "a.tar", *members)) == expected
+    assert outcomes(zip_of(tmp_path / "a.zip", *members)) == expected
+    assert sorted(os.listdir(tmp_path)) == ["a.tar", "a.zip"]
+
+
+def test_links_and_devices_are_refused(tmp_path: Path) -> None:
+    kinds = {b"link": tarfile.LNKTYPE, b"sym": tarfile.SYMTYPE, b"fifo": tarfile.FIFOTYPE, b"chr": tarfile.CHRTYPE}
+    members = [special(f"{name.decode()}.png", kind, "/etc/passwd") for name, kind in kinds.items()]
+    found = outcomes(tar_of(tmp_path / "a.tar", *members, ("good.png", PNG)))
+    assert found == {"link.png": "unsupported", "sym.png": "unsupported", "fifo.png": "unsupported",
+                     "chr.png": "unsupported", "good.png": "ok"}  # fmt: skip
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+    info = zipfile.ZipInfo("link.png")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+    assert outcomes(tmp_path / "a.zip") == {"link.png": "unsupported"}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_the_second_of_a_name_is_refused(tmp_path: Path) -> None:
+    for path in (tar_of(tmp_path / "a.tar", ("a.png", PNG), ("a.png", b"x")), tmp_path / "a.zip"):
+        if path.suffix == ".zip":
+            zip_of(path, ("a.png", PNG), ("a.png", b"x"))
+        first, second = read_items([str(path)])
+        assert first.image is not None and first.image() == PNG and second.image is not None
+        with pytest.raises(ItemError, match="second member"):
+            second.image()
+
+
+def grown_kb(path: Path, expected: dict[str, str]) -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert outcomes(path) == expected
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+
+def test_a_bomb_in_a_zip_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("bomb.png", "w") as member:
+            for _ in range(64):
+                member.write(bytes(1 << 20))
+        archive.writestr("good.png", PNG)
+    assert grown_kb(tmp_path / "a.zip", {"bomb.png": "too_large", "good.png": "ok"}) < 30_000
+
+
+def test_a_zip_that_lies_about_a_size_is_read_within_it(tmp_path: Path) -> None:
+    data = bytearray(zip_of(tmp_path / "a.zip", ("bomb.png", bytes(32 << 20))).read_bytes())
+    entry = data.index(b"PK\1\2")
+    data[entry + 24 : entry + 28] = struct.pack("<I", 1000)
+    (tmp_path / "a.zip").write_bytes(data)
+    assert grown_kb(tmp_path / "a.zip", {"bomb.png": "unreadable"}) < 30_000
+
+
+def test_a_member_over_the_budget_is_passed_over_unread(tmp_path: Path) -> None:
+    bomb, good = tarfile.TarInfo("bomb.png"), tarfile.TarInfo("good.png")
+    bomb.size, good.size = MAX_MEMBER_BYTES + (1 << 20), len(PNG)
+    with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as stream:
+        stream.write(bomb.tobuf())
+        for _ in range(bomb.size >> 20):
+            stream.write(bytes(1 << 20))
+        stream.write(good.tobuf() + PNG.ljust(512, b"\0") + bytes(1024))
+    assert len(PNG) <= 512
+    assert grown_kb(tmp_path / "a.tar.gz", {"bomb.png": "too_large", "good.png": "ok"}) < 30_000
+
+
+def test_a_header_that_declares_gigabytes_is_refused(tmp_path: Path) -> None:
+    info = special("././@LongLink", tarfile.GNUTYPE_LONGNAME)
+    info.size = 1 << 33
+    (tmp_path / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(4096))
+    path = str(tmp_path / "a.tar")
+    assert grown_kb(tmp_path / "a.tar", {path: "unreadable"}) < 30_000
+
+
+class Canary:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("canary-was-here",)
+
+
+@pytest.mark.parametrize("ending", ["pkl", "pyd", "pickle"])
+def test_pickles_are_refused_and_never_run(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tar_of(tmp_path / "a.tar", ("k.png", PNG), (f"k.{ending}", pickle.dumps(Canary())))
+    assert outcomes(path) == {"k.png": "ok", f"k.{ending}": "unsupported"}
+    assert os.listdir(tmp_path) == ["a.tar"]
+
+
+def test_a_command_as_a_shard_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="would start a command"):
+        list(read_items([f"pipe:touch {tmp_path}/ran"]))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
+def test_what_is_no_archive_is_one_record(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"not an archive at all, though it is longer than a header " * 20)
+    assert outcomes(tmp_path / name) == {str(tmp_path / name): "unreadable"}
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_cut_archive_gives_what_came_before(mode: str, tmp_path: Path) -> None:
+    noise = os.urandom(40_000)
+    path = tar_of(tmp_path / "a.tar", ("a.png", PNG), ("b.png", noise), mode=mode)
+    path.write_bytes(path.read_bytes()[:20_000])
+    found = outcomes(path)
+    assert found.pop("a.png") == "ok"
+    assert set(found.values()) == {"truncated"}
+
+
+def test_an_encrypted_member_is_unsupported(tmp_path: Path) -> None:
+    data = bytearray(zip_of(tmp_path / "a.zip", ("a.png", PNG)).read_bytes())
+    data[data.index(b"PK\1\2") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    assert outcomes(tmp_path / "a.zip") == {"a.png": "unsupported"}
