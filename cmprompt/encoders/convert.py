@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def convert(source: Path, target: Path | None = None) -> Path:
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         save_file(tensors, partial)
+        shutil.copymode(source, partial)  # the library makes it readable for its owner alone
         partial.replace(target)
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error}") from error
@@ -37,11 +39,15 @@ def convert(source: Path, target: Path | None = None) -> Path:
 def read_pickle(source: Path) -> Any:
     """What the checkpoint holds. Raises ModelError where it is not tensors, numbers and containers alone."""
     import pickle
+    import warnings
 
     import torch
 
     try:
-        return torch.load(source, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(
+            action="ignore", category=UserWarning
+        ):  # of an unusual protocol: it decides itself
+            return torch.load(source, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{source} is refused: it holds more than tensors, or is damaged ({reason[:160]})") from error

@@ -1,0 +1,128 @@
+"""Weights that must not be used: pickles, whatever they are called, and files that changed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_models import SMALL, save_model
+
+from cmprompt import load_encoder
+from cmprompt.encoders.convert import convert
+from cmprompt.errors import ModelError, OutputError
+from cmprompt.hub import write_manifest
+
+WEIGHTS = "open_clip_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("small"), SMALL)
+
+
+@pytest.fixture
+def folder(small: Path, tmp_path: Path) -> Path:
+    """A model's folder without its weights."""
+    copy = Path(shutil.copytree(small, tmp_path / "model"))
+    (copy / WEIGHTS).unlink()
+    return copy
+
+
+class Payload:
+    """A pickle that makes a file when it is loaded."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return os.mkdir, (str(self.canary),)
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    return tmp_path / "canary"
+
+
+def test_the_canary_sings(canary: Path) -> None:
+    pickle.loads(pickle.dumps(Payload(canary)))
+    assert canary.exists()
+
+
+@pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "model.pt", "model.pkl", "model.ckpt", WEIGHTS])
+def test_a_pickle_is_refused_and_never_runs(folder: Path, canary: Path, name: str) -> None:
+    (folder / name).write_bytes(pickle.dumps({"state_dict": Payload(canary)}))
+    with pytest.raises(ModelError, match=name):
+        load_encoder(f"local-dir:{folder}")
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("as_torch_saves_it", [True, False])
+def test_convert_refuses_a_payload(tmp_path: Path, canary: Path, as_torch_saves_it: bool) -> None:
+    source = tmp_path / "model.bin"
+    if as_torch_saves_it:
+        torch.save({"weight": torch.ones(2), "extra": Payload(canary)}, source)
+    else:
+        source.write_bytes(pickle.dumps(Payload(canary)))
+    with pytest.raises(ModelError, match="refused"):
+        convert(source)
+    assert not canary.exists() and not source.with_suffix(".safetensors").exists()
+
+
+def test_a_checkpoint_of_tensors_is_converted(small: Path, folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    tensors = {f"module.{name}": value for name, value in load_file(small / WEIGHTS).items()}
+    torch.save({"epoch": 3, "state_dict": tensors}, tmp_path / "epoch_3.pt")
+    convert(tmp_path / "epoch_3.pt", folder / WEIGHTS)
+    rows = [load_encoder(f"local-dir:{path}", device="cpu").encode_texts(["a cat"]) for path in (small, folder)]
+    np.testing.assert_array_equal(*rows)
+
+
+def test_convert_replaces_nothing(small: Path, tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / "model.pt")
+    with pytest.raises(OutputError, match="exists"):
+        convert(tmp_path / "model.pt", small / WEIGHTS)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00" * 64, b"\xff" * 64, b"\x10\0\0\0\0\0\0\0{}"])
+def test_broken_safetensors_name_the_file(folder: Path, data: bytes) -> None:
+    (folder / WEIGHTS).write_bytes(data)
+    with pytest.raises(ModelError, match=WEIGHTS):
+        load_encoder(f"local-dir:{folder}")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model_cfg": 3}', '{"model_cfg": {}}', "\x00"])
+def test_broken_configurations_name_the_file(small: Path, tmp_path: Path, text: str) -> None:
+    copy = Path(shutil.copytree(small, tmp_path / "model"))
+    (copy / "open_clip_config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"open_clip_config\.json"):
+        load_encoder(f"local-dir:{copy}")
+
+
+def test_a_flipped_byte_ends_with_status_3_and_the_files_name(small: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(small, tmp_path / "model"))
+    write_manifest(copy, "mine")
+    data = bytearray((copy / WEIGHTS).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / WEIGHTS).write_bytes(data)
+    command = [sys.executable, "-m", "cmprompt", "models", "info", f"local-dir:{copy}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 3 and WEIGHTS in done.stderr and "Traceback" not in done.stderr
+
+
+def test_loading_and_encoding_open_no_socket(small: Path) -> None:
+    script = (
+        "import sys; sys.addaudithook(lambda event, _: event.startswith('socket.') and sys.exit(f'opened: {event}'))\n"
+        "import numpy as np; from cmprompt import load_encoder\n"
+        f"e = load_encoder('local-dir:{small}')\n"
+        "e.encode_texts(['a cat']); e.encode_images(np.zeros((1, 3, 32, 32), np.uint8)); print('done')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "done", done.stderr

@@ -1,0 +1,84 @@
+"""`cmprompt models` and `cmprompt doctor`, through the program's own entry."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+from small_models import SMALL, save_model
+
+from cmprompt.cli.app import run
+from cmprompt.hub import write_manifest
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with nothing on it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("small"), SMALL)
+
+
+def table(text: str) -> dict[str, list[str]]:
+    """Lines of tab-separated cells, by the first cell."""
+    return {line.split("\t")[0]: line.split("\t")[1:] for line in text.splitlines()}
+
+
+def test_list_states_licence_and_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "list"]) == 0
+    rows = table(capsys.readouterr().out)
+    assert rows["ViT-B-32-256"][1] == "72.8" and "MIT" in rows["ViT-B-32-256"]
+    assert "tiny" in rows and "non-commercial" in rows["MobileCLIP2-S0"][6]
+
+
+def test_info_of_a_known_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "info", "vit-b-32-256"]) == 0
+    facts = table(capsys.readouterr().out)
+    assert facts["licence"] == ["MIT"] and facts["here"][0].startswith("no")
+
+
+def test_info_of_a_folder(capsys: pytest.CaptureFixture[str], small: Path) -> None:
+    assert run(["models", "info", f"local-dir:{small}"]) == 0
+    facts = table(capsys.readouterr().out)
+    assert facts["vector"] == ["16"] and facts["preprocess"] == ["32 px, shortest, bicubic"]
+    assert len(facts["sha256"][0]) == 64
+
+
+@pytest.mark.parametrize("arguments", [["info", "ViT-B32"], ["pull", "ViT-B32"], ["verify", "ViT-B-32"]])
+def test_what_is_not_there_has_status_3(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert run(["models", *arguments]) == 3
+    assert "ViT-B-32" in capsys.readouterr().err
+
+
+def test_verify_reads_the_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model", SMALL)
+    write_manifest(folder, "mine")
+    assert run(["models", "verify", str(folder)]) == 0
+    with open(folder / "open_clip_config.json", "a") as file:
+        file.write(" ")
+    assert run(["models", "verify", str(folder)]) == 3
+    assert "damaged\t" + str(folder / "open_clip_config.json") in capsys.readouterr().out
+
+
+def test_convert_says_where_it_wrote(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / "model.bin")
+    assert run(["models", "convert", str(tmp_path / "model.bin")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "model.safetensors")
+
+
+def test_doctor_says_what_would_run(capsys: pytest.CaptureFixture[str], small: Path) -> None:
+    assert run(["doctor", "--model", f"local-dir:{small}", "--device", "cpu", "--precision", "bf16"]) == 0
+    out = capsys.readouterr().out
+    assert version("torch") in out and "bf16/torch-cpu" in out and "32 px, shortest, bicubic" in out
+
+
+def test_doctor_downloads_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "--model", "ViT-L-14"]) == 0
+    assert "ViT-L-14 would be downloaded first" in capsys.readouterr().out
