@@ -1,0 +1,112 @@
+"""Tar and zip archives of pictures by the WebDataset convention."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import tracemalloc
+import zipfile
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from cmprompt.sources import SourceOptions, read_items
+from cmprompt.types import Item
+from tests.conftest import draw, encode
+
+PNG = encode(draw("red"))
+
+
+def write(path: Path, members: dict[str, bytes]) -> Path:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+        return path
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def read(path: Path) -> list[Item]:
+    return list(read_items([str(path)]))
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz", "a.zip"])
+def test_pictures_with_what_stands_beside_them(tmp_path: Path, name: str) -> None:
+    facts = {"captions": ["one", "two"], "label": 4}
+    path = write(tmp_path / name, {
+        "d/1.png": PNG, "d/1.json": json.dumps(facts).encode(), "d/2.txt": b"hello\n", "d/2.cls": b"dog",
+        "d/2.png": PNG, "d/3.png": PNG,
+    })  # fmt: skip
+    items = read(path)
+    assert [item.id for item in items] == [f"{path}::d/{i}.png" for i in (1, 2, 3)]
+    assert [(item.text, item.target) for item in items] == [("one", "4"), ("hello", "dog"), (None, None)]
+    assert items[0].columns == {"captions": '["one", "two"]', "label": "4"}
+    assert all(item.image is not None and item.image() == PNG for item in items)
+
+
+def test_a_plain_archive_of_photos(tmp_path: Path) -> None:
+    skipped: list[str] = []
+    members = {
+        "./a.png": PNG,
+        "b/IMG.1.png": PNG,
+        "b/IMG.2.png": PNG,
+        "README": b"",
+        "__MACOSX/._a.png": b"",
+        "n.pdf": b"",
+    }
+    path = write(tmp_path / "a.zip", members)
+    items = list(read_items([str(path)], SourceOptions(skipped=skipped.append)))
+    assert [item.id.split("::")[1] for item in items] == ["./a.png", "b/IMG.1.png", "b/IMG.2.png"]
+    assert len(skipped) == 3
+
+
+def test_side_files_that_make_no_sense_are_passed_over(tmp_path: Path) -> None:
+    (item,) = read(write(tmp_path / "a.tar", {"1.png": PNG, "1.json": b"{not json", "1.txt": b"caf\xe9"}))
+    assert item.text == "caf\ufffd" and item.columns == {}
+
+
+def test_one_key_with_many_pictures_does_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmprompt.sources.shards._MAX_SAMPLE_BYTES", 1_000_000)
+    path = write(tmp_path / "a.tar", {f"IMG.{i}.png": bytes(200_000) for i in range(40)})
+    tracemalloc.start()
+    assert [len(item.image() or b"") for item in read_items([str(path)]) if item.image] == [200_000] * 40
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4_000_000
+
+
+def test_members_are_not_remembered(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tar", {f"{i:06}.png": b"x" for i in range(2_000)})
+    items = read_items([str(path)])
+    next(islice(items, 500, 500), None)
+    tracemalloc.start()
+    assert sum(1 for _ in items) == 1_500
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 300_000
+
+
+def test_shards_by_number(tmp_path: Path) -> None:
+    for i in range(3):
+        write(tmp_path / f"s-{i:03}.tar", {f"{i}.png": PNG})
+    items = read_items([str(tmp_path / "s-{000..002}.tar")])
+    assert [item.id.split("::")[1] for item in items] == ["0.png", "1.png", "2.png"]
+
+
+def test_a_missing_shard_is_one_failed_item(tmp_path: Path) -> None:
+    (item,) = read(tmp_path / "gone.tar")
+    assert item.image is not None
+    with pytest.raises(FileNotFoundError):
+        item.image()
+
+
+def test_the_captions_of_a_real_shard(data_dir: Path) -> None:
+    items = list(read_items([str(data_dir / "flickr8k" / "val.tar")], SourceOptions(limit=5)))
+    assert all(item.text and len(json.loads(item.columns["captions"])) == 5 for item in items)

@@ -1,0 +1,149 @@
+"""Tables: CSV, TSV, JSON lines and Parquet."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cmprompt.errors import ItemError, UsageError
+from cmprompt.sources import SourceOptions, read_items
+from cmprompt.types import FileBytes, Item
+from tests.conftest import draw, encode
+
+
+def read(path: Path, **options: Any) -> list[Item]:
+    return list(read_items([str(path)], SourceOptions(**options)))
+
+
+def table(tmp_path: Path, data: str | bytes, name: str = "t.csv") -> Path:
+    path = tmp_path / name
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return path
+
+
+def test_columns_are_found_by_name(tmp_path: Path) -> None:
+    (item,) = read(table(tmp_path, 'Image Path,note,Caption,label\nsub/a.jpg,n,"one, two",cat\n'))
+    assert (item.id, item.text, item.target) == ("sub/a.jpg", "one, two", "cat")
+    assert item.image == FileBytes(str(tmp_path / "sub/a.jpg"))
+    assert item.columns == {"note": "n", "Caption": "one, two", "label": "cat"}
+
+
+def test_columns_are_chosen_by_flag(tmp_path: Path) -> None:
+    path = table(tmp_path, "image,left,title,words,label,price\na.jpg,b.jpg,t,w,cat,3.5\n")
+    (item,) = read(path, image_col="left", text_col="words", target_col="price")
+    assert (item.id, item.text, item.target) == ("b.jpg", "w", "3.5")
+
+
+def test_an_unknown_column_is_said_with_the_near_misses(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--text-col: unknown column 'captoin'; did you mean caption"):
+        read(table(tmp_path, "image,caption\na.jpg,x\n"), text_col="captoin")
+
+
+def test_no_column_of_pictures_or_texts_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'x', 'y'; name one by --image-col"):
+        read(table(tmp_path, "x,y\n1,2\n"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'\xef\xbb\xbfimage,text\r\na.jpg,"two\r\nlines"\r\n\r\nb.jpg,x\r\n',
+        'image,text\r\na.jpg,"two\r\nlines"\r\nb.jpg,x'.encode("utf-16"),
+        b'image;text\na.jpg;"two\r\nlines"\nb.jpg;x\n',
+    ],
+)
+def test_what_spreadsheets_write(tmp_path: Path, data: bytes) -> None:
+    assert [(item.id, item.text) for item in read(table(tmp_path, data))] == [("a.jpg", "two\r\nlines"), ("b.jpg", "x")]
+
+
+def test_bare_quotes_in_tsv_are_kept_and_quoted_cells_opened(tmp_path: Path) -> None:
+    items = read(table(tmp_path, 'image\ttext\na.jpg\t"Hi" he said\nb.jpg\t"a ""b"" c"\n', "t.tsv"))
+    assert [item.text for item in items] == ['"Hi" he said', 'a "b" c']
+
+
+def test_a_name_that_is_not_utf8_is_kept(tmp_path: Path) -> None:
+    (item,) = read(table(tmp_path, b"image,text\ncaf\xe9.jpg,caf\xe9\n"))
+    assert item.id == "caf\udce9.jpg" and item.text == "caf\ufffd"
+
+
+def test_a_row_of_text_alone(tmp_path: Path) -> None:
+    first, second = read(table(tmp_path, "image,text\n,hello\n,\n"))
+    assert first.image is None and first.text == "hello" and first.id.endswith("t.csv:2")
+    assert second.image is not None
+    with pytest.raises(ItemError, match="line 3: neither"):
+        second.image()
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "message"),
+    [
+        ("image,text\na.jpg,x\nb.jpg\n", "t.csv", r"line 3: 1 cells, but the header has 2"),
+        ('image,text\na.jpg,"two\nlines"\nb.jpg,x,y\n', "t.csv", r"line 4: 3 cells"),
+        ("image,text\na.jpg,x\nb.jpg," + "x" * 10_000_000 + "\n", "t.csv", r"line 3: field larger than"),
+        ('image,text\na.jpg,"never closed\n' + "b.jpg,x\n" * 50_000, "t.csv", r"line 2: field larger than"),
+        ("", "t.csv", "is empty"),
+        ("image,image\na,b\n", "t.csv", r"line 1: columns of the same name: 'image'"),
+        ('{"image": "a.jpg"}\n{"image": \n', "t.jsonl", r"line 2: not JSON"),
+        ('{"image": "a.jpg"}\n[1]\n', "t.jsonl", r"line 2: not an object"),
+        ('{"image": "a.jpg", "text": "' + "x" * 200_000 + '"}\n', "t.jsonl", r"line 1: 'text' is longer"),
+        ("x" * 10_000_000, "t.jsonl", r"line 1: longer than"),
+        ("PAR1 but not really", "t.parquet", r"cannot read .*t\.parquet"),
+    ],
+)
+def test_a_bad_table_names_its_line(tmp_path: Path, data: str, name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read(table(tmp_path, data, name))
+
+
+def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such table"):
+        read(tmp_path / "gone.csv")
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    rows = [{"image": "a.jpg", "captions": ["one", "two"], "label": 3}, {"image": "b.jpg", "text": None, "label": 0.5}]
+    items = read(table(tmp_path, "\n".join(map(json.dumps, rows)) + "\n\n", "t.jsonl"))
+    assert [(item.id, item.text, item.target) for item in items] == [("a.jpg", "one", "3"), ("b.jpg", None, "0.5")]
+
+
+def test_parquet_of_pictures_in_the_hugging_face_way(tmp_path: Path) -> None:
+    data = encode(draw("red"))
+    rows = [{"bytes": data, "path": "x.png"}, {"bytes": data, "path": None}, {"bytes": None, "path": "y.png"}]
+    pq.write_table(pa.table({"image": rows, "text": ["a", "b", "c"]}), tmp_path / "t.parquet")
+    inside, nameless, beside = read(tmp_path / "t.parquet")
+    assert inside.id == "x.png" and nameless.id == f"{tmp_path}/t.parquet:2" and beside.id == "y.png"
+    assert inside.image is not None and inside.image() == data and nameless.image is not None
+    assert nameless.image() == data and beside.image == FileBytes(str(tmp_path / "y.png"))
+    assert inside.columns == {"text": "a"}
+
+
+def test_parquet_of_bytes_and_of_paths(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"abc"], "label": [7]}), tmp_path / "b.parquet")
+    pq.write_table(pa.table({"path": ["a.jpg"], "score": [0.25]}), tmp_path / "p.parquet")
+    (bytes_item,), (path_item,) = read(tmp_path / "b.parquet"), read(tmp_path / "p.parquet")
+    assert bytes_item.image is not None and bytes_item.image() == b"abc" and bytes_item.target == "7"
+    assert path_item.id == "a.jpg" and path_item.target == "0.25"
+
+
+def test_parquet_rows_stream(tmp_path: Path) -> None:
+    picture = io.BytesIO(bytes(100_000)).getvalue()
+    with pq.ParquetWriter(tmp_path / "t.parquet", pa.schema([("image", pa.binary())])) as writer:
+        for _ in range(40):
+            writer.write_table(pa.table({"image": [picture] * 50}))
+    before = pa.total_allocated_bytes()
+    peak = 0
+    for _ in read_items([str(tmp_path / "t.parquet")]):
+        peak = max(peak, pa.total_allocated_bytes() - before)
+    assert peak < 60_000_000  # of 200 MB
+
+
+def test_data_sets_are_read(data_dir: Path) -> None:
+    for name, target in (("grocery/val.csv", "fine"), ("houses/train.csv", "price")):
+        items = read(data_dir / name, target_col=target, limit=3)
+        assert all(item.image is not None and item.image() and item.text and item.target for item in items)
