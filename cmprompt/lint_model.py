@@ -34,11 +34,14 @@ def lint_model(labels: LabelSet, sets: Sequence[PromptSet], encoder: Encoder) ->
 
 
 def _too_long(prompts: Mapping[str, Sequence[str]], encoder: Encoder) -> Iterator[Finding]:
-    texts = list(dict.fromkeys(text for group in prompts.values() for text in group))
-    for text, tokens in zip(texts, encoder.count_tokens(texts), strict=True):
-        if tokens > encoder.context_length:
-            limit = f"{tokens} tokens, but this model reads {encoder.context_length} and drops the rest; shorten it"
-            yield Finding("error", f"text {text!r}", limit)
+    """The longest text of each label that has one past the model's context."""
+    limit = encoder.context_length
+    for label, texts in prompts.items():
+        counts = encoder.count_tokens(texts)
+        if over := sum(count > limit for count in counts):
+            longest, tokens = max(zip(texts, counts, strict=True), key=lambda pair: pair[1])
+            message = f"{longest!r} has {tokens} tokens, but this model reads {limit} and drops the rest; shorten it"
+            yield Finding("error", f"label {label!r}, {over} of its {len(texts)} texts", message)
 
 
 def _unknown_script(prompts: Mapping[str, Sequence[str]], encoder: Encoder) -> Iterator[Finding]:
