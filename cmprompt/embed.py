@@ -1,7 +1,7 @@
 """Items to vectors: the hot path. Store first, then read, decode and encode the rest, overlapped.
 
-    items -> looked up in blocks -> read, hashed and decoded by threads -> encoded here in batches -> yielded in order
-                                                                                 |-> kept by one more thread
+    items -> looked up in blocks -> read, hashed and decoded by some threads -> encoded in batches by others
+          -> kept by one more, yielded in order
 
 Memory is constant: only so many items are looked at ahead, held by the threads, and remembered for their copies.
 """
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cmprompt.encoding import Texts, encode_images, store_dtype
+from cmprompt.encoding import Encoded, Texts, encode_images, store_dtype
 from cmprompt.errors import ModelError
 from cmprompt.reading import OK, Prepared, Reader, Result, flagged, identity_of
 from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Item, Outcome
@@ -69,6 +69,7 @@ def embed(
 
     Vectors are rounded to the store's dtype, stored or not. `read_ahead` 1 answers each item before the next is asked
     for. `batch_size` is the encoder's own by default, `max_pixels` the decoder's. `stats` is filled while it runs.
+    An encoder that has `streams` is called by so many threads at once, after a first call alone.
     Raises ModelError where the model fails on everything, StoreError and OutputError where the store does.
     """
     key = encoder.store_key + (f"/max_pixels={max_pixels}" if max_pixels else "")
@@ -135,39 +136,58 @@ class _Pipeline:
         self.store = reader.store
         self.texts = Texts(encoder, self.store)
         self.keeper = _Keeper(self.store, reader.store_key, store_dtype(encoder)) if self.store else None
+        self.streams = int(getattr(encoder, "streams", 1))
         self.exhausted = False
         self.block = FIRST_BLOCK
         self.window: deque[_Slot] = deque()  # every item not yet yielded
         self.waiting: deque[_Slot] = deque()  # those that no thread has yet
-        self.working: deque[_Slot] = deque()  # those in the threads' hands
-        self.ready: list[Prepared] = []  # those that the model has not seen
+        self.working: deque[_Slot] = deque()  # those in the decoding threads' hands
+        self.ready: list[Prepared] = []  # those decoded, not yet a batch
+        self.encoding: deque[tuple[list[Prepared], Future[Encoded]]] = deque()  # batches at the model
         self.remembered: deque[bytes] = deque()
 
     def run(self, threads: int) -> Iterator[Embedded]:
-        in_hand = 2 * (self.batch_size + threads)  # what the model takes next, and what keeps the threads busy
-        pool = ThreadPoolExecutor(threads, "cmprompt-decode")
-        try:
-            while True:
-                self._look_ahead(in_hand)
-                while self.waiting and len(self.working) < in_hand:
-                    slot = self.waiting.popleft()
-                    slot.task = pool.submit(self.reader.prepare, slot.item, slot.result)
-                    self.working.append(slot)
-                if not self.window:
-                    return
-                self._collect()
-                if len(self.ready) >= self.batch_size or not self.working:
-                    self._encode()
-                yield from self._finished()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            if self.keeper:
-                self.keeper.close()
+        with (
+            ThreadPoolExecutor(threads, "cmprompt-decode") as decoders,
+            ThreadPoolExecutor(self.streams, "cmprompt-encode") as encoders,
+        ):
+            try:
+                while True:
+                    self._look_ahead(self.batch_size + 2 * threads)
+                    self._decode(decoders, self.batch_size + 2 * threads)
+                    if not self.window:
+                        return
+                    self._advance(encoders)
+                    yield from self._finished()
+            finally:
+                for pool in (decoders, encoders):
+                    pool.shutdown(wait=False, cancel_futures=True)
+                if self.keeper:
+                    self.keeper.close()
+
+    def _decode(self, pool: ThreadPoolExecutor, in_hand: int) -> None:
+        while self.waiting and len(self.working) < in_hand:
+            slot = self.waiting.popleft()
+            slot.task = pool.submit(self.reader.prepare, slot.item, slot.result)
+            self.working.append(slot)
+
+    def _advance(self, pool: ThreadPoolExecutor) -> None:
+        """Give the model one more batch; wait for its oldest one where it has enough, or where there is no more."""
+        enough = (
+            self.streams + 1 if self.stats.encoded else 1
+        )  # the first call loads the model, and shows that it works
+        if len(self.encoding) < enough:
+            self._collect()
+            if len(self.ready) >= self.batch_size or not self.working:
+                self._encode(pool)
+        while self.encoding and (len(self.encoding) >= enough or not (self.working or self.ready)):
+            self._settle_batch(*self.encoding.popleft())
 
     def _look_ahead(self, in_hand: int) -> None:
         """Take items and look them up until the threads have enough to do, or some can be answered at once."""
         while not self.exhausted and len(self.window) < self.read_ahead and len(self.waiting) < in_hand:
-            slots = self._take(min(self.block, self.read_ahead - len(self.window)), in_hand)
+            count = min(self.block, self.read_ahead - len(self.window))
+            slots = self._take(count, most_in_memory=in_hand - len(self.waiting))
             self.window.extend(slots)
             missed = self._look_up(slots)
             self.waiting.extend(missed)
@@ -175,14 +195,14 @@ class _Pipeline:
             if self.window and self.window[0].result.done:
                 return
 
-    def _take(self, count: int, in_hand: int) -> list[_Slot]:
-        """The next items; fewer of those that may hold their bytes in memory."""
+    def _take(self, count: int, most_in_memory: int) -> list[_Slot]:
+        """The next items; fewer of those that may hold their bytes."""
         slots: list[_Slot] = []
         held = 0
         for item in islice(self.source, count):
             slots.append(_Slot(item))
             held += not isinstance(item.image, FileBytes)
-            if held >= in_hand:
+            if held >= most_in_memory:
                 return slots
         self.exhausted = len(slots) < count
         return slots
@@ -233,16 +253,18 @@ class _Pipeline:
                 slot.result = made.result
                 self._keep_file(made)
 
-    def _encode(self) -> None:
-        batch, self.ready = self.ready, []
-        if not batch:
-            return
-        started = perf_counter()
-        pixels = np.stack([made.pixels for made in batch if made.pixels is not None])  # (N, 3, H, W)
-        encoded = encode_images(self.encoder, pixels, proven=self.stats.encoded > 0)
-        self.batch_size = encoded.fits or self.batch_size
+    def _encode(self, pool: ThreadPoolExecutor) -> None:
+        if self.ready:
+            proven = self.stats.encoded > 0
+            pixels = [made.pixels for made in self.ready if made.pixels is not None]
+            self.encoding.append((self.ready, pool.submit(encode_images, self.encoder, pixels, proven=proven)))
+            self.ready = []
+
+    def _settle_batch(self, batch: list[Prepared], task: Future[Encoded]) -> None:
+        encoded = task.result()
+        self.batch_size = min(self.batch_size, encoded.fits or self.batch_size)
         self.stats.encoded += len(batch) - len(encoded.failures)
-        self.stats.encode_s += perf_counter() - started
+        self.stats.encode_s += encoded.seconds / self.streams
         for place, made in enumerate(batch):
             made.outcome = encoded.failures.get(place, made.outcome)
             self._settle(made, encoded.rows[place])

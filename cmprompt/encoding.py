@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,21 +30,24 @@ class Encoded:
     failures: dict[int, Outcome] = field(default_factory=dict)
     fits: int | None = None
     cause: Exception | None = None
+    seconds: float = 0.0
 
 
-def encode_images(encoder: Encoder, pixels: Array, *, proven: bool = True) -> Encoded:
-    """(N, 3, H, W) uint8 through the encoder; a batch that it cannot take is split to find the images at fault.
+def encode_images(encoder: Encoder, pixels: Sequence[Array], *, proven: bool = True) -> Encoded:
+    """N times (3, H, W) uint8 through the encoder; a batch that it cannot take is split to find the images at fault.
 
     Raises ModelError where all of several images fail on a model that is not yet `proven` to work.
     """
+    started = perf_counter()
     encoded = Encoded(np.zeros((len(pixels), encoder.dim), np.float32))
-    _encode_part(encoder, pixels, 0, encoded)
+    _encode_part(encoder, np.stack(pixels), 0, encoded)
     if not proven and len(encoded.failures) == len(pixels) > 1 and encoded.cause:
         raise ModelError(f"the model {encoder.model_id} fails on every image: {encoded.cause}") from encoded.cause
     for place in np.flatnonzero(~are_unit(encoded.rows)):
         encoded.failures.setdefault(int(place), Outcome("nan", "the model makes no usable vector of this image"))
     encoded.rows[list(encoded.failures)] = 0
     encoded.rows = rounded(encoded.rows, encoder)
+    encoded.seconds = perf_counter() - started
     return encoded
 
 

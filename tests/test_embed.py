@@ -239,6 +239,23 @@ def test_closing_early_ends_the_threads_and_keeps_what_was_encoded(tmp_path: Pat
     assert len(hashes) == len(first.items) == 16
 
 
+def test_an_encoder_with_streams_is_called_by_several_threads_after_a_first_call(tmp_path: Path) -> None:
+    class Streaming(FakeEncoder):
+        streams = 2
+        together = threading.Barrier(2)
+        calls = 0
+
+        def encode_images(self, pixels: Array) -> Array:
+            self.calls += 1
+            if self.calls > 1:
+                self.together.wait(20)  # breaks unless two calls are here at once
+            return super().encode_images(pixels)
+
+    items = photos(tmp_path / "p", 72)
+    rows, _ = run(items, Streaming(), batch_size=8)
+    assert np.array_equal(rows, run(items, FakeEncoder(), batch_size=8)[0])
+
+
 def test_the_keys_of_two_models_do_not_mix(tmp_path: Path) -> None:
     items = photos(tmp_path / "p", 3)
     run(items, FakeEncoder("a"), Store(tmp_path / "s"))
