@@ -81,7 +81,8 @@ def command(
         limit=limit, all_files=all_files,
     )  # fmt: skip
     form = choose_format(format, output, terminal=sys.stdout.isatty())
-    label_set, texts = road.read_prompts(labels, label, prompts, template, language)
+    one_will_do = none or multi_label or (threshold or "").startswith(("z:", "cos:"))
+    label_set, texts = road.read_prompts(labels, label, prompts, template, language, minimum=1 if one_will_do else 2)
     rule = Rule.parse(
         multi_label=multi_label, top_k=top_k, threshold=threshold, label_thresholds=label_set.thresholds,
         min_margin=min_margin, none=none, none_name=none_name, level=level,

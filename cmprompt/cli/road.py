@@ -50,13 +50,14 @@ def read_prompts(
     prompts: Sequence[str] | None,
     template: Sequence[str] | None,
     language: str,
+    minimum: int = 2,
 ) -> tuple[LabelSet, dict[str, tuple[str, ...]]]:
-    """The labels and, for each, its texts. Raises UsageError where no label is named."""
+    """The labels and, for each, its texts. Raises UsageError where fewer than `minimum` labels are named."""
     from cmprompt.prompts import choose_sets, expand, load_labels
 
     if not labels and not label:
         raise UsageError("no labels; give --labels cat,dog, --labels @FILE, or --labels @everyday to tag")
-    label_set = load_labels(labels or [], label or [])
+    label_set = load_labels(labels or [], label or [], minimum=minimum)
     sets = choose_sets(prompts or [], template or [], label_set, language=language)
     return label_set, expand(label_set, sets)
 
