@@ -126,7 +126,13 @@ def completed(name: str, data: bytes) -> bytes | None:
     return data.ljust(promised, b"\0")
 
 
-def bare_png(data: bytes) -> bytes:
+def repaired(name: str, data: bytes) -> bytes | None:
+    """A file that strict decoders refuse and browsers show, made strict; None where nothing is known to help."""
+    fixed = _bare_png(data) if name == "PNG" else _with_one_association_box(data) if name == "AVIF" else data
+    return None if fixed == data else fixed
+
+
+def _bare_png(data: bytes) -> bytes:
     """The still picture alone: a PNG whose colour profile or animation is broken is shown without it."""
     kept, position = [data[:8]], 8
     while position + 12 <= len(data):
@@ -135,6 +141,31 @@ def bare_png(data: bytes) -> bytes:
             kept.append(data[position:end])
         position = end
     return b"".join(kept)
+
+
+def _with_one_association_box(data: bytes) -> bytes:
+    """Several `ipma` boxes of one kind as one, since libavif takes no more; early encoders wrote one for each item.
+
+    The bytes saved become an unused property, so that nothing else in the file moves.
+    """
+    start = data.find(b"ipco") - 4
+    first = start + int.from_bytes(data[start : start + 4], "big") if start >= 0 else len(data)
+    kinds, entries, count, end = set(), b"", 0, first
+    while data[end + 4 : end + 8] == b"ipma" and (length := int.from_bytes(data[end : end + 4], "big")) >= 16:
+        kinds.add(data[end + 8 : end + 12])
+        count += int.from_bytes(data[end + 12 : end + 16], "big")
+        entries += data[end + 16 : end + length]
+        end += length
+    spare = end - first - 16 - len(entries)
+    if len(kinds) != 1 or spare < 16:
+        return data
+    properties = struct.pack(">I", first - start + spare) + data[start + 4 : first] + _box(b"free", bytes(spare - 8))
+    association = _box(b"ipma", kinds.pop() + struct.pack(">I", count & 0xFFFFFFFF) + entries)
+    return data[:start] + properties + association + data[end:]
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content
 
 
 def _promised_length(name: str, data: bytes) -> int | None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from cmprompt.colour import to_rgb
 from cmprompt.errors import ItemError
-from cmprompt.formats import ALLOWED, bare_png, completed, is_cut_short, sniff
+from cmprompt.formats import ALLOWED, completed, is_cut_short, repaired, sniff
 from cmprompt.resize import fit
 from cmprompt.types import MAX_FILE_BYTES, Array, Frame, Preprocess
 
@@ -127,9 +127,9 @@ def _decode_or_repair(name: str, data: bytes, least_px: int | None, max_pixels: 
     try:
         return _decode(name, data, least_px, max_pixels)
     except (OSError, SyntaxError, ValueError):
-        if name != "PNG" or (bare := bare_png(data)) == data:
+        if (fixed := repaired(name, data)) is None:
             raise
-    return _decode(name, bare, least_px, max_pixels)
+    return _decode(name, fixed, least_px, max_pixels)
 
 
 def _reason(error: Exception) -> str:
