@@ -25,8 +25,35 @@ ENCODERS = {
     "open_clip": "cmprompt.encoders.open_clip:load",
 }
 
-HEADS = {
+HEADS = {  # kinds that `finetune --head` fits: Training -> Head
+    "linear": "cmprompt.heads.probe:fit_linear",
+    "mlp": "cmprompt.heads.train:fit_mlp",
+    "tip-adapter": "cmprompt.heads.tip_adapter:fit_tip_adapter",
+    "tip-adapter-f": "cmprompt.heads.tip_adapter:fit_tip_adapter_f",
+    "gda": "cmprompt.heads.gda:fit_gda",
+    "proker": "cmprompt.heads.proker:fit_proker",
+}
+
+FUSIONS = {  # kinds that `finetune --head` fits on two modalities, and the one-modality networks beside them
+    "image": "cmprompt.heads.single:IMAGE",
+    "text": "cmprompt.heads.single:TEXT",
+    "concat": "cmprompt.heads.concat:CONCAT",
+    "add": "cmprompt.heads.arithmetic:ADD",
+    "hadamard": "cmprompt.heads.arithmetic:HADAMARD",
+    "dot": "cmprompt.heads.arithmetic:DOT",
+    "weighted": "cmprompt.heads.weighted:NUMBER",
+    "weighted-channels": "cmprompt.heads.weighted:CHANNELS",
+    "bilinear": "cmprompt.heads.bilinear:LOW_RANK",
+    "bilinear-full": "cmprompt.heads.bilinear:FULL",
+    "attention": "cmprompt.heads.attention:ATTENTION",
+}
+
+HEAD_FORMS = {  # what a fitted head may be on disk
     "linear": "cmprompt.heads.linear:LinearHead",
+    "max_pool": "cmprompt.heads.max_pool:MaxPoolHead",
+    "cache": "cmprompt.heads.tip_adapter:CacheHead",
+    "kernel": "cmprompt.heads.proker:KernelHead",
+    "network": "cmprompt.heads.network:NetworkHead",
 }
 
 

@@ -1,0 +1,61 @@
+"""Temperature: make a head's probabilities mean what they say, by scikit-learn's calibration (Guo et al. 2017)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from cmprompt.heads.linear import LinearHead
+from cmprompt.types import Array, Head
+
+
+def temperature_of(logits: Array, target: Array) -> float:
+    """The T at which softmax(logits / T) has the least loss on held-out rows; (N, C) and (N,) int.
+
+    1 where the rows hold fewer than two classes, which say nothing about it.
+    """
+    from sklearn.calibration import CalibratedClassifierCV
+
+    if len(np.unique(target)) < 2:
+        return 1.0
+    n, c = logits.shape
+    # A row without weight for each class, so that scikit-learn counts the columns as we do when some class has no rows.
+    rows = np.concatenate([logits.astype(np.float64), np.zeros((c, c))])
+    targets, weights = np.concatenate([target, np.arange(c)]), np.concatenate([np.ones(n), np.zeros(c)])
+    everything = np.arange(n + c)
+    calibrated = CalibratedClassifierCV(
+        _as_they_are(), method="temperature", cv=[(everything, everything)], ensemble=False
+    )
+    calibrated.fit(rows, targets, sample_weight=weights)
+    inverse = float(calibrated.calibrated_classifiers_[0].calibrators[0].beta_)
+    return 1.0 / inverse
+
+
+def cooled(head: Head, temperature: float) -> Head:
+    """`head` with its logits divided by `temperature`."""
+    if isinstance(head, LinearHead):
+        bias = None if head.bias is None else (head.bias / np.float32(temperature)).astype(np.float32)
+        return replace(head, scale=head.scale / temperature, bias=bias)
+    changed: Any = head
+    colder: Head = replace(changed, temperature=changed.temperature * temperature)
+    return colder
+
+
+def _as_they_are() -> Any:
+    """A scikit-learn classifier that takes logits for its input and says just them."""
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    class Logits(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+        def fit(self, X: Array, y: Array, sample_weight: Array | None = None) -> Logits:
+            self.classes_ = np.unique(y)
+            return self
+
+        def predict(self, X: Array) -> Array:
+            return np.asarray(X.argmax(1))
+
+        def decision_function(self, X: Array) -> Array:
+            return X if X.shape[1] > 2 else (X[:, 1] - X[:, 0]) / 2  # scikit-learn reads one column as (-x, x)
+
+    return Logits()

@@ -1,0 +1,143 @@
+"""Fit a head of any kind to labelled vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from cmprompt.errors import UsageError, unknown
+from cmprompt.heads.linear import LinearHead
+from cmprompt.heads.training import Task, Training
+from cmprompt.registry import FUSIONS, HEADS, resolve
+from cmprompt.types import Array, Encoder, Features, Head
+
+ClassWeight = Literal["balanced"] | Mapping[str, float]
+
+
+def fit(
+    kind: str,
+    features: Features,
+    targets: Sequence[Any] | Array,
+    prior: Head | None = None,
+    encoder: Encoder | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    model_id: str | None = None,
+    task: Task = "classes",
+    use: Literal["image", "text"] = "image",
+    class_weight: ClassWeight | None = None,
+    groups: Array | None = None,
+    seed: int = 0,
+    record: dict[str, Any] | None = None,
+    **options: Any,
+) -> Head:
+    """A head of `kind`, a name in `registry.HEADS` or `registry.FUSIONS`.
+
+    `targets`: N label names, (N, C) of 0 and 1 with `labels` under multi-label, or N numbers. `prior`: the zero-shot
+    head of the same labels, for the kinds that start from text. `encoder`: for those that learn through its text tower.
+    `labels` default to the prior's, else to the names that occur, sorted. `groups` (N,): rows of one group are never
+    on both sides of a split. `record` is filled with what was chosen on the way. `options` go to the kind.
+    Raises UsageError for a kind that cannot fit this task.
+    """
+    data = training_data(
+        features, targets, prior, encoder, labels=labels, model_id=model_id, task=task, use=use,
+        class_weight=class_weight, groups=groups, seed=seed,
+    )  # fmt: skip
+    return fit_training(kind, data if record is None else replace(data, record=record), **options)
+
+
+def fit_training(kind: str, data: Training, **options: Any) -> Head:
+    """The same for rows that are put together already."""
+    if kind in FUSIONS:
+        from cmprompt.heads.train import Recipe, fit_fusion
+
+        return fit_fusion(data, kind, Recipe(**options))
+    if kind not in HEADS:
+        raise UsageError(unknown("head", kind, [*HEADS, *FUSIONS]))
+    head: Head = resolve(HEADS, "head", kind)(data, **options)
+    return head
+
+
+def training_data(
+    features: Features,
+    targets: Sequence[Any] | Array,
+    prior: Head | None = None,
+    encoder: Encoder | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    model_id: str | None = None,
+    task: Task = "classes",
+    use: Literal["image", "text"] = "image",
+    class_weight: ClassWeight | None = None,
+    groups: Array | None = None,
+    seed: int = 0,
+) -> Training:
+    """Checked rows for `fit_training`."""
+    if len(targets) != len(features) or not len(targets):
+        raise UsageError(f"{len(features)} rows of vectors and {len(targets)} targets; there must be one for each row")
+    text = prior if isinstance(prior, LinearHead) and task != "regression" else None
+    names = _label_names(targets, labels, text, task)
+    numbers = target_numbers(targets, names, task)
+    weights = _weights(numbers, names, class_weight) if task == "classes" else None
+    owner = model_id or (prior.model_id if prior else encoder.model_id if encoder else "")
+    ordered = _in_order(text, names) if text is not None else None
+    return Training(features, numbers, names, owner, task, ordered, encoder, weights, groups, use, seed)
+
+
+def target_numbers(targets: Sequence[Any] | Array, labels: tuple[str, ...], task: Task) -> Array:
+    """(N,) int64 class numbers, (N, C) float32 of 0 and 1, or (N,) float32. Raises UsageError for an unknown label."""
+    if task != "classes":
+        rows: Array = np.asarray(targets, np.float32)
+        if not np.isfinite(rows).all():
+            raise UsageError(f"target {int(np.flatnonzero(~np.isfinite(rows))[0])} is not a finite number")
+        return rows
+    place = {label: number for number, label in enumerate(labels)}
+    missing = sorted({str(target) for target in targets} - set(place))
+    if missing:
+        raise UsageError(f"target {missing[0]!r} is not among the labels: {', '.join(labels)}")
+    return np.array([place[str(target)] for target in targets], np.int64)
+
+
+def _label_names(
+    targets: Sequence[Any] | Array, labels: Sequence[str] | None, text: LinearHead | None, task: Task
+) -> tuple[str, ...]:
+    if task == "regression":
+        return ()
+    if labels is not None:
+        return tuple(labels)
+    if text is not None:
+        return text.labels
+    if task == "multi_label":
+        raise UsageError("multi-label targets are columns of 0 and 1; name the columns with labels=")
+    names = tuple(sorted({str(target) for target in targets}))
+    if len(names) < 2:
+        raise UsageError(f"every row has the label {names[0]!r}; a head needs at least two labels to tell apart")
+    return names
+
+
+def _weights(targets: Array, labels: tuple[str, ...], class_weight: ClassWeight | None) -> Array | None:
+    """(N,) float32 with mean 1; "balanced" gives every class the same total, as in scikit-learn."""
+    if class_weight is None:
+        return None
+    counts = np.bincount(targets, minlength=len(labels))
+    if class_weight == "balanced":
+        of_class = len(targets) / (np.maximum(counts, 1) * np.count_nonzero(counts))
+    else:
+        of_class = np.array([float(class_weight.get(label, 1.0)) for label in labels])
+    weights = of_class[targets]
+    scaled: Array = (weights / weights.mean()).astype(np.float32)
+    return scaled
+
+
+def _in_order(text: LinearHead, labels: tuple[str, ...]) -> LinearHead:
+    """The text's head with its rows in the order of `labels`."""
+    if text.labels == labels:
+        return text
+    lacking = sorted(set(labels) - set(text.labels))
+    if lacking:
+        raise UsageError(f"the prompts have no label {lacking[0]!r}, which the targets have")
+    rows = [text.labels.index(label) for label in labels]
+    return replace(text, weight=text.weight[rows], labels=labels, bias=None if text.bias is None else text.bias[rows])

@@ -1,0 +1,191 @@
+"""A head on disk: one directory with `head.safetensors` and `head.json`, whole or not at all. Never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmprompt.errors import ModelError, OutputError
+from cmprompt.registry import HEAD_FORMS, resolve
+from cmprompt.types import Head
+
+FORMAT = 1  # of head.json; a newer one is refused
+TENSORS, SETTINGS = "head.safetensors", "head.json"
+
+
+def save_head(
+    head: Head,
+    directory: str | os.PathLike[str],
+    record: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+    files: Mapping[str, str] | None = None,
+) -> None:
+    """Write `head` and what is known about it (`record`, JSON) to `directory`, with other text `files` beside it.
+
+    The directory appears at once and complete. Raises OutputError when something is there already (with `overwrite`,
+    when it is not a head), or when it cannot be written.
+    """
+    target = Path(directory)
+    check_free(target, overwrite)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            _write(head, beside, record or {}, files or {})
+            _put_in_place(beside, target)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"cannot write the head {target}: {error.strerror or error}") from error
+
+
+def load_head(directory: str | os.PathLike[str]) -> Head:
+    """The head saved in `directory`. Raises ModelError for anything that is not one, naming what is wrong."""
+    settings, tensors = read_settings(directory), _tensors(Path(directory))
+    form = str(settings.get("form"))
+    if form not in HEAD_FORMS:
+        raise ModelError(f"{Path(directory, SETTINGS)}: unknown form of head {form!r}; a newer cmprompt may know it")
+    try:
+        head: Head = _assemble(resolve(HEAD_FORMS, "form of head", form), settings["settings"], tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{directory} is no complete head ({error}); fit it again") from error
+    return head
+
+
+def read_settings(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `head.json` says: the form, the settings and, under `record`, how the head came to be."""
+    path = Path(directory)
+    if not path.is_dir():
+        found = "is a single file" if path.exists() else "does not exist"
+        raise ModelError(
+            f"head {str(path)!r} {found}; a head is a directory that holds {SETTINGS} and {TENSORS}, as `cmprompt"
+            " finetune` writes it (.pt, .pkl and .bin files are never loaded)"
+        )
+    try:
+        settings: dict[str, Any] = json.loads((path / SETTINGS).read_text("utf-8"))
+        if settings["format"] > FORMAT:
+            raise ModelError(f"head {str(path)!r} was written by a newer cmprompt; upgrade to use it")
+        if hashlib.sha256((path / TENSORS).read_bytes()).hexdigest() != settings["sha256"]:
+            raise ModelError(f"{path / TENSORS}: its bytes are not those that {SETTINGS} names; fit the head again")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{str(path)!r} is no complete head ({error}); fit it again") from error
+    return settings
+
+
+def form_of(head: Head) -> str:
+    """The name in `registry.HEAD_FORMS` of this head's class."""
+    wanted = f"{type(head).__module__}:{type(head).__name__}"
+    for form, where in HEAD_FORMS.items():
+        if where == wanted:
+            return form
+    raise OutputError(f"a head of the class {type(head).__name__} cannot be saved")
+
+
+def check_free(target: Path, overwrite: bool) -> None:
+    """Raises OutputError when a head may not be written to `target`."""
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
+        raise OutputError(f"{target} exists already; name another with -o, or replace it with --overwrite")
+    if not (target / SETTINGS).is_file():
+        raise OutputError(f"{target} is not a head, so --overwrite does not replace it; name another with -o")
+
+
+def _write(head: Head, directory: Path, record: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    from safetensors.numpy import save
+
+    tensors, settings = {}, {}
+    for name, value in ((field.name, getattr(head, field.name)) for field in fields(head)):  # type: ignore[arg-type]
+        if isinstance(value, np.ndarray):
+            tensors[name] = np.ascontiguousarray(value)
+        elif isinstance(value, dict):
+            tensors.update({f"{name}.{key}": np.ascontiguousarray(array) for key, array in value.items()})
+        else:
+            settings[name] = sorted(value) if isinstance(value, frozenset) else value
+    packed = save(tensors)
+    about = {
+        "format": FORMAT,
+        "form": form_of(head),
+        "settings": settings,
+        "sha256": hashlib.sha256(packed).hexdigest(),
+        "record": record,
+    }
+    (directory / TENSORS).write_bytes(packed)
+    (directory / SETTINGS).write_text(json.dumps(about, indent=1, ensure_ascii=False, default=_plain) + "\n", "utf-8")
+    for name, text in files.items():
+        (directory / name).write_text(text, "utf-8")
+    for path in directory.iterdir():
+        with open(path, "rb") as written:
+            os.fsync(written.fileno())
+    os.chmod(directory, 0o777 & ~_umask())
+
+
+def _put_in_place(beside: Path, target: Path) -> None:
+    """Rename into place; what was there is set aside first and comes back if that fails."""
+    if not target.exists():
+        os.rename(beside, target)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent)) / "head"
+    os.rename(target, aside)
+    try:
+        os.rename(beside, target)
+    except OSError:
+        os.rename(aside, target)
+        raise
+    finally:
+        shutil.rmtree(aside.parent, ignore_errors=True)
+
+
+def _tensors(directory: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return dict(load((directory / TENSORS).read_bytes()))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelError(f"{directory / TENSORS} cannot be read ({error}); fit the head again") from error
+
+
+def _assemble(form: Any, settings: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+    """The dataclass from its fields: arrays by name, dictionaries of arrays by `name.key`, the rest from JSON."""
+    values: dict[str, Any] = {}
+    for field in fields(form):
+        group = {key.partition(".")[2]: array for key, array in tensors.items() if key.startswith(f"{field.name}.")}
+        if field.name in tensors:
+            values[field.name] = tensors[field.name]
+        elif group:
+            values[field.name] = group
+        elif field.name in settings:
+            values[field.name] = _typed(field.name, settings[field.name])
+    if not all(np.isfinite(array).all() for array in tensors.values()):
+        raise ValueError("it holds numbers that are not finite")
+    return form(**values)
+
+
+def _typed(name: str, value: Any) -> Any:
+    if name == "needs":
+        return frozenset(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    """numpy's numbers and arrays as JSON has them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,157 @@
+"""Is the head better than what was there before? Paired bootstrap draws of the rows that judge, and the rule.
+
+Every candidate answers the same rows; each draw takes as many rows with replacement, the same ones for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmprompt import metrics
+from cmprompt.types import Array
+
+DRAWS = 1000
+NEEDED = 0.95  # the part of draws in which the floor (majority class, mean) must be beaten
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: figures on the rows that judge, and the (low, high) ends of their 95 % intervals."""
+
+    name: str
+    figures: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the head is kept, and the sentences that say why (not)."""
+
+    kept: bool
+    reasons: tuple[str, ...]
+
+
+def judge(
+    answers: Mapping[str, Array], target: Array, chosen: str, floor: str, *, seed: int = 0, draws: int = DRAWS
+) -> tuple[list[Row], Verdict]:
+    """The table and the verdict on `chosen`.
+
+    `answers` maps each name to its (N, C) probabilities, or (N,) numbers for regression; `floor` is the majority class
+    or the mean. The rest are baselines.
+    """
+    numbers = target.dtype.kind == "f"
+    counts = bootstrap_counts(len(target), draws, seed)  # (B, N)
+    drawn = {name: (_number_draws if numbers else _class_draws)(rows, target, counts) for name, rows in answers.items()}
+    table = [Row(name, _figures(rows, target, numbers), _intervals(drawn[name])) for name, rows in answers.items()]
+    better = {name: -found["rmse"] if numbers else found["balanced_accuracy"] for name, found in drawn.items()}
+    return table, rule(better, chosen, floor)
+
+
+def rule(better: Mapping[str, Array], chosen: str, floor: str) -> Verdict:
+    """`better` maps each name to its (B,) draws of a figure that is good when it is high.
+
+    Kept only when `chosen` is above the floor in at least 95 % of the draws and the median of its paired differences
+    from every other baseline is above zero: a tie is refused.
+    """
+    reasons, kept = [], True
+    share = float(np.mean(better[chosen] > better[floor]))
+    kept &= share >= NEEDED
+    reasons.append(f"better than the {floor} in {share:.1%} of the draws (at least {NEEDED:.0%} are needed)")
+    for name, draws in better.items():
+        if name not in (chosen, floor):
+            gap = float(np.median(better[chosen] - draws))
+            kept &= gap > 0
+            word = "better than" if gap > 0 else "no better than" if gap == 0 else "worse than"
+            reasons.append(f"{word} {name} by {abs(gap):.4g} at the median")
+    return Verdict(bool(kept), tuple(reasons))
+
+
+def paired(a: Array, b: Array, target: Array, *, seed: int = 0, draws: int = DRAWS) -> dict[str, float]:
+    """Is `b` better than `a`? The median difference of balanced accuracy (for numbers: of -RMSE), its 95 % interval,
+    and the part of draws in which b is ahead."""
+    counts = bootstrap_counts(len(target), draws, seed)
+    if target.dtype.kind == "f":
+        gap = _number_draws(a, target, counts)["rmse"] - _number_draws(b, target, counts)["rmse"]
+    else:
+        name = "balanced_accuracy"
+        gap = _class_draws(b, target, counts)[name] - _class_draws(a, target, counts)[name]
+    low, median, high = np.percentile(gap, (2.5, 50, 97.5)).tolist()
+    return {"difference": median, "low": low, "high": high, "ahead": float(np.mean(gap > 0))}
+
+
+def bootstrap_counts(n: int, draws: int, seed: int) -> Array:
+    """(B, N) float32: how often each row is in each draw of N rows."""
+    rng = np.random.default_rng(seed)
+    counts = np.empty((draws, n), np.float32)
+    for draw in range(draws):
+        counts[draw] = np.bincount(rng.integers(0, n, n), minlength=n)
+    return counts
+
+
+def majority(target: Array, train_target: Array, n_classes: int) -> Array:
+    """(N, C) probabilities of one answer to everything: how frequent each class is among the training rows."""
+    shares = np.bincount(train_target, minlength=n_classes) / len(train_target)
+    rows: Array = np.tile(shares, (len(target), 1))
+    return rows
+
+
+def _figures(rows: Array, target: Array, numbers: bool) -> dict[str, float]:
+    return metrics.regression(rows, target) if numbers else metrics.classification(rows, target)
+
+
+def _intervals(drawn: Mapping[str, Array]) -> dict[str, tuple[float, float]]:
+    ends = {name: np.nanpercentile(draws, (2.5, 97.5)).tolist() for name, draws in drawn.items()}
+    return {name: (low, high) for name, (low, high) in ends.items()}
+
+
+def _class_draws(probabilities: Array, target: Array, counts: Array) -> dict[str, Array]:
+    """(B,) draws of every figure of `metrics.classification`."""
+    c, n = probabilities.shape[1], len(target)
+    predicted = probabilities.argmax(1)
+    support, claimed = counts @ _one_hot(target, c), counts @ _one_hot(predicted, c)  # (B, C)
+    hits = counts @ (_one_hot(target, c) * (predicted == target)[:, None])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall, precision = hits / support, hits / claimed
+        f1 = 2 * hits / (support + claimed)
+    seen = (support + claimed) > 0
+    in_top = (np.argsort(-probabilities, axis=1, kind="stable")[:, :5] == target[:, None]).any(1)
+    return {
+        "accuracy": hits.sum(1) / n,
+        "balanced_accuracy": np.nanmean(recall, axis=1),
+        "precision": _mean_where(precision, seen),
+        "recall": _mean_where(recall, seen),
+        "f1": _mean_where(f1, seen),
+        "top5": counts @ in_top / n,
+        "ece": _ece_draws(probabilities, predicted == target, counts),
+    }
+
+
+def _number_draws(predicted: Array, target: Array, counts: Array) -> dict[str, Array]:
+    """(B,) draws of MAE, RMSE and R2."""
+    error, n = predicted.astype(np.float64) - target, len(target)
+    mean = counts @ target / n
+    spread = counts @ target.astype(np.float64) ** 2 / n - mean**2
+    squared = counts @ error**2 / n
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {"mae": counts @ np.abs(error) / n, "rmse": np.sqrt(squared), "r2": 1 - squared / spread}
+
+
+def _ece_draws(probabilities: Array, right: Array, counts: Array, bins: int = 15) -> Array:
+    confidence = probabilities.max(1)
+    place = _one_hot(np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1), bins)  # (N, bins)
+    gaps: Array = np.abs(counts @ (place * (right - confidence)[:, None])).sum(1) / counts.shape[1]
+    return gaps
+
+
+def _one_hot(numbers: Array, size: int) -> Array:
+    rows: Array = np.eye(size, dtype=np.float32)[numbers]
+    return rows
+
+
+def _mean_where(values: Array, seen: Array) -> Array:
+    """(B,) means of (B, C) over the classes that occur, what cannot be divided counting 0 as in scikit-learn."""
+    means: Array = np.where(seen, np.nan_to_num(values), 0).sum(1) / seen.sum(1)
+    return means

@@ -1,0 +1,183 @@
+"""Every kind of head, fitted through the one door."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from heads_data import LABELS, answers, blobs, both, halves, matches, unit
+
+from cmprompt.errors import UsageError
+from cmprompt.heads.fit import fit
+from cmprompt.heads.network import NetworkHead
+from cmprompt.types import Features
+
+ONE_OF_N = ["linear", "mlp", "tip-adapter", "tip-adapter-f", "gda", "proker"]
+QUICK = {"rate": 5e-3, "epochs": 25}
+OPTIONS = {"linear": {}, "mlp": {"hidden": 32, **QUICK}}
+FUSED = ["concat", "add", "hadamard", "dot", "weighted", "weighted-channels", "bilinear", "bilinear-full"]
+
+
+@pytest.mark.parametrize("kind", ONE_OF_N)
+def test_a_head_learns_and_keeps_its_labels_and_model(kind: str) -> None:
+    features, names, prior = blobs()
+    unseen, truth, _ = blobs(seed=1)
+    head = fit(kind, features, names, prior, seed=3, **({"hidden": 32, **QUICK} if kind == "mlp" else {}))
+    assert head.labels == LABELS and head.model_id == "fake"
+    logits = head.logits(unseen)
+    assert logits.shape == (90, 3) and logits.dtype == np.float32
+    before = np.mean(answers(prior.logits(unseen), LABELS) == truth)
+    assert np.mean(answers(logits, LABELS) == truth) > max(0.8, before - 0.02)
+
+
+@pytest.mark.parametrize("kind", [*ONE_OF_N, "concat"])
+def test_one_seed_gives_one_head(kind: str) -> None:
+    features, names, prior = blobs()
+    features = both(features.image, features.image[::-1])
+    options = {"hidden": 16, "epochs": 4} if kind in ("mlp", "concat") else {}
+    first, second = (fit(kind, features, names, prior, seed=5, **options).logits(features) for _ in range(2))
+    assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_a_fusion_reads_both_halves(kind: str) -> None:
+    features, names = halves()
+    unseen, truth = halves(seed=1)
+    head = fit(kind, features, names, model_id="fake", **QUICK)
+    assert np.mean(answers(head.logits(unseen), head.labels) == truth) > 0.85
+
+
+@pytest.mark.parametrize("kind", ["hadamard", "dot", "bilinear"])
+def test_a_product_sees_whether_image_and_text_agree(kind: str) -> None:
+    features, names = matches()
+    unseen, truth = matches(seed=1)
+    head = fit(kind, features, names, model_id="fake", **QUICK)
+    assert np.mean(answers(head.logits(unseen), head.labels) == truth) > 0.85
+
+
+@pytest.mark.parametrize("use", ["image", "text"])
+def test_neither_side_alone_sees_whether_they_agree(use: str) -> None:
+    features, names = matches()
+    unseen, truth = matches(seed=1)
+    head = fit("linear", features, names, model_id="fake", use=use)  # type: ignore[arg-type]
+    assert 0.4 < np.mean(answers(head.logits(unseen), head.labels) == truth) < 0.6
+
+
+def test_attention_finds_the_patch_that_the_words_name() -> None:
+    rng = np.random.default_rng(0)
+    n, dim = 600, 12
+    words = unit(rng.normal(size=(n, 3, dim)))
+    patches = unit(rng.normal(size=(n, 6, dim)))
+    names = np.where(np.arange(n) % 2 == 0, "there", "not there")
+    patches[::2, 4] = words[::2].mean(1) / np.linalg.norm(words[::2].mean(1), axis=-1, keepdims=True)
+    pooled = both(unit(patches.mean(1)), unit(words.mean(1)))
+    features = replace(pooled, image_tokens=patches, text_tokens=words)
+    rows = np.arange(n)
+    head = fit("attention", _rows(features, rows[:450]), names[:450], model_id="fake")
+    assert np.mean(answers(head.logits(_rows(features, rows[450:])), head.labels) == names[450:]) > 0.85
+
+
+def test_attention_wants_tokens() -> None:
+    features, names = matches(40)
+    with pytest.raises(UsageError, match="image tokens"):
+        fit("attention", features, names, model_id="fake")
+
+
+def test_modality_dropout_keeps_an_answer_without_text() -> None:
+    features, names = halves()
+    unseen, truth = halves(seed=1)
+    blind = replace(unseen, text=np.zeros_like(unseen.text), has_text=np.zeros(len(unseen), bool))
+    first_bit = np.array([name[0] for name in truth])
+
+    def right(dropout: float) -> float:
+        head = fit("concat", features, names, model_id="fake", modality_dropout=dropout, **QUICK)
+        found = answers(head.logits(blind), head.labels)
+        return float(np.mean(np.array([name[0] for name in found]) == first_bit))
+
+    assert right(0.15) > 0.9
+    assert right(0.15) >= right(0.0)
+
+
+def test_a_head_of_two_modalities_answers_images_alone() -> None:
+    features, names = halves()
+    head = fit("weighted", features, names, model_id="fake")
+    assert np.isfinite(head.logits(Features.of_images(features.image))).all()
+
+
+def test_a_networks_row_is_the_same_bits_in_any_batch() -> None:
+    features, names = halves(100)
+    head = fit("concat", features, names, model_id="fake", hidden=32, epochs=3)
+    assert isinstance(head, NetworkHead)
+    alone = np.concatenate([head.logits(_rows(features, np.array([i]))) for i in range(7)])
+    assert alone.tobytes() == head.logits(features)[:7].tobytes()
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_numbers_come_back_in_their_own_units(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    rows = unit(rng.normal(size=(300, 8)))
+    price = 400_000 + 90_000 * rows[:, 0] - 50_000 * rows[:, 1]
+    head = fit(kind, Features.of_images(rows[:200]), price[:200], model_id="fake", task="regression", **OPTIONS[kind])
+    found = head.logits(Features.of_images(rows[200:]))[:, 0]
+    assert head.labels == ()
+    assert np.abs(found - price[200:]).mean() < 0.3 * np.abs(price[200:] - price.mean()).mean()
+
+
+def test_huber_shrugs_off_a_mistyped_target() -> None:
+    rng = np.random.default_rng(0)
+    rows = unit(rng.normal(size=(200, 4)))
+    truth = rows[:, 0].copy()
+    wrong = truth.copy()
+    wrong[:6] = 40.0
+    error = {}
+    for squared in (False, True):
+        options = {"model_id": "fake", "task": "regression", "strength": 100.0, "squared": squared}
+        head = fit("linear", Features.of_images(rows), wrong, **options)  # type: ignore[arg-type]
+        error[squared] = np.abs(head.logits(Features.of_images(rows))[6:, 0] - truth[6:]).mean()
+    assert error[False] < 0.5 * error[True]
+
+
+def test_many_labels_at_once() -> None:
+    rng = np.random.default_rng(0)
+    rows = unit(rng.normal(size=(300, 8)))
+    wanted = (rows[:, :3] > 0).astype(np.float32)
+    head = fit(
+        "linear", Features.of_images(rows[:200]), wanted[:200], labels=LABELS, model_id="fake", task="multi_label"
+    )
+    assert np.mean((head.logits(Features.of_images(rows[200:])) > 0) == wanted[200:]) > 0.9
+
+
+def test_balanced_weights_lift_the_rare_class() -> None:
+    features, names, _ = blobs(300, noise=1.6)
+    rows = np.concatenate([np.flatnonzero(names != "cheese"), np.flatnonzero(names == "cheese")[:8]])
+    unseen, truth, _ = blobs(300, noise=1.6, seed=1)
+
+    def recall(class_weight: str | None) -> float:
+        weights = {"class_weight": class_weight, "model_id": "fake", "strength": 1.0}
+        head = fit("linear", _rows(features, rows), names[rows], **weights)  # type: ignore[arg-type]
+        return float(np.mean(answers(head.logits(unseen), head.labels)[truth == "cheese"] == "cheese"))
+
+    assert recall("balanced") > recall(None) + 0.1
+
+
+def test_what_cannot_be_fitted_says_so() -> None:
+    features, names, prior = blobs()
+    with pytest.raises(UsageError, match="did you mean linear"):
+        fit("liner", features, names, prior)
+    with pytest.raises(UsageError, match="starts from text"):
+        fit("gda", features, names, model_id="fake")
+    with pytest.raises(UsageError, match="one label of several"):
+        fit("proker", features, np.arange(90.0), prior, task="regression")
+    with pytest.raises(UsageError, match="two labels"):
+        fit("linear", features, ["apple"] * 90, model_id="fake")
+    with pytest.raises(UsageError, match="'fish' is not among"):
+        fit("linear", features, [*names[:-1], "fish"], prior)
+    with pytest.raises(UsageError, match="90 rows of vectors and 3 targets"):
+        fit("linear", features, ["apple"] * 3, prior)
+
+
+def _rows(features: Features, rows: np.ndarray) -> Features:
+    from cmprompt.heads.training import take_rows
+
+    return take_rows(features, rows)

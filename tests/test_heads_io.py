@@ -1,0 +1,117 @@
+"""Heads on disk: the same logits back, whole or not at all, and nothing but safetensors and JSON."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from heads_data import blobs, halves
+
+from cmprompt.errors import ModelError, OutputError
+from cmprompt.heads.fit import fit
+from cmprompt.heads.io import load_head, read_settings, save_head
+from cmprompt.heads.linear import LinearHead
+
+HEAD = LinearHead(np.eye(2, 4, dtype=np.float32), ("a", "b"), "fake", 3.0, np.ones(2, np.float32))
+
+
+@pytest.mark.parametrize("kind", ["linear", "tip-adapter", "proker", "gda", "concat"])
+def test_a_loaded_head_says_the_very_same(kind: str, tmp_path: Path) -> None:
+    features, names, prior = blobs()
+    options = {}
+    if kind == "concat":
+        (features, names), prior, options = halves(60), None, {"model_id": "fake", "epochs": 2, "hidden": 8}
+    head = fit(kind, features, names, prior, **options)  # type: ignore[arg-type]
+    save_head(head, tmp_path / "h.head")
+    back = load_head(tmp_path / "h.head")
+    assert (back.labels, back.model_id, back.needs) == (head.labels, head.model_id, head.needs)
+    assert back.logits(features).tobytes() == head.logits(features).tobytes()
+
+
+def test_the_record_and_other_files_lie_beside_it(tmp_path: Path) -> None:
+    save_head(HEAD, tmp_path / "h", {"accuracy": np.float32(0.5)}, files={"report.json": "{}"})
+    assert read_settings(tmp_path / "h")["record"] == {"accuracy": 0.5}
+    assert sorted(path.name for path in (tmp_path / "h").iterdir()) == ["head.json", "head.safetensors", "report.json"]
+
+
+def test_two_saves_of_one_head_are_the_same_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        save_head(HEAD, tmp_path / name)
+    for part in ("head.json", "head.safetensors"):
+        assert (tmp_path / "a" / part).read_bytes() == (tmp_path / "b" / part).read_bytes()
+
+
+def test_what_is_there_stays_unless_overwrite(tmp_path: Path) -> None:
+    save_head(HEAD, tmp_path / "h")
+    with pytest.raises(OutputError, match="--overwrite"):
+        save_head(HEAD, tmp_path / "h")
+    save_head(HEAD, tmp_path / "h", {"second": True}, overwrite=True)
+    assert read_settings(tmp_path / "h")["record"] == {"second": True}
+    assert [path.name for path in tmp_path.iterdir()] == ["h"]
+
+
+def test_overwrite_never_replaces_what_is_no_head(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
+    with pytest.raises(OutputError, match="not a head"):
+        save_head(HEAD, tmp_path / "photos", overwrite=True)
+    assert (tmp_path / "photos" / "a.jpg").read_bytes() == b"x"
+
+
+def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        save_head(HEAD, tmp_path / "h", {"not JSON": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", [".pt", ".pkl", ".bin"])
+def test_a_pickle_is_refused_and_never_runs(ending: str, tmp_path: Path) -> None:
+    canary = tmp_path / "ran"
+
+    class Payload:
+        def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+            return Path.write_text, (canary, "x")  # type: ignore[return-value]
+
+    (tmp_path / f"head{ending}").write_bytes(pickle.dumps(Payload()))
+    with pytest.raises(ModelError, match="never loaded"):
+        load_head(tmp_path / f"head{ending}")
+    save_head(HEAD, tmp_path / "h")
+    (tmp_path / "h" / "head.safetensors").write_bytes(pickle.dumps(Payload()))
+    with pytest.raises(ModelError):
+        load_head(tmp_path / "h")
+    assert not canary.exists()
+
+
+def test_one_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    save_head(HEAD, tmp_path / "h")
+    file = tmp_path / "h" / "head.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ModelError, match=r"head\.safetensors"):
+        load_head(tmp_path / "h")
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"format": 1}', '{"format": 99}'])
+def test_damaged_settings_are_one_error(damage: str, tmp_path: Path) -> None:
+    save_head(HEAD, tmp_path / "h")
+    (tmp_path / "h" / "head.json").write_text(damage)
+    with pytest.raises(ModelError):
+        load_head(tmp_path / "h")
+
+
+@pytest.mark.parametrize(("key", "value"), [("form", "pickle"), ("settings", {}), ("settings", {"labels": 3})])
+def test_settings_that_do_not_fit_are_one_error(key: str, value: object, tmp_path: Path) -> None:
+    save_head(HEAD, tmp_path / "h")
+    file = tmp_path / "h" / "head.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(ModelError):
+        load_head(tmp_path / "h")
+
+
+def test_no_such_head(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        load_head(tmp_path / "h")

@@ -1,0 +1,83 @@
+"""The rule that keeps or refuses a head, on cases where the answer is plain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cmprompt import metrics
+from cmprompt.heads.verdict import bootstrap_counts, judge, majority, paired, rule
+from cmprompt.types import Array
+
+RNG = np.random.default_rng(0)
+TARGET = np.arange(300) % 3
+
+
+def right_in(part: float, seed: int = 0) -> Array:
+    """(300, 3) probabilities whose winner is right in this part of the rows."""
+    luck = np.random.default_rng(seed).random(300)
+    winner = np.where(luck < part, TARGET, (TARGET + 1) % 3)
+    rows: Array = 0.7 * np.eye(3)[winner] + 0.1
+    return rows
+
+
+FLOOR = majority(TARGET, TARGET, 3)
+
+
+def test_a_head_that_is_plainly_better_is_kept() -> None:
+    answers = {"majority class": FLOOR, "zero-shot": right_in(0.6), "linear": right_in(0.9)}
+    table, verdict = judge(answers, TARGET, "linear", "majority class")
+    assert verdict.kept
+    assert [row.name for row in table] == ["majority class", "zero-shot", "linear"]
+
+
+@pytest.mark.parametrize("part", [0.6, 0.4])
+def test_a_tie_and_a_loss_are_refused(part: float) -> None:
+    answers = {"majority class": FLOOR, "zero-shot": right_in(0.6), "linear": right_in(part)}
+    _, verdict = judge(answers, TARGET, "linear", "majority class")
+    assert not verdict.kept
+    assert "zero-shot" in verdict.reasons[1]
+
+
+def test_a_head_that_guesses_is_refused_without_any_baseline() -> None:
+    _, verdict = judge({"majority class": FLOOR, "linear": right_in(1 / 3)}, TARGET, "linear", "majority class")
+    assert not verdict.kept
+
+
+def test_better_than_the_floor_in_94_percent_is_not_enough() -> None:
+    floor = np.zeros(100)
+    for wins, kept in ((94, False), (95, True)):
+        draws = np.where(np.arange(100) < wins, 1.0, -1.0)
+        assert rule({"floor": floor, "head": draws}, "head", "floor").kept is kept
+
+
+def test_numbers_are_judged_by_their_error() -> None:
+    target = RNG.normal(10, 3, 200).astype(np.float32)
+    close = target + RNG.normal(0, 1, 200)
+    answers = {"mean": np.full(200, target.mean()), "linear": close}
+    table, verdict = judge(answers, target, "linear", "mean")
+    assert verdict.kept and table[1].figures["r2"] > 0.8
+    assert not judge({**answers, "linear": answers["mean"]}, target, "linear", "mean")[1].kept
+
+
+def test_the_draws_of_a_figure_are_that_figure_on_the_drawn_rows() -> None:
+    probabilities = RNG.dirichlet(np.ones(3), 300)
+    table, _ = judge({"a": FLOOR, "b": probabilities}, TARGET, "b", "a", draws=50, seed=4)
+    each = []
+    for counts in bootstrap_counts(300, 50, 4):
+        rows = np.repeat(np.arange(300), counts.astype(int))
+        each.append(metrics.classification(probabilities[rows], TARGET[rows]))
+    for name, (low, high) in table[1].intervals.items():
+        found = np.percentile([figures[name] for figures in each], (2.5, 97.5))
+        np.testing.assert_allclose((low, high), found, rtol=1e-4, err_msg=name)
+
+
+def test_intervals_hold_the_figure() -> None:
+    table, _ = judge({"a": FLOOR, "b": right_in(0.7)}, TARGET, "b", "a")
+    low, high = table[1].intervals["balanced_accuracy"]
+    assert low < table[1].figures["balanced_accuracy"] < high < low + 0.2
+
+
+def test_paired_says_which_is_ahead() -> None:
+    assert paired(right_in(0.5), right_in(0.8), TARGET)["ahead"] == 1.0
+    assert paired(right_in(0.5), right_in(0.5), TARGET) == {"difference": 0, "low": 0, "high": 0, "ahead": 0}
