@@ -1,0 +1,1 @@
+"""Why this label: which pixels, which words."""

@@ -1,0 +1,214 @@
+"""Heat maps from the gradients of an image tower, on the torch path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from cmprompt.types import Array, Preprocess
+
+LEGRAD = "LeGrad (Bousselham et al. 2024)"
+GRAD_CAM = "Grad-CAM (Selvaraju et al. 2017)"
+
+
+def heat_maps(visual: Any, pixels: Array, aims: Array, preprocess: Preprocess) -> tuple[str, Array] | None:
+    """The method's name and (C, h, w) float32 heat, nothing below 0; None for a tower that cannot be reached into.
+
+    `visual` is open_clip's image tower, `pixels` (3, H, W) uint8, `aims` (C, D) the directions to explain: a map says
+    where the product of the unit image vector with its direction comes from.
+    """
+    import torch
+
+    method, run = _method_of(visual)
+    if run is None:
+        return None
+    weight = next(visual.parameters())
+    mean, std = (torch.tensor(v, device=weight.device).view(3, 1, 1) for v in (preprocess.mean, preprocess.std))
+    with torch.enable_grad():
+        x = torch.from_numpy(np.array(pixels)).to(weight.device).float().div_(255)
+        x = ((x - mean) / std)[None].to(weight.dtype).requires_grad_()  # (1, 3, H, W)
+        heat = run(x, torch.from_numpy(aims).to(weight.device))
+    maps: Array = heat.detach().float().cpu().numpy()
+    return method, maps
+
+
+def _method_of(visual: Any) -> tuple[str, Callable[[Any, Any], Any] | None]:
+    trunk = getattr(visual, "trunk", None)
+    if hasattr(visual, "transformer") and hasattr(visual, "conv1"):
+        return LEGRAD, lambda x, aims: _legrad(_OpenClipViT(visual), x, aims)
+    if trunk is not None and hasattr(trunk, "blocks") and _is_timm_attention(trunk.blocks[0]):
+        return LEGRAD, lambda x, aims: _legrad(_TimmViT(visual), x, aims)
+    if trunk is not None and hasattr(trunk, "forward_head"):
+        return GRAD_CAM, lambda x, aims: _grad_cam(*_timm_map(visual, x), aims)
+    if hasattr(visual, "attnpool") and hasattr(visual, "layer4"):
+        return GRAD_CAM, lambda x, aims: _grad_cam(*_resnet_map(visual, x), aims)
+    return "", None
+
+
+def _is_timm_attention(block: Any) -> bool:
+    attention = getattr(block, "attn", None)
+    return hasattr(attention, "qkv") and hasattr(attention, "proj") and hasattr(attention, "num_heads")
+
+
+def _slopes(rows: Any, aims: Any, inner: Any) -> Iterator[Any]:
+    """For each of the (C, D) aims, the gradient along `inner` of its product with the unit vector of `rows` (1, D)."""
+    import torch
+
+    scores = (torch.nn.functional.normalize(rows.float(), dim=-1) @ aims.T)[0]  # (C,)
+    for score in scores:
+        yield torch.autograd.grad(score, inner, retain_graph=True)[0]
+
+
+# Convolutions
+
+
+def _grad_cam(features: Any, rows: Any, aims: Any) -> Any:
+    """(1, K, h, w) features that end in (1, D) rows -> (C, h, w): channels weighted by mean slope (equations 1, 2)."""
+    import torch
+
+    maps = [(slope.mean((2, 3), keepdim=True) * features).sum(1)[0] for slope in _slopes(rows, aims, features)]
+    return torch.relu(torch.stack(maps))
+
+
+def _timm_map(visual: Any, x: Any) -> tuple[Any, Any]:
+    features = visual.trunk.forward_features(x)
+    return features, visual.head(visual.trunk.forward_head(features))
+
+
+def _resnet_map(visual: Any, x: Any) -> tuple[Any, Any]:
+    features = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(x)))))
+    return features, visual.attnpool(features)
+
+
+# Transformers
+
+
+@dataclass
+class _Layer:
+    """One attention layer as it ran, for LeGrad."""
+
+    heads: int
+    values: Any  # (1, N, width), the heads side by side
+    projected: Any  # (1, N, width), what the heads gave after their projection
+    projection: Any  # (width, width)
+    tokens: Any = None  # (1, N, width) at the end of the block
+
+
+class _ViT(Protocol):
+    prefix: int  # tokens before the patches
+
+    def run(self, x: Any) -> Sequence[_Layer]:
+        """Every layer, in order, of (1, 3, H, W) pixels."""
+        ...
+
+    def finish(self, tokens: Any) -> Any:
+        """(1, N, width) tokens of any layer -> (1, D) rows, as the model pools its last ones."""
+        ...
+
+
+def _legrad(vit: _ViT, x: Any, aims: Any) -> Any:
+    """(C, h, w): the slope of each layer's own score along its attention, positive parts, over heads and queries.
+
+    Equations 5 to 9 of the paper, on the later half of the layers, which carry the meaning.
+    """
+    import torch
+
+    layers = vit.run(x)
+    later = layers[len(layers) // 2 :]
+    heat = torch.stack([_layer_heat(layer, vit.finish(layer.tokens), aims) for layer in later]).mean(0)  # (C, N)
+    patches = heat[:, vit.prefix :]
+    side = int(patches.shape[1] ** 0.5)
+    return patches[:, : side * side].reshape(len(aims), side, side)
+
+
+def _layer_heat(layer: _Layer, rows: Any, aims: Any) -> Any:
+    """(C, N): how much more attention to each token would raise the scores."""
+    import torch
+
+    values = layer.values[0].float().unflatten(-1, (layer.heads, -1))  # (N, heads, d)
+    heat = []
+    for slope in _slopes(rows, aims, layer.projected):
+        mixed = (slope[0] @ layer.projection).float().unflatten(-1, (layer.heads, -1))  # (N, heads, d)
+        attention = torch.einsum("qhd,khd->hqk", mixed, values)  # the slope along each attention weight
+        heat.append(torch.relu(attention).mean((0, 1)))
+    return torch.stack(heat)
+
+
+class _OpenClipViT:
+    prefix = 1
+
+    def __init__(self, visual: Any) -> None:
+        self._visual = visual
+        self._layers: list[_Layer] = []
+
+    def run(self, x: Any) -> Sequence[_Layer]:
+        blocks = self._visual.transformer.resblocks
+        with _hooked([block.attn for block in blocks], self._attended), _hooked(blocks, self._end):
+            self._visual.transformer(self._visual._embeds(x))
+        return self._layers
+
+    def finish(self, tokens: Any) -> Any:
+        pooled, _ = self._visual._pool(tokens)
+        return pooled if self._visual.proj is None else pooled @ self._visual.proj
+
+    def _attended(self, module: Any, inputs: Any, output: Any) -> None:
+        from torch.nn.functional import linear
+
+        start = 2 * module.embed_dim
+        values = linear(inputs[2], module.in_proj_weight[start:], module.in_proj_bias[start:])
+        self._layers.append(_Layer(module.num_heads, values, output[0], module.out_proj.weight))
+
+    def _end(self, module: Any, inputs: Any, output: Any) -> None:
+        self._layers[-1].tokens = output
+
+
+class _TimmViT:
+    """A timm transformer behind open_clip's TimmModel: SigLIP, PE, EVA."""
+
+    def __init__(self, visual: Any) -> None:
+        self._visual = visual
+        self.prefix = int(getattr(visual.trunk, "num_prefix_tokens", 0))
+        self._values: Any = None
+        self._layers: list[_Layer] = []
+
+    def run(self, x: Any) -> Sequence[_Layer]:
+        blocks = self._visual.trunk.blocks
+        with (
+            _hooked([block.attn.qkv for block in blocks], self._projected_in),
+            _hooked([block.attn.proj for block in blocks], self._projected_out),
+            _hooked([block.attn for block in blocks], self._attended),
+            _hooked(blocks, self._end),
+        ):
+            self._visual.trunk.forward_features(x)
+        return self._layers
+
+    def finish(self, tokens: Any) -> Any:
+        trunk = self._visual.trunk
+        return self._visual.head(trunk.forward_head(trunk.norm(tokens)))
+
+    def _projected_in(self, module: Any, inputs: Any, output: Any) -> None:
+        self._values = output[..., -output.shape[-1] // 3 :]
+
+    def _projected_out(self, module: Any, inputs: Any, output: Any) -> None:
+        self._layers.append(_Layer(0, self._values, output, module.weight))
+
+    def _attended(self, module: Any, inputs: Any, output: Any) -> None:
+        self._layers[-1].heads = module.num_heads
+
+    def _end(self, module: Any, inputs: Any, output: Any) -> None:
+        self._layers[-1].tokens = output
+
+
+@contextmanager
+def _hooked(modules: Sequence[Any], catch: Callable[[Any, Any, Any], None]) -> Iterator[None]:
+    """Within, `catch` is told what each module takes in and gives out."""
+    handles = [module.register_forward_hook(catch) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
