@@ -52,6 +52,7 @@ class Model:
     size_px: int | None = None
     context: int | None = None
     note: str = ""
+    extra: str = ""  # the optional dependencies that its tokenizer needs, which has files of its own
     revision: str | None = None
 
     @property
@@ -98,20 +99,20 @@ ZOO = (
     ),
     Model(
         "ViT-B-16-SigLIP2-256", "ViT-B-16-SigLIP2-256", "webli", "timm/ViT-B-16-SigLIP2-256",
-        1501, 79.1, "medium", 256, 64, "multilingual; needs cmprompt[multilingual]",
+        1501, 79.1, "medium", 256, 64, "multilingual", "multilingual",
     ),
     Model(
         "ViT-SO400M-16-SigLIP2-256", "ViT-SO400M-16-SigLIP2-256", "webli", "timm/ViT-SO400M-16-SigLIP2-256",
-        4543, 83.4, "slow", 256, 64, "multilingual; needs cmprompt[multilingual]",
+        4543, 83.4, "slow", 256, 64, "multilingual", "multilingual",
     ),
     Model(
         "xlm-roberta-base-ViT-B-32", "xlm-roberta-base-ViT-B-32", "laion5b_s13b_b90k",
         "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k",
-        1465, 62.4, "fast", 224, 77, "multilingual; needs cmprompt[multilingual]",
+        1465, 62.4, "fast", 224, 77, "multilingual", "multilingual",
     ),
     Model(
         "nllb-clip-base-siglip", "nllb-clip-base-siglip", "mrl", "visheratin/nllb-siglip-mrl-base",
-        None, None, "medium", 384, 77, "200 languages; needs cmprompt[multilingual]",
+        None, None, "medium", 384, 77, "200 languages", "multilingual",
     ),
     Model(
         "MobileCLIP2-S0", "MobileCLIP2-S0", "dfndr2b", "timm/MobileCLIP2-S0-OpenCLIP",

@@ -18,6 +18,7 @@ from hub_server import HubServer, serve
 from small_models import SMALL, save_model
 
 from cmprompt.encoders.weights import read_folder
+from cmprompt.hub import find_here
 
 REPO = "someone/small-clip"
 NAME = f"hf-hub:{REPO}"
@@ -184,7 +185,7 @@ def test_pull_to_a_folder_makes_a_local_dir(machine: Machine, tmp_path: Path, fi
 def test_offline_with_nothing_here_says_what_works(machine: Machine, environment: dict[str, str]) -> None:
     started = time.monotonic()
     status, _, err = machine.run("pull", "ViT-B-32-256", **environment)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started - starting_s(machine) < 5
     assert status == 3 and "models pull ViT-B-32-256" in err and "tiny" in err and "local-dir:" in err
 
 
@@ -193,7 +194,32 @@ def test_a_hub_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None:
         machine = Machine(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
         status, _, _ = machine.run("pull", "ViT-B-32-256")
-    assert status == 3 and time.monotonic() - started < 5.5
+        spent = time.monotonic() - started
+    assert status == 3 and spent - starting_s(machine) < 5
+
+
+def starting_s(machine: Machine) -> float:
+    """What a process costs here before it does anything: a busy machine is not the download's fault."""
+    started = time.monotonic()
+    machine.run("info", "ViT-B-32-256")
+    return time.monotonic() - started
+
+
+def test_weights_that_another_tool_downloaded_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    repository = tmp_path / "hf" / "hub" / "models--laion--CLIP-ViT-B-32-256x256-DataComp-s34B-b86K"
+    blob = repository / "blobs" / hashlib.sha256(files[WEIGHTS]).hexdigest()
+    link = repository / "snapshots" / "0123abc" / WEIGHTS
+    for path in (blob, link):
+        path.parent.mkdir(parents=True)
+    blob.write_bytes(files[WEIGHTS])
+    assert find_here("ViT-B-32-256") is None
+    link.symlink_to(blob)
+    here = find_here("ViT-B-32-256")
+    assert here is not None and here.revision == "0123abc" and here.preprocess.size_px == 256
 
 
 def test_an_unknown_repository_is_refused(machine: Machine) -> None:

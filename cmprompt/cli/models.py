@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cmprompt.cli import options as o
 from cmprompt.cli.help import GroupedCommand
+
+if TYPE_CHECKING:
+    from cmprompt import zoo
 
 app = typer.Typer(help="The models and their weights.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -29,7 +32,7 @@ def list_models() -> None:
     for model in zoo.ZOO:
         numbers = (_text(model.imagenet), _text(model.size_mb), _text(model.speed), _text(model.size_px))
         present = "yes" if model.name in here else ""
-        rows.append((model.name, present, *numbers, _text(model.context), model.licence, model.note))
+        rows.append((model.name, present, *numbers, _text(model.context), model.licence, _note(model)))
     others = sorted(here - {model.name for model in zoo.ZOO})
     rows += [(name, "yes", *[""] * 5, zoo.licence_of(name), "pulled") for name in others]
     _table(COLUMNS, rows)
@@ -123,7 +126,7 @@ def _zoo_facts(name: str) -> dict[str, str]:
         "speed": _text(model.speed) or "not known here",
         "image side": f"{model.size_px} px" if model.size_px else "as its configuration says",
         "text context": f"{model.context} tokens" if model.context else "as its configuration says",
-        "note": model.note,
+        "note": _note(model),
         "here": str(here.folder) if here else f"no; cmprompt models pull {model.name}",
     }
 
@@ -153,6 +156,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _note(model: zoo.Model) -> str:
+    needs = f"needs cmprompt[{model.extra}]" if model.extra else ""
+    return "; ".join(part for part in (model.note, needs) if part)
 
 
 def _text(value: object) -> str:

@@ -153,7 +153,7 @@ class OpenClipEncoder:
             return 64
         vision = self.checkpoint.model_cfg["vision_cfg"]
         positions = (self.preprocess.size_px // int(vision.get("patch_size", 32))) ** 2
-        return max(1, min(16, 1 << (IMAGE_POSITIONS // positions).bit_length() - 1)) if positions < 400 else 1
+        return max(1, min(8, 1 << (IMAGE_POSITIONS // positions).bit_length() - 1)) if positions < 400 else 1
 
     def _read_logit_numbers(self) -> tuple[float, float | None]:
         scale = read_scalar(self.checkpoint.weights, "logit_scale")

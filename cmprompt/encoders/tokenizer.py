@@ -148,12 +148,17 @@ def clean_text(text: str, how: str) -> str:
     return text if how == "whitespace" else text.lower()
 
 
+def require_transformers(what: str) -> None:
+    """Raises UsageError that names the extra where it is not installed."""
+    if find_spec("transformers") is None:
+        raise UsageError(f'this model\'s {what} needs transformers: pip install "cmprompt[multilingual]"')
+
+
 class HuggingFaceTokenizer:
     """SigLIP's, XLM-R's and NLLB's tokenizers, read from the model's folder through open_clip's wrapper."""
 
     def __init__(self, folder: Path, context: int, mode: str | None, options: Mapping[str, Any]) -> None:
-        if find_spec("transformers") is None:
-            raise UsageError('this model\'s tokenizer needs transformers: pip install "cmprompt[multilingual]"')
+        require_transformers("tokenizer")
         from open_clip.tokenizer import HFTokenizer
 
         try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
-from cmprompt.encoders.weights import Checkpoint
+from cmprompt.encoders.tokenizer import require_transformers
+from cmprompt.encoders.weights import TEXT_MODEL, Checkpoint
 from cmprompt.errors import ModelError
 
 
@@ -20,34 +22,45 @@ def load_towers(checkpoint: Checkpoint, device: str, dtype: str) -> Any:
     weights = read_weights(checkpoint)
     try:
         with torch.device("meta"):
-            model = build(checkpoint.model_cfg)
+            model = build(checkpoint.model_cfg, checkpoint.folder)
         fill(model, weights, checkpoint)
         rebuild_masks(model)
         unfilled = has_meta(model)
     except NotImplementedError:  # an architecture that looks at numbers while it is built
         unfilled = True
     if unfilled:
-        model = build(checkpoint.model_cfg)
+        model = build(checkpoint.model_cfg, checkpoint.folder)
         fill(model, weights, checkpoint)
     return model.eval().requires_grad_(False).to(device=device, dtype=getattr(torch, dtype))
 
 
-def build(model_cfg: Mapping[str, Any]) -> Any:
-    """open_clip's class for this configuration, as its factory chooses it, without pretrained parts."""
+def build(model_cfg: Mapping[str, Any], folder: Path | None = None) -> Any:
+    """open_clip's class for this configuration, as its factory chooses it, without pretrained parts.
+
+    `folder` holds the configuration of a Hugging Face text tower, which is never fetched here.
+    """
     from open_clip.coca_model import CoCa
     from open_clip.model import CLIP, CustomTextCLIP
 
     cfg = deepcopy(dict(model_cfg))
-    custom_text = cfg.pop("custom_text", False) or "hf_model_name" in cfg["text_cfg"]
+    custom_text = cfg.pop("custom_text", False) or bool(cfg["text_cfg"].get("hf_model_name"))
     if "timm_model_name" in cfg["vision_cfg"]:
         cfg["vision_cfg"]["timm_model_pretrained"] = False
-    if "hf_model_name" in cfg["text_cfg"]:
-        cfg["text_cfg"]["hf_model_pretrained"] = False
+    if cfg["text_cfg"].get("hf_model_name"):
+        cfg["text_cfg"] |= {"hf_model_pretrained": False, "hf_model_name": text_model(folder)}
     kind = CLIP if not custom_text else CoCa if "multimodal_cfg" in cfg else CustomTextCLIP
     try:
         return kind(**cfg)
     except (TypeError, ValueError, AssertionError) as error:
         raise ModelError(f"open_clip cannot build this model: {error}") from error
+
+
+def text_model(folder: Path | None) -> str:
+    """Where the text tower's configuration is. Raises ModelError where it is not in the model's folder."""
+    require_transformers("text tower")
+    if folder is None or not (folder / TEXT_MODEL / "config.json").is_file():
+        raise ModelError(f"{folder} has no {TEXT_MODEL}/config.json, which says how its text tower is built")
+    return str(folder / TEXT_MODEL)
 
 
 def read_weights(checkpoint: Checkpoint) -> dict[str, Any]:

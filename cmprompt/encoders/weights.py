@@ -19,6 +19,7 @@ from cmprompt.types import Preprocess, Triple
 CONFIG = "open_clip_config.json"
 MANIFEST = "cmprompt-manifest.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+TEXT_MODEL = "text_model"  # the folder for the configuration of a Hugging Face text tower
 TINY = Path(__file__).parents[1] / "tiny"  # the bundled model
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 # What open_clip's configs meant before they wrote the two keys down; only the CLIP family is that old.
