@@ -5,11 +5,15 @@ Every failure is an `ItemError` with a status of the closed list; no other excep
 
 from __future__ import annotations
 
+import ctypes
 import io
+import logging
 import re
 import warnings
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import PIL
@@ -40,6 +44,7 @@ _MIRRORS_Y = frozenset(_UPRIGHT[tag] for tag in (3, 4, 7, 8))
 # Pillow imports all its plugins when asked for one that it has not loaded; these cost only themselves.
 _PLUGINS = {"TIFF": "PIL.TiffImagePlugin", "WEBP": "PIL.WebPImagePlugin", "AVIF": "PIL.AvifImagePlugin"}
 _HUSHED = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif"), 0)
+_PILLOWS_LOGGER = logging.getLogger("PIL")
 _STILL = frozenset({"MPO"})  # a photo with a depth map or a second view is not an animation
 
 
@@ -187,6 +192,8 @@ def _open(name: str, data: bytes) -> Image.Image:
         return HeifImageFile(io.BytesIO(data))  # type: ignore[no-any-return]
     if name in _PLUGINS:
         import_module(_PLUGINS[name])
+    if name == "TIFF":
+        _hush_libtiff()
     return Image.open(io.BytesIO(data), formats=(name,))
 
 
@@ -216,9 +223,20 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _hush_pillow() -> None:
-    """Pillow's warnings about a file's oddities are not ours to show.
+    """Pillow's warnings and log lines about a file's oddities are not ours to show.
 
     One lasting filter for its modules: `warnings.catch_warnings` swaps global state and races between threads.
     """
     if not warnings.filters or warnings.filters[0] != _HUSHED:
         warnings.filterwarnings("ignore", module=_HUSHED[3].pattern)
+    if not _PILLOWS_LOGGER.handlers:  # without one, Python prints to stderr
+        _PILLOWS_LOGGER.addHandler(logging.NullHandler())
+
+
+@cache
+def _hush_libtiff() -> None:
+    """libtiff prints to stderr by itself; where Pillow's wheel brings it along, it can be told not to."""
+    for library in (Path(PIL.__file__).parent.parent / "pillow.libs").glob("libtiff*.so*"):
+        libtiff = ctypes.CDLL(str(library))
+        libtiff.TIFFSetErrorHandler(None)
+        libtiff.TIFFSetWarningHandler(None)

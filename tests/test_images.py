@@ -168,6 +168,20 @@ def test_warnings_of_pillow_do_not_leak() -> None:
     assert caught == []
 
 
+def test_log_lines_of_pillow_do_not_reach_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(encode(draw(), "TIFF"))
+    at = data.index(b"\x15\x01\x03\0")  # samples per pixel
+    data[at + 8 : at + 10] = b"\xff\xff"
+    assert status(bytes(data)) == "unreadable"
+    assert capfd.readouterr().err == ""
+
+
+def test_libtiff_does_not_print(capfd: pytest.CaptureFixture[str]) -> None:
+    data = encode(photo(), "TIFF", compression="tiff_lzw")
+    assert status(data[: len(data) // 2]) == "truncated"
+    assert capfd.readouterr().err == ""
+
+
 def test_a_picture_of_one_pixel_and_a_very_long_one() -> None:
     assert np.unique(pixels(encode(draw("red", (1, 1))))[0]).tolist() == [255]
     assert np.unique(pixels(encode(draw("blue", (1, 20000))))[2]).tolist() == [255]
