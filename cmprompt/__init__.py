@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +26,17 @@ _PUBLIC = {
     "predict": "cmprompt.predict",
     "zero_shot": "cmprompt.heads.zero_shot",
 }
+
+
+class _Package(ModuleType):
+    """Importing the module `cmprompt.embed` must not put it in the place of the function `cmprompt.embed`."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _PUBLIC and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
