@@ -44,12 +44,14 @@ class _Walk:
 
     def reaches(self, target: str) -> bool:
         """Whether the walk comes to the real path `target` without a link."""
+        if os.path.splitdrive(target)[0] != os.path.splitdrive(self.real_root)[0]:
+            return False
         relative = os.path.relpath(target, self.real_root)
         return not any(part.startswith(".") for part in relative.split(os.sep)) or relative == "."
 
     def is_above(self, target: str) -> bool:
         """Whether the real path `target` is a folder that holds the root."""
-        return os.path.commonpath([target, self.real_root]) == target
+        return (self.real_root + os.sep).startswith(target.rstrip(os.sep) + os.sep)
 
 
 def walk(root: str, options: SourceOptions) -> Iterator[Item]:
