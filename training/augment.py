@@ -19,7 +19,7 @@ def crop(images: torch.Tensor, size_px: int, smallest: float) -> torch.Tensor:
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def colour(images: torch.Tensor, strength: float = 0.3) -> torch.Tensor:
+def colour(images: torch.Tensor, strength: float = 0.2) -> torch.Tensor:
     """Brightness, contrast and saturation, each drawn for each image; one in twenty is grey."""
     count = len(images)
     bright, contrast, saturation = (1 + torch.empty(3, count, 1, 1, 1).uniform_(-strength, strength)).unbind()
@@ -30,7 +30,7 @@ def colour(images: torch.Tensor, strength: float = 0.3) -> torch.Tensor:
     return (grey + (images - grey) * saturation).clamp(0, 1)
 
 
-def coarsen(images: torch.Tensor, share: float = 0.15) -> torch.Tensor:
+def coarsen(images: torch.Tensor, share: float = 0.1) -> torch.Tensor:
     """A share of the batch at half resolution, as small and much compressed pictures are."""
     chosen = torch.rand(len(images)) < share
     if chosen.any():

@@ -301,13 +301,17 @@ def without_latin(names: str) -> list[str]:
     return words[:-1] if len(words) > 1 and LATIN.match(words[-1]) else words
 
 
-def build(wnids: dict[str, str], groceries: dict[str, str], held_out: frozenset[str] = frozenset()) -> dict[str, Concept]:
+def build(
+    wnids: dict[str, str], groceries: dict[str, str], held_out: frozenset[str] = frozenset()
+) -> dict[str, Concept]:
     """Concepts by key (first wording); `wnids` maps wnid to names, `groceries` maps fine to coarse."""
     table: dict[str, Concept] = {}
     for wnid, names in wnids.items():
         if wnid not in held_out:
             key = "construction crane" if wnid == "n03126707" else without_latin(names)[0]
-            table[key] = Concept(["crane", "construction crane"] if key != without_latin(names)[0] else without_latin(names))
+            table[key] = Concept(
+                ["crane", "construction crane"] if key != without_latin(names)[0] else without_latin(names)
+            )
     banned = {without_latin(wnids[wnid])[0] for wnid in held_out}
     _add_tree(table, banned)
     _add_groceries(table, groceries)

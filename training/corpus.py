@@ -16,14 +16,26 @@ from training.data import load
 from training.targets import Targets
 
 # share of a batch; the small sets are seen more often than their size
-SHARES = {"tiny": 0.60, "cifar-train": 0.13, "flickr": 0.15, "clothing": 0.06, "grocery": 0.03, "weather": 0.02, "houses": 0.01}
+SHARES = {
+    "tiny": 0.66,
+    "cifar-train": 0.12,
+    "flickr": 0.11,
+    "clothing": 0.05,
+    "grocery": 0.03,
+    "weather": 0.02,
+    "houses": 0.01,
+}
 TAUGHT = ("flickr", "clothing", "grocery", "weather", "houses")
 
 
 def wnid_names(data: Path) -> dict[str, str]:
     """wnid -> comma-separated names."""
-    tables = [pq.read_table(path, columns=["wnid", "names"]) for path in sorted((data / "tiny-imagenet").glob("train-*"))]
-    return {wnid: names for t in tables for wnid, names in zip(*(t[c].to_pylist() for c in ("wnid", "names")), strict=True)}
+    tables = [
+        pq.read_table(path, columns=["wnid", "names"]) for path in sorted((data / "tiny-imagenet").glob("train-*"))
+    ]
+    return {
+        wnid: names for t in tables for wnid, names in zip(*(t[c].to_pylist() for c in ("wnid", "names")), strict=True)
+    }
 
 
 @dataclass
@@ -52,7 +64,9 @@ class Corpus:
             groceries = {row["fine"]: row["coarse"] for row in csv.DictReader(handle)}
         hidden = {w.lower() for wnid in held_out for w in without_latin(self.wnids[wnid])}
         self.forbidden = re.compile("|".join(rf"\b{re.escape(w)}s?\b" for w in sorted(hidden)) or "(?!)", re.IGNORECASE)
-        groceries = {fine: coarse for fine, coarse in groceries.items() if not self.forbidden.search(f"{fine} {coarse}")}
+        groceries = {
+            fine: coarse for fine, coarse in groceries.items() if not self.forbidden.search(f"{fine} {coarse}")
+        }
         self.targets = Targets(build(self.wnids, groceries, held_out))
         tables: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.parts = {name: self._part(cache, name, held_out, groceries, tables) for name in SHARES}
@@ -60,7 +74,12 @@ class Corpus:
         self.captions = load(cache, "flickr")[1]
 
     def _part(
-        self, cache: Path, name: str, held_out: frozenset[str], groceries: dict[str, str], tables: list[tuple[torch.Tensor, torch.Tensor]]
+        self,
+        cache: Path,
+        name: str,
+        held_out: frozenset[str],
+        groceries: dict[str, str],
+        tables: list[tuple[torch.Tensor, torch.Tensor]],
     ) -> Part:
         images, labels = load(cache, name)
         keep, label, known = [], np.zeros(len(labels), np.int64), {}
@@ -84,7 +103,9 @@ class Corpus:
             first = without_latin(self.wnids[text])[0]
             return self.targets.of(["construction crane" if text == "n03126707" else first])
         if name == "houses":
-            return self.targets.of(["house"], ["grass", "tree", "cloud", "shine", "street", "car", "fence", "landscape", "flower"])
+            return self.targets.of(
+                ["house"], ["grass", "tree", "cloud", "shine", "street", "car", "fence", "landscape", "flower"]
+            )
         return self.targets.label(text)
 
     def draw(self, size: int, size_px: int, smallest: float, rng: np.random.Generator) -> Batch:
@@ -105,4 +126,12 @@ class Corpus:
             filled += count
         rows = torch.from_numpy(np.concatenate(labels))
         images = torch.cat(pixels)
-        return Batch(images, self.weights[rows], self.masks[rows], torch.cat(soft), torch.cat(taught), torch.cat(captioned), captions)
+        return Batch(
+            images,
+            self.weights[rows],
+            self.masks[rows],
+            torch.cat(soft),
+            torch.cat(taught),
+            torch.cat(captioned),
+            captions,
+        )

@@ -50,10 +50,16 @@ class Distiller(nn.Module):
         self.to_sentence = nn.Linear(dim, school.sentence.shape[1], bias=False)
         self.to_clip = nn.Linear(dim, school.clip.shape[1], bias=False)
 
-    def forward(self, model: open_clip.CLIP, tokens: texts.Tokens, count: int, rng: np.random.Generator) -> torch.Tensor:
+    def forward(
+        self, model: open_clip.CLIP, tokens: texts.Tokens, count: int, rng: np.random.Generator
+    ) -> torch.Tensor:
         school, named = self.school, len(self.school.clip)
         # names, words and word pairs, and of captions, which are long and by far the most, a sixth
-        parts = ((0, named, count // 3), (named, school.short, count // 2), (school.short, len(school.phrases), count // 6))
+        parts = (
+            (0, named, count // 3),
+            (named, school.short, count // 2),
+            (school.short, len(school.phrases), count // 6),
+        )
         rows = np.concatenate([rng.integers(start, stop, size=size) for start, stop, size in parts])
         words = [school.phrases[row] for row in rows]
         words = [CLIP_PROMPTS[rng.integers(4)].format(word) if row < named else word for word, row in zip(words, rows)]

@@ -41,7 +41,9 @@ def hits(logits: torch.Tensor, target: torch.Tensor, k: int = 1) -> float:
     return 100 * (logits.topk(k).indices == target[:, None]).any(1).float().mean().item()
 
 
-def evaluate(model: open_clip.CLIP, tokens: Tokens, cache: Path, wnids: dict[str, str], size_px: int) -> dict[str, float]:
+def evaluate(
+    model: open_clip.CLIP, tokens: Tokens, cache: Path, wnids: dict[str, str], size_px: int
+) -> dict[str, float]:
     model.eval()
     figures = {}
     rows, labels = image_rows(model, cache, "tiny-val", size_px), load(cache, "tiny-val")[1]

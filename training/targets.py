@@ -9,7 +9,18 @@ from torch.nn import functional as F
 from training.concepts import LABELS, Concept, caption_words
 
 PARENTS_SHARE = 0.5  # of the weight of the name itself
-SCENE = ("clothing", "structure", "landscape", "furniture", "sports equipment", "toy", "container", "tool", "glasses", "bag")
+SCENE = (
+    "clothing",
+    "structure",
+    "landscape",
+    "furniture",
+    "sports equipment",
+    "toy",
+    "container",
+    "tool",
+    "glasses",
+    "bag",
+)
 
 
 class Targets:
@@ -39,7 +50,9 @@ class Targets:
     def captions(self, captions: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """A word in two captions is there; in one it may be; what scenes are full of is no negative."""
         sets = [set(re.findall("[a-z]+", caption.lower())) for caption in captions]
-        counts = {key: sum(bool(words & said) for said in sets) for key, words in caption_words().items() if key in self.row}
+        counts = {
+            key: sum(bool(words & said) for said in sets) for key, words in caption_words().items() if key in self.row
+        }
         there = [key for key, count in counts.items() if count >= 2]
         perhaps = [key for key, count in counts.items() if count == 1]
         scene = [key for key in SCENE if key in self.row]

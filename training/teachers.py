@@ -48,7 +48,9 @@ def minilm(texts: Sequence[str]) -> NDArray[np.float16]:
     out = np.zeros((len(texts), 384), np.float16)
     for start in range(0, len(order), 256):
         rows = order[start : start + 256]
-        batch = tokenizer([texts[row] for row in rows], padding=True, truncation=True, max_length=48, return_tensors="pt")
+        batch = tokenizer(
+            [texts[row] for row in rows], padding=True, truncation=True, max_length=48, return_tensors="pt"
+        )
         hidden, mask = model(**batch).last_hidden_state, batch["attention_mask"][..., None]
         mean = (hidden * mask).sum(1) / mask.sum(1)
         out[rows] = torch.nn.functional.normalize(mean, dim=1).half().numpy()

@@ -14,7 +14,13 @@ TEMPLATES = (
     *("a blurry photo of a {}.", "a close-up photo of a {}.", "there is a {} in the photo", "a photo of many {}s."),
     *("itap of a {}.", "a bad photo of the {}.", "a photo of the large {}.", "a photo of the small {}."),
     *("art of the {}.", "a {} in a video game.", "a origami {}.", "a good photo of a {}.", "a photo of {}"),
-    *("a low resolution photo of the {}.", "a cropped photo of a {}.", "an image of {}", "the {}", "a bright photo of a {}."),
+    *(
+        "a low resolution photo of the {}.",
+        "a cropped photo of a {}.",
+        "an image of {}",
+        "the {}",
+        "a bright photo of a {}.",
+    ),
     *("a {} in its usual surroundings.", "a snapshot with a {} in it.", "a clear picture showing the {}."),
 )
 WORD = re.compile(r"^[a-z]{3,}$")

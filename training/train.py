@@ -29,11 +29,11 @@ from training.model import build, encode_text, export, pixels
 from training.targets import concept_loss
 from training.texts import Tokens, phrase
 
-VOCAB_ROWS = 56  # concepts whose text is encoded anew in a step; the others keep their last vector
-TEXT_EVERY = 2  # steps; the text tower costs much beside so small an image tower
+VOCAB_ROWS = 72  # concepts whose text is encoded anew in a step with text; the others stand in the table
+TEXT_EVERY = 4  # steps; the text tower costs much beside so small an image tower
 QUEUE = 768  # captions and their images of past steps that serve as negatives
 EMA = 0.998
-STAGES = ((0.0, 48), (0.5, 64), (0.86, 72))  # progress -> size in px
+STAGES = ((0.0, 40, 0.6), (0.4, 56, 0.5), (0.85, 64, 0.5))  # from this progress on: size in px, smallest crop
 TEACHER_WEIGHT, CAPTION_WEIGHT, DISTIL_WEIGHT = 0.5, 0.5, 0.15
 
 
@@ -77,7 +77,9 @@ class Student:
         self.distiller = Distiller(256, lessons(options.data, options.cache, words, captions))
         self.imagenet = teachers.imagenet_names(options.data)
         self.columns = [i for i, n in enumerate(self.imagenet) if not self.corpus.forbidden.search(n)]
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=options.lr, betas=(0.9, 0.99))
+        # a vector for each concept, which images learn from at once and the text tower follows
+        self.table = torch.nn.Parameter(torch.zeros(len(self.corpus.targets.keys), 256))
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=options.lr, betas=(0.9, 0.99), fused=True)
         self.ema = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.elapsed, self.step = 0.0, 0
         self.queues = [torch.zeros(0, 256), torch.zeros(0, 256)]
@@ -91,11 +93,39 @@ class Student:
         """The image tower at the full rate, the text tower at a third; no decay on vectors and tables."""
         groups: list[dict[str, object]] = []
         for share, module in ((1.0, self.model.visual), (0.3, self.model), (0.3, self.distiller)):
-            named = [(n, p) for n, p in module.named_parameters() if module is self.model.visual or not n.startswith("visual.")]
+            named = [
+                (n, p)
+                for n, p in module.named_parameters()
+                if module is self.model.visual or not n.startswith("visual.")
+            ]
             flat = [p for n, p in named if p.ndim < 2 or "embedding" in n]
             deep = [p for n, p in named if not (p.ndim < 2 or "embedding" in n)]
-            groups += [{"params": deep, "weight_decay": 0.05, "share": share}, {"params": flat, "weight_decay": 0.0, "share": share}]
-        return groups
+            groups += [
+                {"params": deep, "weight_decay": 0.05, "share": share},
+                {"params": flat, "weight_decay": 0.0, "share": share},
+            ]
+        return [*groups, {"params": [self.table], "weight_decay": 0.0, "share": 0.1}]
+
+    @torch.no_grad()
+    def encode_names(self, names: list[str]) -> torch.Tensor:
+        """(M, D) unit rows of `a photo of a NAME.`"""
+        rows = [f"a photo of a {name}." for name in names]
+        return torch.cat([encode_text(self.model, self.tokens(rows[i : i + 256])) for i in range(0, len(rows), 256)])
+
+    @torch.no_grad()
+    def centre(self) -> None:
+        """Takes out what all names share, in the bias before the projection, and starts the table from the names."""
+        names = [concept.wordings[0] for concept in self.corpus.targets.table.values()]
+        pooled: list[torch.Tensor] = []
+        hook = self.model.ln_final.register_forward_hook(lambda _m, _i, out: pooled.append(out.detach()))
+        tokens = self.tokens([f"a photo of a {name}." for name in names])
+        encode_text(self.model, tokens, chunk=len(names))
+        hook.remove()
+        order = (tokens.argmax(-1) + 1).argsort()
+        ends = pooled[0][torch.arange(len(names)), tokens[order].argmax(-1)]
+        self.model.ln_final.bias -= ends.mean(0)
+        self.model.logit_scale.fill_(math.log(20))
+        self.table.copy_(self.encode_names(names))
 
     def rate(self, progress: float) -> None:
         """One cycle: up over the first 6 %, then a half cosine down."""
@@ -113,13 +143,19 @@ class Student:
 
     def save(self, path: Path) -> None:
         state = {"model": self.model.state_dict(), "ema": self.ema, "optimizer": self.optimizer.state_dict()}
-        state |= {"distiller": self.distiller.state_dict(), "elapsed": self.elapsed, "step": self.step}
+        state |= {
+            "table": self.table.data,
+            "distiller": self.distiller.state_dict(),
+            "elapsed": self.elapsed,
+            "step": self.step,
+        }
         torch.save(state, path.with_suffix(".part"))
         path.with_suffix(".part").rename(path)
 
     def load(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
+        self.table.data.copy_(state["table"])
         self.distiller.load_state_dict(state["distiller"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.ema, self.elapsed, self.step = state["ema"], state["elapsed"], state["step"]
@@ -171,46 +207,53 @@ class Losses:
     def __init__(self, student: Student) -> None:
         self.student = student
         self.concepts = list(student.corpus.targets.table.values())
-        self.bank = self._encode([c.wordings[0] for c in self.concepts])  # (V, D)
-        self.names = self.bank[:0]
-        native = "amx_bf16" if torch.cpu._is_amx_tile_supported() else "avx512_bf16" if torch.cpu._is_avx512_bf16_supported() else ""
+        self.follow = 0.0
+        self.names = torch.zeros(0, 256)  # (1000, D), renewed now and then
+        native = (
+            "amx_bf16"
+            if torch.cpu._is_amx_tile_supported()
+            else "avx512_bf16"
+            if torch.cpu._is_avx512_bf16_supported()
+            else ""
+        )
         self.bf16 = bool(native)
         can_compile = shutil.which("g++") is not None
         self.visual = torch.compile(student.model.visual, dynamic=False) if can_compile else student.model.visual
 
-    @torch.no_grad()
-    def _encode(self, names: list[str]) -> torch.Tensor:
-        rows = [f"a photo of a {name}." for name in names]
-        model, tokens = self.student.model, self.student.tokens
-        return torch.cat([encode_text(model, tokens(rows[i : i + 256])) for i in range(0, len(rows), 256)])
-
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         student, model = self.student, self.student.model
         if student.step % 100 == 0 or not len(self.names):
-            self.names = self._encode([student.imagenet[i].split(", ")[0] for i in student.columns])
+            self.names = student.encode_names([student.imagenet[i].split(", ")[0] for i in student.columns])
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             rows = self.visual(pixels(batch.pixels))
         images = F.normalize(rows.float(), dim=1)
         scale = model.logit_scale.exp().clamp(max=60)
-        with_text = student.step % TEXT_EVERY == 0
-        heads = self._heads() if with_text else self.bank
+        heads = F.normalize(student.table, dim=1)
+        loss = torch.zeros(())
+        if student.step % TEXT_EVERY == 0:
+            heads, follow = self._spoken(heads)
+            loss = follow + TEXT_EVERY * DISTIL_WEIGHT * student.distiller(model, student.tokens, 48, student.rng)
         concept = concept_loss(scale * images @ heads.T, batch.weights, batch.mask)
         teacher = self._teacher(scale * images[batch.taught] @ self.names.T, batch.soft)
         caption = self._captions(images[batch.captioned], batch.captions, scale)
-        loss = concept + TEACHER_WEIGHT * teacher + CAPTION_WEIGHT * caption
-        if with_text:
-            loss = loss + TEXT_EVERY * DISTIL_WEIGHT * student.distiller(model, student.tokens, 48, student.rng)
-        return loss, {"concept": concept.item(), "teacher": teacher.item(), "caption": caption.item()}
+        loss = loss + concept + TEACHER_WEIGHT * teacher + CAPTION_WEIGHT * caption
+        self.follow = follow.item() if student.step % TEXT_EVERY == 0 else self.follow
+        return loss, {
+            "concept": concept.item(),
+            "teacher": teacher.item(),
+            "caption": caption.item(),
+            "follow": self.follow,
+        }
 
-    def _heads(self) -> torch.Tensor:
-        """(V, D): some concepts encoded anew, in new words; the bank keeps a running mean over the wordings."""
+    def _spoken(self, heads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(V, D) heads with some concepts as the text tower has them, and how far it is from the table."""
         rng = self.student.rng
         rows = rng.choice(len(self.concepts), VOCAB_ROWS, replace=False)
         words = [phrase(self.concepts[row].wordings, rng) for row in rows]
         fresh, where = encode_text(self.student.model, self.student.tokens(words)), torch.from_numpy(rows)
-        heads = self.bank.clone().index_copy(0, where, fresh)
-        self.bank[where] = F.normalize(0.5 * self.bank[where] + 0.5 * fresh.detach(), dim=1)
-        return heads
+        nearest = F.cross_entropy(20 * fresh @ heads.detach().T, where)
+        follow = nearest + (1 - (fresh * heads.detach()[where]).sum(1)).mean()
+        return heads.index_copy(0, where, fresh), TEXT_EVERY * follow
 
     def _teacher(self, logits: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
         """Cross entropy with the teacher's probabilities of the names that may be learnt, by its confidence."""
@@ -240,9 +283,9 @@ def teach_both(student: Student) -> None:
     student.model.train()
     progress, last = student.elapsed / budget, time.monotonic()
     while progress < 1:
-        size_px = [size for start, size in STAGES if progress >= start][-1]
+        size_px, smallest = [stage[1:] for stage in STAGES if progress >= stage[0]][-1]
         student.rate(progress)
-        batch = student.corpus.draw(options.batch, size_px, 0.35 if progress < 0.86 else 0.5, student.rng)
+        batch = student.corpus.draw(options.batch, size_px, smallest, student.rng)
         loss, parts = losses(batch)
         student.optimizer.zero_grad()
         loss.backward()
@@ -294,6 +337,7 @@ def work(rank: int, world: int, options: Options) -> None:
     else:
         student.seed()
         teach_text(student)
+        student.centre()
         if rank == 0:
             student.save(text)
     student.seed()
