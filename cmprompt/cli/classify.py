@@ -95,7 +95,11 @@ def command(
         for line in road.describe_run(encoder, texts, "zero-shot", read_items(sources, chosen)):
             typer.echo(line)
         return 0
+    road.warn_of_cut_texts(encoder, texts, say)
     kept = road.open_store(store, no_store, say)
+    if verbose:
+        say(f"model {encoder.model_id}, encoding {encoder.store_key}")
+        say(f"{len(texts)} labels, {sum(map(len, texts.values()))} texts; store {kept.path if kept else 'off'}")
     head = zero_shot(encoder, texts, pool=pool, store=kept)  # type: ignore[arg-type]
     vocabulary = vocabulary_vectors(encoder, kept) if needs_vocabulary(head, rule) else None
     about = run_header(

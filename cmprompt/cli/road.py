@@ -62,6 +62,16 @@ def read_prompts(
     return label_set, expand(label_set, sets)
 
 
+def warn_of_cut_texts(encoder: Encoder, prompts: Mapping[str, Sequence[str]], say: Say) -> None:
+    """Name the texts that the model will not read to their end; the libraries cut them without a word."""
+    room = encoder.context_length - 2  # a token is a byte or more, so shorter texts need no counting
+    long = [text for texts in prompts.values() for text in texts if len(text.encode("utf-8", "replace")) > room]
+    counts = encoder.count_tokens(long) if long else []
+    cut = [text for text, count in zip(long, counts, strict=True) if count > encoder.context_length]
+    if cut:
+        say(f"{len(cut)} texts are cut, since this model reads {encoder.context_length} tokens; the first: {cut[0]!r}")
+
+
 def count_in_background(
     inputs: Sequence[str], options: SourceOptions, tell: Callable[[int], None], wanted: bool
 ) -> None:
