@@ -27,7 +27,9 @@ def test_names_what_is_on_the_sample_photos(cli: Cli, samples: Path) -> None:
 
 
 def test_a_folder_gives_one_line_for_each_photo_in_sorted_order(cli: Cli, samples: Path) -> None:
-    lines = cli("classify", samples / "photos", "--labels", LABELS).stdout.decode().splitlines()
+    result = cli("classify", samples / "photos", "--labels", LABELS)
+    assert result.returncode == 0, result.stderr.decode()
+    lines = result.stdout.decode().splitlines()
     assert [line.split("\t")[0] for line in lines] == sorted(map(str, (samples / "photos").iterdir()))
     assert all(line.split("\t")[1] in LABELS.split(",") for line in lines)
 
