@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
 
-from cmprompt.encoders.devices import pick_device, pick_precision
+from cmprompt.encoders.devices import cores, pick_device, pick_precision
 from cmprompt.encoders.tokenizer import Tokenizer, tokenizer_of
 from cmprompt.encoders.weights import Checkpoint, read_scalar
 from cmprompt.errors import ItemError, ModelError
@@ -42,7 +43,9 @@ class OpenClipEncoder:
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device, exact)
         self.exact = exact
-        self.threads = threads
+        self.threads = threads or cores()
+        self.streams = self.threads if self.device == "cpu" else 1
+        self._loading = Lock()
         self.dim = int(checkpoint.model_cfg["embed_dim"])
         self.preprocess = checkpoint.preprocess
         self.context_length = int(checkpoint.model_cfg["text_cfg"].get("context_length", 77))
@@ -97,7 +100,9 @@ class OpenClipEncoder:
         return lengths
 
     def _unit_rows(self, inputs: Array, run: Callable[[Any, Array], Array], size: int) -> Array:
-        rows = self._run_batches(inputs, lambda part: unit(run(self.model, part)), size)
+        with self._loading:  # several threads may come at once
+            model = self.model
+        rows = self._run_batches(inputs, lambda part: unit(run(model, part)), size)
         bad = ~np.isfinite(rows).all(1)
         if bad.any() and self.precision != "fp32":
             rows[bad] = self._run_batches(inputs[bad], lambda part: unit(run(self._model_fp32, part)), size)
@@ -141,8 +146,10 @@ class OpenClipEncoder:
 
         from cmprompt.encoders.towers import load_towers
 
-        if self.threads:
-            torch.set_num_threads(self.threads)
+        if self.device == "cpu":
+            # One thread for each stream: threads that share a product wait for the slowest at every layer, and where
+            # something else wants a core too (decoding does) they spin there for most of the time.
+            torch.set_num_threads(1)
         if self.exact:
             torch.backends.cudnn.allow_tf32 = False
         return load_towers(self.checkpoint, self.device, dtype)
@@ -152,7 +159,7 @@ class OpenClipEncoder:
         if self.device != "cpu":
             return 64
         vision = self.checkpoint.model_cfg["vision_cfg"]
-        positions = (self.preprocess.size_px // int(vision.get("patch_size", 32))) ** 2
+        positions = max(1, self.preprocess.size_px // int(vision.get("patch_size", 32))) ** 2
         return max(1, min(8, 1 << (IMAGE_POSITIONS // positions).bit_length() - 1)) if positions < 400 else 1
 
     def _read_logit_numbers(self) -> tuple[float, float | None]:

@@ -70,8 +70,7 @@ def read_folder(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise ModelError(f"no model folder at {folder}; it should hold {CONFIG} and {WEIGHTS[0]}")
     config = read_json(folder / CONFIG)
-    if "model_cfg" not in config:
-        raise ModelError(f"{folder / CONFIG} has no 'model_cfg'; write it with open_clip's push_to_hf_hub or by hand")
+    _check_architecture(config.get("model_cfg"), folder / CONFIG)
     manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
     weights = find_weights(folder)
     return Checkpoint(
@@ -84,6 +83,15 @@ def read_folder(folder: Path) -> Checkpoint:
         repo=manifest.get("repo"),
         revision=manifest.get("revision"),
     )
+
+
+def _check_architecture(model_cfg: Any, where: Path) -> None:
+    kinds = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
+    wrong = [
+        key for key, kind in kinds.items() if not isinstance(model_cfg, dict) or type(model_cfg.get(key)) is not kind
+    ]
+    if wrong:
+        raise ModelError(f"{where} has no model_cfg with {', '.join(wrong)}; it should be as open_clip writes it")
 
 
 def find_weights(folder: Path) -> Path:
