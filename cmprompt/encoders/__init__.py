@@ -72,7 +72,7 @@ def _auto(notices: Notices) -> Checkpoint:
 
     if found := hub.find_here(RECOMMENDED):
         return found
-    notices(f"using the small bundled model; a better one: cmprompt models pull {RECOMMENDED}")
+    notices(f"using tiny, bundled, small, trained on research data; a better one: cmprompt models pull {RECOMMENDED}")
     return read_folder(TINY)
 
 
