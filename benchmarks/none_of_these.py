@@ -18,12 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score, roc_curve
+from scipy.special import logsumexp
+from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 from cmprompt import embed, load_encoder, zero_shot
 from cmprompt.heads.product import product
 from cmprompt.openset import DEFAULT_Z, moments, standardise, vocabulary_vectors
 from cmprompt.prompts import expand, label_set, load_prompt_set
+from cmprompt.store import Store
 from cmprompt.types import Array, Encoder, Item
 
 CIFAR = ("airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "boat", "truck")
@@ -46,6 +48,11 @@ class Scene:
         """(N, C)"""
         return standardise(self.cosines, self.mean, self.deviation)
 
+    @cached_property
+    def among_words(self) -> Array:
+        """(N,) log of the sum over the vocabulary."""
+        return logsumexp(self.scale * self.words, axis=1)
+
 
 def scene(images: Array, labels: Array, vocabulary: Array, y: Array, scale: float) -> Scene:
     """Unit rows (N, D), (C, D), (V, D)."""
@@ -63,10 +70,8 @@ def by_z(s: Scene, known: Sequence[int]) -> Array:
 
 
 def by_neglabel(s: Scene, known: Sequence[int]) -> Array:
-    """Jiang et al. 2024, equation 4, at the model's own temperature, over the whole vocabulary."""
-    peak = np.maximum(s.cosines[:, known].max(1), s.words.max(1))[:, None]
-    labels, words = (np.exp(s.scale * (c - peak)).sum(1) for c in (s.cosines[:, known], s.words))
-    return labels / (labels + words)
+    """Jiang et al. 2024, equation 4, at the model's own temperature, over the whole vocabulary; here as log odds."""
+    return logsumexp(s.scale * s.cosines[:, known], axis=1) - s.among_words
 
 
 def by_cosine(s: Scene, known: Sequence[int]) -> Array:
@@ -113,7 +118,9 @@ def at_z(s: Scene, subsets: Sequence[Sequence[int]], z: float) -> tuple[float, f
     found = []
     for subset in subsets:
         known, taken = np.isin(s.y, subset), by_z(s, subset) >= z
-        found.append((taken[known].mean(), taken[~known].mean(), f1_score(known, taken)))
+        found.append(
+            (taken[known].mean(), taken[~known].mean(), 2 * (known & taken).sum() / (known.sum() + taken.sum()))
+        )
     kept, slipped, f1 = np.mean(found, axis=0)
     return float(kept), float(slipped), float(f1)
 
@@ -134,9 +141,13 @@ def thresholds(rows: dict[str, tuple[Scene, Sequence[Sequence[int]]]]) -> Iterat
 
 def best_f1(y: Array, values: Array) -> float:
     """Mean F1 over labels of the one best threshold for all. (N, C)"""
-    grid = np.quantile(values, np.linspace(0, 1, 400))
     truth = np.eye(values.shape[1], dtype=bool)[y]
-    return max(f1_score(truth, values >= limit, average="macro", zero_division=0) for limit in grid)
+    return max(macro_f1(truth, values >= limit) for limit in np.quantile(values, np.linspace(0, 1, 400)))
+
+
+def macro_f1(truth: Array, taken: Array) -> float:
+    """Mean over labels. (N, C) bool"""
+    return float(np.mean(2 * (truth & taken).sum(0) / np.maximum(truth.sum(0) + taken.sum(0), 1)))
 
 
 def label_f1(truth: Array, values: Array) -> float:
@@ -151,7 +162,7 @@ def labelling(scenes: dict[str, Scene]) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for name, s in scenes.items():
         truth = np.eye(s.z.shape[1], dtype=bool)[s.y]
-        default = f1_score(truth, s.z >= DEFAULT_Z, average="macro", zero_division=0)
+        default = macro_f1(truth, s.z >= DEFAULT_Z)
         own = np.mean([label_f1(*pair) for pair in zip(truth.T, s.cosines.T, strict=True)])
         z, cosine = best_f1(s.y, s.z), best_f1(s.y, s.cosines)
         yield f"| {name} | {z:.3f} | {default:.3f} | {cosine:.3f} | {own:.3f} |"
@@ -174,17 +185,17 @@ def read_pictures(path: Path, column: str, limit: int | None = None) -> tuple[li
     return items, [entry[column].split(",")[0].strip() for entry in table]
 
 
-def model_scene(encoder: Encoder, images: Array, names: Sequence[str], vocabulary: Array) -> Scene:
+def model_scene(encoder: Encoder, store: Store | None, images: Array, names: Sequence[str], vocabulary: Array) -> Scene:
     """Labels are the names in the photo prompts, as `cmprompt classify` builds them."""
     labels = sorted(set(names))
-    head = zero_shot(encoder, expand(label_set(labels), [load_prompt_set("photo")]))
+    head = zero_shot(encoder, expand(label_set(labels), [load_prompt_set("photo")]), store=store)
     y = np.array([labels.index(name) for name in names])
     return scene(images, head.weight, vocabulary, y, encoder.logit_scale)
 
 
-def vectors(encoder: Encoder, items: Sequence[Item]) -> Array:
+def vectors(encoder: Encoder, items: Sequence[Item], store: Store | None) -> Array:
     """(N, D)"""
-    return np.concatenate([batch.features.image for batch in embed(items, encoder)])
+    return np.concatenate([batch.features.image for batch in embed(items, encoder, store)])
 
 
 def random_subsets(n: int, size: int, count: int, seed: int = 0) -> list[list[int]]:
@@ -197,30 +208,30 @@ TEMPLATES = ("a photo of a {}.", "{}", "a {}", "this is a {}.")
 
 
 def vocabularies(
-    encoder: Encoder, images: Array, names: Sequence[str], splits: Sequence[Sequence[int]]
+    encoder: Encoder, store: Store | None, images: Array, names: Sequence[str], splits: Sequence[Sequence[int]]
 ) -> Iterator[str]:
     """Table lines: what the vocabulary's template is worth."""
     yield "| template of the vocabulary | AUROC of z % | known kept % | unknown slipped % at the default z |"
     yield "|---|---|---|---|"
     for template in TEMPLATES:
-        s = model_scene(encoder, images, names, vocabulary_vectors(encoder, template=template))
+        s = model_scene(encoder, store, images, names, vocabulary_vectors(encoder, store, template=template))
         area = np.mean([roc_auc_score(np.isin(s.y, known), by_z(s, known)) for known in splits])
         kept, slipped, _ = at_z(s, splits, DEFAULT_Z)
         yield f"| `{template}` | {100 * area:.1f} | {100 * kept:.1f} | {100 * slipped:.1f} |"
 
 
-def report(data: Path, model: str) -> Iterator[str]:
+def report(data: Path, model: str, store: Store | None = None) -> Iterator[str]:
     """The whole page, in Markdown."""
     clip = clip_scene(data / "clip-vitb32-replay")
     pairs, fives = list(combinations(range(10), 2)), list(combinations(range(10), 5))
     encoder = load_encoder(model)
     items, names = read_pictures(data / "tiny-imagenet" / "val.parquet", "names")
-    images, words = vectors(encoder, items), vocabulary_vectors(encoder)
-    wide = model_scene(encoder, images, names, words)
+    images, words = vectors(encoder, items, store), vocabulary_vectors(encoder, store)
+    wide = model_scene(encoder, store, images, names, words)
     halves = random_subsets(len(set(names)), 100, SPLITS)
     small, small_names = read_pictures(sorted((data / "cifar10").glob("*.parquet"))[0], "name", 2000)
     spoken = [{"automobile": "car", "ship": "boat"}.get(name, name) for name in small_names]
-    narrow = model_scene(encoder, vectors(encoder, small), spoken, words)
+    narrow = model_scene(encoder, store, vectors(encoder, small, store), spoken, words)
     yield f"# None of these\n\nMade by `benchmarks/none_of_these.py`; `{model}` is `{encoder.model_id}`.\n"
     yield f"`z = (max cos - m) / s` against everyday words; the default limit is z = {DEFAULT_Z:g}."
     yield "Known classes against unknown ones, means over the choices of which classes are known.\n"
@@ -247,16 +258,17 @@ def report(data: Path, model: str) -> Iterator[str]:
     yield "\n## Ten labels, each decided by itself (macro F1; best thresholds chosen on the judged images)\n"
     yield from labelling({"CLIP, CIFAR-10": clip, f"{model}, CIFAR-10": narrow})
     yield f"\n## The vocabulary's template (`{model}`, Tiny-ImageNet, 100 known)\n"
-    yield from vocabularies(encoder, images, names, halves)
+    yield from vocabularies(encoder, store, images, names, halves)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="tiny")
+    parser.add_argument("--store", help="keep embeddings in this directory, so that a second run is quick")
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
-    page = "\n".join(report(options.data, options.model)) + "\n"
+    page = "\n".join(report(options.data, options.model, Store(options.store) if options.store else None)) + "\n"
     if options.output:
         options.output.write_text(page)
     else:
