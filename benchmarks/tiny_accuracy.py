@@ -94,7 +94,7 @@ def tiny_imagenet(encoder: Encoder, data: Path, ask: Teacher | None) -> Iterator
 
 
 class Teacher:
-    """MobileNetV2's logits over the classes it shares with a set; it took no part in the making of that set's labels."""
+    """MobileNetV2's probabilities of the classes that it shares with a set."""
 
     def __init__(self, data: Path) -> None:
         sys.path.insert(0, str(HERE.parent))
@@ -106,7 +106,9 @@ class Teacher:
     def __call__(self, table: list[dict[str, dict[str, bytes]]], names: Sequence[str]) -> Array:
         photos = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB").resize((64, 64)) for row in table]
         columns = [self.names.index(name) for name in names]
-        return self.soft_labels(self.model, np.stack([np.asarray(p) for p in photos]), 224)[:, columns].astype(np.float32)
+        return self.soft_labels(self.model, np.stack([np.asarray(p) for p in photos]), 224)[:, columns].astype(
+            np.float32
+        )
 
 
 def named(encoder: Encoder, photos: Photos, spoken: Callable[[str], str]) -> tuple[float, float]:
@@ -133,7 +135,9 @@ def clothing(encoder: Encoder, data: Path) -> Row:
 
 def groceries(encoder: Encoder, data: Path) -> Row:
     with (data / "grocery/val.csv").open(newline="") as handle:
-        photos = [((data / "grocery" / row["image"]).read_bytes(), row["coarse"].lower()) for row in csv.DictReader(handle)]
+        photos = [
+            ((data / "grocery" / row["image"]).read_bytes(), row["coarse"].lower()) for row in csv.DictReader(handle)
+        ]
     value, chance = named(encoder, photos, str)
     return Row(f"groceries val, {round(100 / chance)} coarse names", value, 0, 100, chance)
 
@@ -164,10 +168,14 @@ def cost(data: Path) -> Iterator[Row]:
         "import time, numpy, torch, open_clip; torch.set_num_threads(1); from cmprompt import load_encoder;"
         "t = time.perf_counter(); e = load_encoder('tiny', threads=1); s = e.preprocess.size_px;"
         "x = numpy.zeros((1, 3, s, s), numpy.uint8); e.encode_images(x); l = time.perf_counter() - t;"
-        "r = [];\nfor _ in range(60):\n t = time.perf_counter(); e.encode_images(x); r.append(time.perf_counter() - t)\n"
+        "r = [];\nfor _ in range(60):\n t = time.perf_counter(); e.encode_images(x);"
+        " r.append(time.perf_counter() - t)\n"
         "print(1000 * l, 1000 * sorted(r)[30])"
     )
-    out = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(3)]
+    out = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(3)
+    ]
     load_ms, image_ms = np.min([[float(word) for word in text.split()[-2:]] for text in out], axis=0)
     yield Row("one image, one thread, decode excluded", image_ms, 15, 6, unit="ms", below=True)
     yield Row("load and first image, libraries imported", load_ms, 300, 100, unit="ms", below=True)
@@ -180,24 +188,37 @@ def markdown(rows: Sequence[Row], about: dict[str, str]) -> str:
         bound = "≤ " if r.below else ""
         others = ["" if v is None else f"{v:.1f}" for v in (r.chance, r.teacher)]
         lines.append(
-            f"| {r.measure} | {r.value:.1f} {r.unit} | {bound}{r.floor:g} | {bound}{r.aim:g} | {' | '.join(others)} | {r.reached} |"
+            f"| {r.measure} | {r.value:.1f} {r.unit} | {bound}{r.floor:g} | {bound}{r.aim:g} "
+            f"| {' | '.join(others)} | {r.reached} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("CMPROMPT_DATA", HERE.parent.parent / "shared/data")))
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("CMPROMPT_DATA", HERE.parent.parent / "shared/data"))
+    )
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--teacher", action="store_true", help="ask the teacher as well: two minutes more")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     given = parser.parse_args()
     begun, encoder = time.perf_counter(), load_encoder(given.model)
-    rows = [*tiny_imagenet(encoder, given.data, Teacher(given.data) if given.teacher else None), cifar(encoder, given.data)]
-    rows += [clothing(encoder, given.data), groceries(encoder, given.data), *flickr(encoder, given.data), *cost(given.data)]
+    rows = [
+        *tiny_imagenet(encoder, given.data, Teacher(given.data) if given.teacher else None),
+        cifar(encoder, given.data),
+    ]
+    rows += [
+        clothing(encoder, given.data),
+        groceries(encoder, given.data),
+        *flickr(encoder, given.data),
+        *cost(given.data),
+    ]
     about = {
-        **{"model": encoder.model_id, "date": datetime.now(UTC).date().isoformat(), "machine": machine()},
-        **{"versions": ", ".join(f"{name} {version(name)}" for name in ("torch", "open_clip_torch", "timm", "numpy"))},
+        "model": encoder.model_id,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": ", ".join(f"{name} {version(name)}" for name in ("torch", "open_clip_torch", "timm", "numpy")),
         "took": f"{time.perf_counter() - begun:.0f} s",
     }
     text = markdown(rows, about)
@@ -210,7 +231,11 @@ def main() -> None:
 
 def machine() -> str:
     info = Path("/proc/cpuinfo")
-    models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    models = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        if info.exists()
+        else []
+    )
     return f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores"
 
 

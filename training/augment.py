@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 
 def crop(images: torch.Tensor, size_px: int, smallest: float) -> torch.Tensor:
-    """(N, 3, S, S) in 0..1 to (N, 3, P, P): random area from `smallest` to 1, aspect 3/4 to 4/3, flipped half the time."""
+    """(N, 3, S, S) in 0..1 to (N, 3, P, P): area from `smallest` to 1, aspect 3/4 to 4/3, flipped half the time."""
     count = len(images)
     scale = torch.empty(count).uniform_(smallest, 1).sqrt()
     ratio = torch.empty(count).uniform_(-0.28, 0.28).exp().sqrt()
@@ -40,7 +40,7 @@ def coarsen(images: torch.Tensor, share: float = 0.1) -> torch.Tensor:
 
 
 def augment(images: torch.Tensor, size_px: int, smallest: float = 0.35) -> torch.Tensor:
-    """(N, S, S, 3) uint8 to (N, 3, P, P) in 0..1. Large sources are halved first, half of the time: sharp and soft alike."""
+    """(N, S, S, 3) uint8 to (N, 3, P, P) in 0..1. Large sources are halved first half of the time: sharp and soft."""
     floats = images.permute(0, 3, 1, 2).float() / 255
     if floats.shape[-1] >= 1.5 * size_px and torch.rand(()) < 0.5:
         floats = F.avg_pool2d(floats, 2)

@@ -6,198 +6,14 @@ it; concepts above or beside it that may or may not hold are left out of its los
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
+HERE = Path(__file__).parent
 # parent wordings (a|b: synonyms) -> children: parents' first wording or a class's first name
-TREE = """
-animal|creature: mammal, bird, fish, reptile, amphibian, insect, arachnid, shellfish, sea creature, snail, slug, centipede, trilobite, wild animal, pet, farm animal
-mammal: dog, cat, big cat, brown bear, primate, elephant, camel, koala, guinea pig, hog, ox, bison, bighorn, antelope, lesser panda, dugong, horse, deer
-dog|puppy|pet dog|hound: Chihuahua, Yorkshire terrier, golden retriever, Labrador retriever, German shepherd, standard poodle
-cat|kitten|house cat|pet cat|kitty: tabby, Persian cat, Egyptian cat
-big cat|wild cat: cougar, lion
-primate|ape: orangutan, chimpanzee, monkey
-monkey: baboon, chimpanzee
-bear: brown bear
-elephant: African elephant
-camel: Arabian camel
-sheep|ram: bighorn
-cow|cattle|bull: ox, bison
-buffalo: bison
-antelope: gazelle
-deer|stag|doe
-horse|pony
-rodent: guinea pig
-panda: lesser panda
-pet: dog, cat, goldfish, guinea pig
-farm animal|livestock: hog, ox, goose, horse
-wild animal: big cat, bear, primate, elephant, bison, gazelle, koala, boa constrictor, American alligator, deer
-bird: goose, black stork, king penguin, albatross
-penguin: king penguin
-stork: black stork
-seabird: albatross, king penguin
-water bird: goose, black stork, albatross
-fish: goldfish
-reptile: snake, American alligator
-snake|serpent: boa constrictor
-crocodile: American alligator
-amphibian: frog, European fire salamander
-salamander|newt: European fire salamander
-frog|toad: bullfrog, tailed frog
-insect|bug: ladybug, fly, bee, grasshopper, walking stick, cockroach, mantis, dragonfly, butterfly
-beetle: ladybug
-butterfly: monarch, sulphur butterfly
-arachnid: spider, scorpion
-spider: black widow, tarantula
-shellfish|crustacean: lobster
-lobster: American lobster, spiny lobster
-sea creature|sea animal|marine life: jellyfish, brain coral, sea slug, sea cucumber, dugong, lobster, coral reef
-coral: brain coral, coral reef
-vehicle|means of transport: car, van, truck, bus, train, boat, airplane, go-kart, tractor, jinrikisha, bicycle, motorcycle
-car|automobile|motor car|auto: beach wagon, convertible, limousine, sports car
-van: moving van, police van
-truck|lorry: moving van
-bus: school bus, trolleybus
-train|railway: bullet train, freight car
-boat|ship|vessel: gondola, lifeboat
-airplane|plane|aeroplane|aircraft|jet
-rocket|space rocket|spacecraft: projectile
-building|house|architecture: barn, cliff dwelling, beacon, thatch, water tower
-house|home: thatch
-farm building: barn
-tower: water tower, beacon, obelisk
-bridge: steel arch bridge, suspension bridge, viaduct
-monument|landmark: obelisk, triumphal arch
-structure: building, bridge, tower, monument, dam, fountain
-shop|store: barbershop, butcher shop, confectionery
-food|meal|something to eat: fruit, vegetable, dessert, guacamole, pretzel, mashed potato, mushroom, meat loaf, pizza, potpie, plate
-fruit: orange, lemon, banana, pomegranate
-citrus fruit: orange, lemon
-vegetable: cauliflower, bell pepper, mashed potato
-dessert|sweets: ice cream, ice lolly, confectionery
-drink|beverage: coffee, beer bottle, pop bottle
-coffee|cup of coffee|a cup of coffee: espresso
-bottle: beer bottle, pop bottle, pill bottle
-beer: beer bottle
-container: barrel, bucket, chest, beaker, water jug, bottle, bathtub
-clothing|clothes|garment|outfit: academic gown, apron, swimwear, cardigan, coat, kimono, military uniform, skirt, poncho, sock, vestment, bow tie, Christmas stocking, dress, hat, long-sleeved shirt, trousers, shirt, shorts, t-shirt
-uniform: military uniform
-robe: academic gown, kimono, vestment
-swimwear|swimsuit: bikini, swimming trunks
-coat|jacket|outerwear|outwear: fur coat
-sweater|jumper: cardigan
-skirt: miniskirt
-dress|gown
-hat|cap: sombrero
-long-sleeved shirt|longsleeve|long sleeve|long-sleeved top
-trousers|pants|jeans
-shirt|button-up shirt
-shorts|short pants: swimming trunks
-t-shirt|tee shirt|tee|T-shirt
-shoe|shoes|footwear: sandal
-tie: bow tie
-furniture: chair, table, chest
-chair|seat: rocking chair
-table: desk, dining table
-cookware|kitchenware|cooking utensil: frying pan, wok, teapot, wooden spoon, water jug
-pan: frying pan, wok
-pot: teapot
-spoon: wooden spoon
-tool: broom, lawn mower, nail, plunger, syringe, magnetic compass
-machine: cash machine, sewing machine, space heater, lawn mower, refrigerator, tractor
-electronics|electronic device|gadget: CD player, iPod, computer keyboard, remote control
-keyboard: computer keyboard
-music player: iPod, CD player
-phone|telephone: pay-phone
-clock|watch|timepiece: stopwatch, hourglass
-appliance|household appliance: refrigerator, space heater, sewing machine
-musical instrument: oboe, organ
-ball: basketball, rugby ball, volleyball
-sports equipment: ball, dumbbell, punching bag, snorkel, scoreboard
-weapon: cannon, projectile
-toy: teddy
-glasses|eyewear: sunglasses
-bag: backpack
-lamp|light: lampshade, candle, torch
-fire|flame: torch, candle
-book|magazine: comic book
-mask: gasmask
-medicine: pill bottle, syringe
-landscape|natural scene|scenery: mountain, cliff, lakeside, seashore, forest
-mountain|mountains: alp
-beach|sea|ocean: seashore
-lake|river: lakeside
-fungus: mushroom
-nut|seed: acorn
-fence: picket fence
-flag: flagpole
-bicycle|bike|cycle
-motorcycle|motorbike
-person|people|human|human being: man, woman, child
-man|guy|men
-woman|lady|women
-child|kid|children|boy|girl
-baby|toddler
-crowd|group of people
-flower|flowers|blossom|bloom
-tree|trees
-forest|woods
-grass|lawn
-snow|ice
-water
-pool|swimming pool
-street|road|sidewalk
-soccer|football
-skateboard|skateboarder
-surfing|surfboard|surfer|a surfer on a wave
-skiing|skier|snowboarder
-swing|playground
-cloud|clouds|cloudy|cloudy sky|cloudy weather|overcast
-rain|rainy|rainy weather|rainy day|raindrops
-shine|sunny|sunshine|clear sky|sunny weather|blue sky
-sunrise|sunset|dawn|dusk
-grocery|groceries|a product in a supermarket
-milk
-yoghurt|yogurt
-juice|fruit juice
-"""
+TREE = (HERE / "tree.txt").read_text()
 
 # words of captions -> concept; seen in two of five captions: it is there; in one: it may be
-CAPTION_WORDS = """
-dog: dog dogs puppy
-cat: cat kitten
-horse: horse horses
-bird: bird birds
-man: man men guy guys
-woman: woman women lady ladies
-child: child children kid kids boy boys girl girls
-baby: baby toddler
-crowd: crowd
-bicycle: bike bicycle bicycles bikes biker bmx bicyclist cyclist
-motorcycle: motorcycle motorbike
-car: car cars
-boat: boat boats canoe kayak
-ball: ball
-beach: beach ocean sea waves wave
-mountain: mountain mountains
-lake: lake river stream
-snow: snow snowy ice
-water: water
-pool: pool
-grass: grass grassy lawn
-tree: tree trees
-forest: forest woods wooded
-flower: flower flowers
-street: street road sidewalk
-building: building buildings house
-fence: fence
-skateboard: skateboard skateboarder skateboarding
-surfing: surfboard surfer surfing surf
-skiing: skier skiing ski snowboarder snowboard
-swing: swing swings playground
-soccer: soccer football
-hat: hat cap
-food: food eating
-bench: bench
-"""
+CAPTION_WORDS = (HERE / "caption_words.txt").read_text()
 
 # labels of the small sets -> concept wording
 LABELS = {
@@ -237,7 +53,8 @@ MAYBE = {
     "tree": "koala, lakeside, birdhouse, landscape, building, deer, bird, acorn, primate, swing",
     "forest": "tree, deer, bear, primate, lakeside, mushroom",
     "street": "vehicle, parking meter, pay-phone, building, bicycle, motorcycle, crowd",
-    "building": "triumphal arch, shop, suspension bridge, fountain, altar, street, bannister, picket fence, tower, house",
+    "building": "triumphal arch, shop, suspension bridge, fountain, altar, street, bannister, picket fence, tower, "
+    "house",
     "house": "barn, cliff dwelling, building, picket fence, birdhouse",
     "snow": "alp, mountain, skiing, king penguin",
     "mountain": "cliff, lakeside, bighorn, viaduct, dam, skiing, sunrise, cloud, landscape",

@@ -62,7 +62,10 @@ class Distiller(nn.Module):
         )
         rows = np.concatenate([rng.integers(start, stop, size=size) for start, stop, size in parts])
         words = [school.phrases[row] for row in rows]
-        words = [CLIP_PROMPTS[rng.integers(4)].format(word) if row < named else word for word, row in zip(words, rows)]
+        words = [
+            CLIP_PROMPTS[rng.integers(4)].format(word) if row < named else word
+            for word, row in zip(words, rows, strict=True)
+        ]
         student = encode_text(model, tokens(words))  # (B, D)
         with_clip = torch.from_numpy(np.flatnonzero(rows < named))
         sentence, clip = school.sentence[rows], school.clip[rows[with_clip.numpy()]]

@@ -20,8 +20,13 @@ def config(backbone: str, size_px: int) -> dict[str, Any]:
     return {
         "model_cfg": {"embed_dim": DIM, "vision_cfg": {**vision, "image_size": size_px}, "text_cfg": text},
         "preprocess_cfg": {
-            **{"size": size_px, "mode": "RGB", "mean": MEAN, "std": STD},
-            **{"interpolation": "bicubic", "resize_mode": "shortest", "fill_color": 0},
+            "size": size_px,
+            "mode": "RGB",
+            "mean": MEAN,
+            "std": STD,
+            "interpolation": "bicubic",
+            "resize_mode": "shortest",
+            "fill_color": 0,
         },
     }
 

@@ -44,7 +44,7 @@ def tokenizer(vocab_size: int, context_length: int) -> SimpleTokenizer:
 
 
 class Tokens:
-    """Texts to ids, each text tokenised once; batches are trimmed to their longest text (exact under causal attention)."""
+    """Texts to ids, each text tokenised once; a batch is as wide as its longest text."""
 
     def __init__(self, vocab_size: int, context_length: int) -> None:
         self.tokenizer = tokenizer(vocab_size, context_length)

@@ -1,9 +1,9 @@
 """The recipe: `python -m training.train --data ../shared/data --work DIR --out cmprompt/tiny`.
 
-Stages, each skipped when its product lies in WORK: decode the data; ask the teachers; teach the text tower alone; train both
-towers; export. One process of one thread for each core, gradients averaged: cores that are shared with other work do not
-wait for each other inside every operation. Stopped and started again with the same command, it goes on from the last
-checkpoint.
+Stages, each skipped when its product lies in WORK: decode the data; ask the teachers; teach the text tower alone;
+train both towers; export. One process of one thread for each core, gradients averaged: cores that are shared with other
+work do not wait for each other inside every operation. Stopped and started again with the same command, it goes on from
+the last checkpoint.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from training.targets import concept_loss
 from training.texts import Tokens, phrase
 
 VOCAB_ROWS = 72  # concepts whose text is encoded anew in a step with text; the others stand in the table
+SPOKEN_FROM = 0.5  # progress; before, the text tower is too far from the table to teach images
 TEXT_EVERY = 4  # steps; the text tower costs much beside so small an image tower
 QUEUE = 768  # captions and their images of past steps that serve as negatives
 EMA = 0.998
@@ -157,7 +158,10 @@ class Student:
         self.model.load_state_dict(state["model"])
         self.table.data.copy_(state["table"])
         self.distiller.load_state_dict(state["distiller"])
+        shares = [group["share"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, share in zip(self.optimizer.param_groups, shares, strict=True):
+            group["share"] = share
         self.ema, self.elapsed, self.step = state["ema"], state["elapsed"], state["step"]
 
     def log(self, **figures: object) -> None:
@@ -220,7 +224,7 @@ class Losses:
         can_compile = shutil.which("g++") is not None
         self.visual = torch.compile(student.model.visual, dynamic=False) if can_compile else student.model.visual
 
-    def __call__(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+    def __call__(self, batch: Batch, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         student, model = self.student, self.student.model
         if student.step % 100 == 0 or not len(self.names):
             self.names = student.encode_names([student.imagenet[i].split(", ")[0] for i in student.columns])
@@ -231,7 +235,8 @@ class Losses:
         heads = F.normalize(student.table, dim=1)
         loss = torch.zeros(())
         if student.step % TEXT_EVERY == 0:
-            heads, follow = self._spoken(heads)
+            spoken, follow = self._spoken(heads)
+            heads = spoken if progress >= SPOKEN_FROM else heads
             loss = follow + TEXT_EVERY * DISTIL_WEIGHT * student.distiller(model, student.tokens, 48, student.rng)
         concept = concept_loss(scale * images @ heads.T, batch.weights, batch.mask)
         teacher = self._teacher(scale * images[batch.taught] @ self.names.T, batch.soft)
@@ -278,6 +283,8 @@ def teach_both(student: Student) -> None:
     """Both towers, by the clock, larger pictures as it goes; a checkpoint every three minutes, figures every ten."""
     options, losses = student.options, Losses(student)
     parameters = [p for group in student.optimizer.param_groups for p in group["params"]]
+    image = list(student.model.visual.parameters())
+    others = [p for group in student.optimizer.param_groups[2:] for p in group["params"]]
     budget, progress, sums, seen = 60 * options.minutes, 0.0, {}, 0
     saved = checked = student.elapsed
     student.model.train()
@@ -286,14 +293,16 @@ def teach_both(student: Student) -> None:
         size_px, smallest = [stage[1:] for stage in STAGES if progress >= stage[0]][-1]
         student.rate(progress)
         batch = student.corpus.draw(options.batch, size_px, smallest, student.rng)
-        loss, parts = losses(batch)
+        loss, parts = losses(batch, progress)
         student.optimizer.zero_grad()
         loss.backward()
         now = time.monotonic()
         # compiling a new size does not eat the budget
         student.elapsed, last = student.elapsed + min(now - last, 20), now
         progress = share_gradients(parameters, student.elapsed / budget)
-        torch.nn.utils.clip_grad_norm_(parameters, 2.0)
+        # apart: the text tower's large steps must not shrink the image tower's
+        torch.nn.utils.clip_grad_norm_(image, 2.0)
+        torch.nn.utils.clip_grad_norm_(others, 2.0)
         student.optimizer.step()
         student.step, seen = student.step + 1, seen + 1
         sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
