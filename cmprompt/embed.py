@@ -8,7 +8,6 @@ Memory is constant: only so many items are looked at ahead, held by the threads,
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cmprompt.encoding import Encoded, Texts, encode_images, store_dtype
+from cmprompt.encoders.devices import cores as cores
+from cmprompt.encoding import Encoded, Texts, encode_images, store_dtype, streams_of
 from cmprompt.errors import ModelError
 from cmprompt.reading import OK, Prepared, Reader, Result, flagged, identity_of
 from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Item, Outcome
@@ -92,8 +92,9 @@ def embed_texts(
 
     Raises ModelError where the model makes nothing usable of a text.
     """
-    known = Texts(encoder, store)
-    rows = known.rows(texts)
+    with ThreadPoolExecutor(streams_of(encoder), "cmprompt-encode") as pool:
+        known = Texts(encoder, store, pool.map)
+        rows = known.rows(texts)
     if stats:
         stats.texts_encoded += known.encoded
     bad = np.isnan(rows).any(axis=1)
@@ -101,11 +102,6 @@ def embed_texts(
         text = texts[int(bad.argmax())]
         raise ModelError(f"the model {encoder.model_id} makes no usable vector of the text {text!r}")
     return rows
-
-
-def cores() -> int:
-    """The processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Slot:
@@ -136,7 +132,7 @@ class _Pipeline:
         self.store = reader.store
         self.texts = Texts(encoder, self.store)
         self.keeper = _Keeper(self.store, reader.store_key, store_dtype(encoder)) if self.store else None
-        self.streams = int(getattr(encoder, "streams", 1))
+        self.streams = streams_of(encoder)
         self.exhausted = False
         self.block = FIRST_BLOCK
         self.window: deque[_Slot] = deque()  # every item not yet yielded

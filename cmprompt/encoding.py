@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 NORM_TOLERANCE = 0.05  # a "unit" row further off than this is not one
 TEXTS_AT_ONCE = 4096
+TEXTS_PER_PART = 64  # fewer are not worth another thread
 TEXTS_REMEMBERED = 8192
+Spread = Callable[[Callable[[Sequence[str]], Array], Iterable[Sequence[str]]], Iterable[Array]]
 
 
 @dataclass
@@ -81,11 +83,15 @@ def _outcome(error: Exception) -> Outcome:
 
 
 class Texts:
-    """The texts of a run to vectors, each encoded once: remembered, else stored, else encoded."""
+    """The texts of a run to vectors, each encoded once: remembered, else stored, else encoded.
 
-    def __init__(self, encoder: Encoder, store: Store | None) -> None:
+    `spread` is `map`, or one that calls the encoder from several threads at once.
+    """
+
+    def __init__(self, encoder: Encoder, store: Store | None, spread: Spread = map) -> None:
         self.encoder = encoder
         self.store = store
+        self.spread = spread
         self.encoded = 0
         self._memory: dict[str, Array] = {}
 
@@ -113,7 +119,7 @@ class Texts:
             missing = np.flatnonzero(~found.found)
         for start in range(0, len(missing), TEXTS_AT_ONCE):
             part = missing[start : start + TEXTS_AT_ONCE]
-            encoded = self.encoder.encode_texts([texts[place] for place in part])
+            encoded = self._encode([texts[place] for place in part])
             self.encoded += len(part)
             good = are_unit(encoded)
             rows[part] = np.where(good[:, None], rounded(encoded, self.encoder), np.nan)
@@ -121,6 +127,21 @@ class Texts:
                 kept = part[good]
                 self.store.put(key, [hashes[place] for place in kept], rows[kept], dtype=store_dtype(self.encoder))
         return rows
+
+    def _encode(self, texts: list[str]) -> Array:
+        """(M, D). Texts of like length go together, and to each stream as many."""
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        parts = max(1, min(streams_of(self.encoder), len(texts) // TEXTS_PER_PART))
+        encoded = self.spread(self.encoder.encode_texts, [[texts[i] for i in order[n::parts]] for n in range(parts)])
+        rows = np.zeros((len(texts), self.encoder.dim), np.float32)
+        for n, part in enumerate(encoded):
+            rows[order[n::parts]] = part
+        return rows
+
+
+def streams_of(encoder: Encoder) -> int:
+    """How many threads may call an encoder at once; one, where it does not say."""
+    return int(getattr(encoder, "streams", 1))
 
 
 def store_dtype(encoder: Encoder) -> DType:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from cmprompt.atomic import beside, locked, replacing, writing
 from cmprompt.errors import OutputError, UsageError, unknown
 from cmprompt.types import Array, Embedded
 from cmprompt.writers.records import clean, identity
@@ -43,24 +43,20 @@ def vector_file(path: str, dim: int, about: Mapping[str, str], *, overwrite: boo
     Raises UsageError for an ending that is not known, OutputError where it cannot be written, is there already, or is
     being written by another run.
     """
-    ending = Path(path).suffix.lower()
+    target = Path(path)
+    ending = target.suffix.lower()
     if ending not in ENDINGS:
         raise UsageError(unknown("kind of vector file", ending or path, ENDINGS))
-    if not Path(path).absolute().parent.is_dir():
-        raise OutputError(f"cannot write {path}: there is no folder {Path(path).parent}")
-    if os.path.exists(path) and not overwrite:
+    if target.exists() and not overwrite:
         raise OutputError(f"{path} is there already; --overwrite replaces it, -o names another file")
-    try:
-        with _locked(path), ExitStack() as files:
-            stream = files.enter_context(_replacing(path))  # entered first, so it is renamed last
-            if ending == ".parquet":
-                made: VectorFile = ParquetFile(stream, dim, about)
-            else:
-                made = ArrayFile(stream, files.enter_context(_replacing(f"{path}.ids.jsonl")), dim, ending, about)
-            yield made
-            made.close()
-    except OSError as error:
-        raise OutputError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
+    with locked(target), writing(path), ExitStack() as files:
+        stream = files.enter_context(replacing(target))  # entered first, so it is renamed last
+        if ending == ".parquet":
+            made: VectorFile = ParquetFile(stream, dim, about)
+        else:
+            made = ArrayFile(stream, files.enter_context(replacing(beside(target, "ids.jsonl"))), dim, ending, about)
+        yield made
+        made.close()
 
 
 class ArrayFile:
@@ -138,35 +134,3 @@ def records(embedded: Embedded) -> Iterator[dict[str, Any]]:
         if outcome.flags:
             record["flags"] = list(outcome.flags)
         yield record
-
-
-@contextmanager
-def _locked(path: str) -> Iterator[None]:
-    """Hold `path` against other runs; the lock is the system's, so a killed run leaves none behind."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(f"{path}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise OutputError(f"{path} is being written by another run; wait for it or name another file") from None
-    try:
-        yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: who comes next makes a new one
-        lock.release()
-
-
-@contextmanager
-def _replacing(path: str) -> Iterator[BinaryIO]:
-    """A stream that becomes `path` when the block is left, and is removed when an exception leaves it."""
-    partial = Path(f"{path}.tmp")
-    try:
-        with open(partial, "w+b") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
