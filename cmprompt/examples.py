@@ -63,7 +63,7 @@ def _write_all(folder: Path) -> Iterator[Path]:
     (folder / "shapes").mkdir(exist_ok=True)
     rows = []
     for name, package, source, caption, label in PHOTOS:
-        path = _installed(package, source)
+        path = installed(package, source)
         if path is not None:
             yield Path(shutil.copyfile(path, folder / "photos" / name))
             rows.append((f"photos/{name}", caption, label))
@@ -73,7 +73,8 @@ def _write_all(folder: Path) -> Iterator[Path]:
     yield _write_text(folder / "descriptions.json", json.dumps(_descriptions(), indent=2) + "\n")
 
 
-def _installed(package: str, source: str) -> Path | None:
+def installed(package: str, source: str) -> Path | None:
+    """Where an installed package keeps a file of its own, found without importing the package."""
     spec = find_spec(package)
     places = spec.submodule_search_locations if spec else None
     path = Path(places[0]) / source if places else None
