@@ -16,7 +16,7 @@ WRITERS = {
 }
 
 SOURCES = {
-    "files": "cmprompt.sources.files:read_files",
+    "files": "cmprompt.sources.files:read_path",
     "table": "cmprompt.sources.tables:read_table",
     "shard": "cmprompt.sources.shards:read_shard",
 }
@@ -32,6 +32,7 @@ HEADS = {  # kinds that `finetune --head` fits: Training -> Head
     "tip-adapter-f": "cmprompt.heads.tip_adapter:fit_tip_adapter_f",
     "gda": "cmprompt.heads.gda:fit_gda",
     "proker": "cmprompt.heads.proker:fit_proker",
+    "auto": "cmprompt.heads.auto:fit_auto",
 }
 
 FUSIONS = {  # kinds that `finetune --head` fits on two modalities, and the one-modality networks beside them

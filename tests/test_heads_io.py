@@ -23,7 +23,11 @@ def test_a_loaded_head_says_the_very_same(kind: str, tmp_path: Path) -> None:
     features, names, prior = blobs()
     options = {}
     if kind == "concat":
-        (features, names), prior, options = halves(60), None, {"model_id": "fake", "epochs": 2, "hidden": 8}
+        (features, names), prior, options = (
+            halves(60),
+            None,
+            {"model_id": "fake", "epochs": 2, "least_steps": 0, "hidden": 8},
+        )
     head = fit(kind, features, names, prior, **options)  # type: ignore[arg-type]
     save_head(head, tmp_path / "h.head")
     back = load_head(tmp_path / "h.head")

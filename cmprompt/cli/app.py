@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cmprompt import __version__
-from cmprompt.cli import classify, config, doctor, embed, examples, models, prompts, store
+from cmprompt.cli import classify, config, doctor, embed, examples, finetune, index, models, prompts, search, store
 from cmprompt.cli.help import GroupedCommand
 from cmprompt.errors import CmpromptError
 from cmprompt.signals import Interrupted, stop_signals
@@ -26,8 +26,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("classify", cls=GroupedCommand)(classify.command)
+app.command("finetune", cls=GroupedCommand)(finetune.command)
 app.command("embed", cls=GroupedCommand)(embed.command)
 app.command("examples", cls=GroupedCommand)(examples.command)
+app.add_typer(index.app, name="index")
+app.command("search", cls=GroupedCommand)(search.command)
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(models.app, name="models")
 app.add_typer(store.app, name="store")

@@ -14,6 +14,7 @@ def option(*names: str, help: str, group: str, metavar: str | None = None, **mor
 
 # What to read
 INPUTS, LABELS, MODEL, DECISION, OUTPUT, STORE = "Inputs", "Labels and prompts", "Model", "Decision", "Output", "Store"
+FITTING, MEASURING = "Fitting", "Measuring"
 
 Inputs = Annotated[
     list[str] | None,
@@ -120,6 +121,36 @@ CsvSafe = Annotated[bool, option("--csv-safe", group=OUTPUT, help="CSV for sprea
 Quiet = Annotated[bool, option("-q", "--quiet", group=OUTPUT, help="No notices and no progress on stderr.")]
 Verbose = Annotated[bool, option("-v", "--verbose", group=OUTPUT, help="More notices on stderr.")]
 Timings = Annotated[bool, option("--timings", group=OUTPUT, help="Say where the time went, on stderr.")]
+
+# What to fit
+HeadKind = Annotated[
+    str | None,
+    option(
+        "--head", metavar="KIND", group=FITTING,
+        help="linear, mlp, tip-adapter, tip-adapter-f, gda, proker, concat, weighted, attention, add, hadamard, dot,"
+        " bilinear, or auto to try those that fit. Default: concat with text beside the images, else linear.",
+    ),
+]  # fmt: skip
+Use = Annotated[str | None, option("--use", metavar="image|text", group=FITTING, help="Read one modality only.")]
+Task = Annotated[str, option("--task", metavar="classification|regression", group=FITTING, help="Labels or numbers.")]
+Val = Annotated[
+    str,
+    option("--val", metavar="FILE|PART", group=FITTING, help="The rows that judge: a table, or a part of this one."),
+]
+Shots = Annotated[
+    int | None, option("--shots", metavar="K", group=FITTING, min=1, help="Train on K rows of each class.")
+]
+Seed = Annotated[int, option("--seed", metavar="N", group=FITTING, min=0, help="One seed, one head.")]
+ClassWeight = Annotated[
+    str | None, option("--class-weight", metavar="balanced", group=FITTING, help="Give every class the same say.")
+]
+Wise = Annotated[
+    str | None, option("--wise", metavar="auto|0..1", group=FITTING, help="Stay between zero-shot (0) and fitted (1).")
+]
+Force = Annotated[bool, option("--force", group=FITTING, help="Save a head that does not help, and say so inside.")]
+HeadOutput = Annotated[
+    str | None, option("-o", "--output", metavar="DIR", group=OUTPUT, help="Write the head here. Default: TABLE.head")
+]
 
 # Where vectors are kept
 StoreDir = Annotated[str | None, option("--store", metavar="DIR", group=STORE, help="Keep embeddings in DIR.")]

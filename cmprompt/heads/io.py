@@ -16,7 +16,7 @@ import numpy as np
 
 from cmprompt.errors import ModelError, OutputError
 from cmprompt.registry import HEAD_FORMS, resolve
-from cmprompt.types import Head
+from cmprompt.types import Encoder, Head
 
 FORMAT = 1  # of head.json; a newer one is refused
 TENSORS, SETTINGS = "head.safetensors", "head.json"
@@ -80,6 +80,20 @@ def read_settings(directory: str | os.PathLike[str]) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{str(path)!r} is no complete head ({error}); fit it again") from error
     return settings
+
+
+def model_of(directory: str | os.PathLike[str]) -> str:
+    """The name by which `load_encoder` finds the model that this head was fitted on."""
+    return str(read_settings(directory)["record"].get("model", "auto"))
+
+
+def check_model(head: Head, encoder: Encoder, name: str) -> None:
+    """Raises ModelError when `head` was fitted on another model than `encoder`; precision and device do not matter."""
+    if head.model_id != encoder.model_id:
+        raise ModelError(
+            f"head {name!r} was fitted on {head.model_id}, and this model is {encoder.model_id}; leave --model out to"
+            " use the head's own"
+        )
 
 
 def form_of(head: Head) -> str:

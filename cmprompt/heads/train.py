@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 MODALITIES = ("image", "text")
+PATIENCE = 0.15  # the part of all epochs for which held-out rows may fail to improve
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Recipe:
     dropout: float = 0.1
     modality_dropout: float = 0.15
     batch: int = 128
-    epochs: int = 60
-    patience: int = 8
+    epochs: int = 40
+    least_steps: int = 800  # few rows are gone through more often, so that there are this many steps
     squared: bool = False  # squared loss in place of Huber, for numbers
 
 
@@ -40,12 +41,12 @@ def fit_fusion(data: Training, kind: str, recipe: Recipe | None = None) -> Netwo
     recipe = recipe or Recipe()
     fusion: Fusion = resolve(FUSIONS, "fusion", kind)
     _check(data, fusion, kind)
-    epochs = recipe.epochs
+    epochs = max(recipe.epochs, -(-recipe.least_steps // -(-len(data) // recipe.batch)))
     strata = data.targets if data.task == "classes" else np.zeros(len(data), int)
     if len(data) >= 20:
         train, held = split_folds(strata, data.groups, 5, data.seed)[0]
         scout = _Trainer(data.take(train), fusion, recipe)
-        curve = scout.run(recipe.epochs, data.take(held))
+        curve = scout.run(epochs, data.take(held))
         data.record["curve"] = curve
         epochs = 1 + int(np.argmin([point["held_out_loss"] for point in curve]))
     data.record["epochs"] = epochs
@@ -86,7 +87,7 @@ class _Trainer:
         self.ops = _torch_ops(recipe.dropout, self.dice)
 
     def run(self, epochs: int, held: Training | None) -> list[dict[str, float]]:
-        """Train; with `held`, stop when it has not improved for `patience` epochs. Gives a point for each epoch."""
+        """Train; with `held`, stop when it has not improved for long. Gives a point for each epoch."""
         import torch
 
         decayed = [tensor for tensor in self.params.values() if tensor.ndim > 1]
@@ -100,7 +101,7 @@ class _Trainer:
                 continue
             curve.append({"epoch": epoch + 1, "loss": trained, "held_out_loss": self._loss_of(held)})
             best = min(range(len(curve)), key=lambda i: curve[i]["held_out_loss"])
-            if epoch - best >= self.recipe.patience:
+            if epoch - best >= max(5, epochs * PATIENCE):
                 break
         return curve
 

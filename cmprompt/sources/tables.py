@@ -23,7 +23,9 @@ TARGET_NAMES = "label target class category class_name label_name category_name 
 
 
 @dataclass(frozen=True)
-class _Columns:
+class Columns:
+    """The names of a table's columns; None for one that is not there."""
+
     image: str | None
     text: str | None
     target: str | None
@@ -34,15 +36,16 @@ def read_table(path: str, options: SourceOptions) -> Iterator[Item]:
 
     Raises UsageError, which names the line.
     """
-    columns: _Columns | None = None
+    columns: Columns | None = None
     for row in read_rows(path):
         if columns is None:
-            columns = _choose(path, list(row.cells), options)
+            columns = choose_columns(path, list(row.cells), options)
         yield _item(path, row, columns)
 
 
-def _choose(path: str, names: Sequence[str], options: SourceOptions) -> _Columns:
-    columns = _Columns(
+def choose_columns(path: str, names: Sequence[str], options: SourceOptions) -> Columns:
+    """The columns that the flags name, else those whose names are known. Raises UsageError where none is."""
+    columns = Columns(
         _column(path, names, options.image_col, "--image-col", IMAGE_NAMES),
         _column(path, names, options.text_col, "--text-col", TEXT_NAMES),
         _column(path, names, options.target_col, "--target-col", TARGET_NAMES),
@@ -63,7 +66,7 @@ def _column(path: str, names: Sequence[str], asked: str | None, flag: str, known
     return next((plain[name] for name in known if name in plain), None)
 
 
-def _item(path: str, row: Row, columns: _Columns) -> Item:
+def _item(path: str, row: Row, columns: Columns) -> Item:
     def cell(name: str | None) -> str | None:
         value = _plain(row.cells.get(name)) if name else None
         return clean_text(value) if value else None

@@ -1,0 +1,104 @@
+"""`cmprompt finetune`: from a labelled table to a head that is proven to help, or to none."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cmprompt.cli import options as o
+from cmprompt.errors import HeadRefused
+
+Table = Annotated[
+    str, typer.Argument(metavar="TABLE", help="CSV, TSV, JSONL or Parquet, or a folder of class folders.")
+]
+
+
+def command(
+    table: Table,
+    image_col: o.ImageCol = None,
+    text_col: o.TextCol = None,
+    target_col: o.TargetCol = None,
+    limit: o.Limit = None,
+    head: o.HeadKind = None,
+    use: o.Use = None,
+    task: o.Task = "classification",
+    val: o.Val = "0.2",
+    shots: o.Shots = None,
+    seed: o.Seed = 0,
+    class_weight: o.ClassWeight = None,
+    wise: o.Wise = None,
+    force: o.Force = False,
+    labels: o.Labels = None,
+    label: o.Label = None,
+    pool: o.Pool = "mean",
+    prompts: o.Prompts = None,
+    template: o.Template = None,
+    language: o.Language = "auto",
+    model: o.Model = "auto",
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    exact: o.Exact = False,
+    batch_size: o.BatchSize = None,
+    threads: o.Threads = None,
+    accept_licence: o.AcceptLicence = False,
+    output: o.HeadOutput = None,
+    overwrite: o.Overwrite = False,
+    quiet: o.Quiet = False,
+    store: o.StoreDir = None,
+    no_store: o.NoStore = False,
+) -> int:
+    """Fit a head on labelled images, or on images with text, and keep it only if it helps.
+
+    cmprompt finetune pets.csv
+    cmprompt finetune groceries.csv --text-col coarse --target-col fine --head concat
+    cmprompt finetune houses.csv --task regression -o price.head
+    """
+    from pathlib import Path
+
+    from cmprompt.cli import fitting, road
+    from cmprompt.encoders import load_encoder
+    from cmprompt.fitting import Plan, fit_on_trial
+    from cmprompt.heads.io import check_free, save_head
+    from cmprompt.labelled import columns_line, embed_labelled, read_labelled
+    from cmprompt.sources import SourceOptions
+
+    say = road.speaker(quiet)
+    plan = Plan.parse(
+        head=head, use=use, task=task, val=val, shots=shots, seed=seed, class_weight=class_weight, wise=wise
+    )
+    target = Path(output or f"{Path(table).with_suffix('') if Path(table).is_file() else table}.head")
+    check_free(target, overwrite)
+    source = SourceOptions(image_col=image_col, text_col=text_col, target_col=target_col, limit=limit)
+    data = read_labelled(table, source, regression=plan.regression)
+    judges = read_labelled(plan.val_file, source, regression=plan.regression) if plan.val_file else None
+    columns = columns_line(table, source)
+    say(columns or f"{table}: {len(set(data.targets))} class folders")
+    encoder = load_encoder(
+        model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
+        accept_licence=accept_licence, notices=say,
+    )  # fmt: skip
+    kept = road.open_store(store, no_store, say)
+    needs = plan.needs(data)
+    texts = None
+    if not plan.regression and "image" in needs:
+        _, texts = fitting.texts_of(data.targets, labels, label, prompts, template, language)
+    features = embed_labelled(data, encoder, kept, needs)
+    judging = embed_labelled(judges, encoder, kept, needs) if judges else None
+    trial = fit_on_trial(plan, data, features, judges, judging, encoder, texts, pool=pool, store=kept)
+    for line in fitting.table_lines(trial.table):
+        typer.echo(line)
+    typer.echo(f"{trial.chosen}: " + "; ".join(trial.verdict.reasons))
+    if not trial.verdict.kept and not force:
+        raise HeadRefused(
+            f"the head {trial.chosen!r} does not help, so nothing is written; --force saves it all the same"
+        )
+    record = fitting.head_record(
+        trial, encoder, texts, model=model, columns=columns, argv=sys.argv[1:], forced=not trial.verdict.kept
+    )
+    save_head(
+        trial.head, target, record, overwrite=overwrite, files={"report.json": fitting.report_json(trial, record)}
+    )
+    say(f"wrote {target}; use it with: cmprompt classify --head {target} PHOTOS")
+    return 0

@@ -1,0 +1,119 @@
+"""What `finetune`, `evaluate` and `adapt` share: labelled vectors, the text's head, the model's name, the table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from cmprompt.cli import road
+
+if TYPE_CHECKING:
+    from cmprompt.heads.trial import Trial
+    from cmprompt.heads.verdict import Row
+    from cmprompt.labels import LabelSet
+    from cmprompt.types import Encoder
+
+COLUMNS = {
+    "accuracy": "acc", "balanced_accuracy": "bal acc", "precision": "prec", "recall": "recall", "f1": "F1",
+    "top5": "top-5", "ece": "ECE", "mae": "MAE", "rmse": "RMSE", "r2": "R2", "spearman": "Spearman",
+}  # fmt: skip
+
+
+def texts_of(
+    targets: Sequence[str],
+    labels: Sequence[str] | None,
+    label: Sequence[str] | None,
+    prompts: Sequence[str] | None,
+    template: Sequence[str] | None,
+    language: str,
+) -> tuple[LabelSet, dict[str, tuple[str, ...]]]:
+    """The prompts of the labels named, or else of the targets' own names."""
+    own = None if labels or label else sorted(set(targets))
+    return road.read_prompts(labels, own or label, prompts, template, language)
+
+
+def model_name(model: str, encoder: Encoder) -> str:
+    """What `load_encoder` must be told to find this very model again."""
+    from cmprompt.encoders import RECOMMENDED
+    from cmprompt.encoders.weights import TINY
+
+    if model.startswith("local-dir:"):
+        return "local-dir:" + os.path.abspath(os.path.expanduser(model.removeprefix("local-dir:")))
+    if model != "auto":
+        return model
+    folder = getattr(getattr(encoder, "checkpoint", None), "folder", TINY)
+    return "tiny" if folder == TINY else RECOMMENDED
+
+
+def table_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """The figures of each row with the half-width of the first one's 95 % interval; fractions in per cent."""
+    names = list(rows[0].figures)
+    width = max(len(row.name) for row in rows)
+    yield " ".join([" " * width, *(f"{COLUMNS.get(name, name):>15}" for name in names)])
+    for row in rows:
+        yield " ".join([f"{row.name:<{width}}", *(f"{_cell(row, name):>15}" for name in names)])
+
+
+def _cell(row: Row, name: str) -> str:
+    value, ends = row.figures[name], row.intervals.get(name)
+    if name in ("mae", "rmse", "r2", "spearman"):
+        return f"{value:.4g}" if ends is None else f"{value:.4g} ±{(ends[1] - ends[0]) / 2:.2g}"
+    return f"{100 * value:.1f}" if ends is None else f"{100 * value:.1f} ±{50 * (ends[1] - ends[0]):.1f}"
+
+
+def plain_rows(rows: Sequence[Row]) -> list[Mapping[str, object]]:
+    """The table as JSON."""
+    return [{"name": row.name, "figures": row.figures, "intervals": row.intervals} for row in rows]
+
+
+def head_record(
+    trial: Trial,
+    encoder: Encoder,
+    texts: Mapping[str, Sequence[str]] | None,
+    *,
+    model: str,
+    columns: str | None,
+    argv: Sequence[str],
+    forced: bool,
+) -> dict[str, object]:
+    """How a head came to be, for `head.json`."""
+    from cmprompt.header import run_header
+    from cmprompt.rule import Rule
+
+    about = run_header(encoder, trial.head, Rule(), prompts=texts)
+    kept = {name: about[name] for name in ("weights_hash", "revision", "encoding", "prompt_hash", "versions")}
+    return {
+        "model": model_name(model, encoder),
+        **kept,
+        "command": ["cmprompt", *argv],
+        "columns": columns,
+        "kind": trial.chosen,
+        "metrics": plain_rows(trial.table),
+        "verdict": list(trial.verdict.reasons),
+        "forced": forced,
+        "fit": {name: value for name, value in trial.record.items() if name != "curve"},
+    }
+
+
+def report_json(trial: Trial, record: Mapping[str, object]) -> str:
+    """All of it, with the learning curve, the confusion matrix and the reliability diagram."""
+    import json
+
+    import numpy as np
+
+    from cmprompt import metrics
+
+    found: dict[str, object] = {**record, "curve": trial.record.get("curve", [])}
+    rows = trial.answers[trial.chosen]
+    if rows.ndim == 2:
+        found["confusion"] = metrics.confusion(rows.argmax(1), trial.targets, rows.shape[1])
+        found["reliability"] = metrics.reliability(rows, trial.targets)
+        found["per_class"] = metrics.per_class(rows.argmax(1), trial.targets, rows.shape[1])
+
+    def plain(value: object) -> object:
+        if isinstance(value, np.ndarray | np.generic):
+            return value.tolist()
+        raise TypeError(f"{type(value).__name__} is not JSON")
+
+    return json.dumps(found, indent=1, ensure_ascii=False, default=plain) + "\n"

@@ -1,0 +1,161 @@
+"""From labelled vectors to a head on trial: what `finetune` does between reading and writing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+
+from cmprompt.errors import UsageError, unknown
+from cmprompt.heads.fit import training_data
+from cmprompt.heads.trial import Trial, run_trial, split_rows
+from cmprompt.labelled import Labelled, photo_groups
+from cmprompt.registry import FUSIONS, HEADS
+from cmprompt.types import Encoder, Features, Head
+
+if TYPE_CHECKING:
+    from cmprompt.heads.zero_shot import Pool
+    from cmprompt.store import Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be fitted and how it is judged. `kind` None: `concat` with text beside the images, else `linear`."""
+
+    kind: str | None = None
+    use: Literal["image", "text"] | None = None
+    regression: bool = False
+    val_part: float = 0.2
+    val_file: str | None = None
+    shots: int | None = None
+    seed: int = 0
+    class_weight: Literal["balanced"] | None = None
+    wise: float | str | None = None
+
+    @staticmethod
+    def parse(
+        *,
+        head: str | None,
+        use: str | None,
+        task: str,
+        val: str,
+        shots: int | None,
+        seed: int,
+        class_weight: str | None,
+        wise: str | None,
+    ) -> Plan:
+        """From the flags. Raises UsageError for a value that none of them takes."""
+        if head is not None and head not in (kinds := [*HEADS, *FUSIONS]):
+            raise UsageError(unknown("head", head, kinds))
+        for flag, value, known in (
+            ("--use", use, ("image", "text")),
+            ("--task", task, ("classification", "regression")),
+            ("--class-weight", class_weight, ("balanced",)),
+        ):
+            if value is not None and value not in known:
+                raise UsageError(unknown(f"{flag} value", value, known))
+        part = _number(val)
+        if part is not None and not 0 < part <= 0.5:
+            raise UsageError(f"--val {val}: a part above 0 and at most 0.5, or a table of its own")
+        if part is None and not os.path.exists(val):
+            raise UsageError(f"--val {val!r} is neither a number nor a table that is there")
+        step = None if wise is None or wise == "auto" else _number(wise)
+        if wise not in (None, "auto") and (step is None or not 0 <= step <= 1):
+            raise UsageError(f"--wise {wise}: auto, or a number from 0 to 1")
+        if shots is not None and task == "regression":
+            raise UsageError("--shots counts rows of each class; numbers have no classes")
+        return Plan(
+            kind=head,
+            use=cast(Literal["image", "text"] | None, use),
+            regression=task == "regression",
+            val_part=part or 0.2,
+            val_file=val if part is None else None,
+            shots=shots,
+            seed=seed,
+            class_weight="balanced" if class_weight else None,
+            wise="auto" if wise == "auto" else step,
+        )
+
+    def needs(self, data: Labelled) -> frozenset[str]:
+        """The modalities to embed. Raises UsageError where the data have none of those asked for."""
+        there = {"image": data.has_images, "text": data.has_texts}
+        wanted = frozenset(name for name, here in there.items() if here and self.use in (None, name))
+        if not wanted:
+            raise UsageError(f"--use {self.use}: the table has none; name the column with --{self.use}-col")
+        return wanted
+
+    def kind_for(self, needs: frozenset[str]) -> str:
+        """The head to fit where none is named."""
+        return self.kind or ("concat" if len(needs) == 2 else "linear")
+
+
+def fit_on_trial(
+    plan: Plan,
+    data: Labelled,
+    features: Features,
+    judges: Labelled | None,
+    judging: Features | None,
+    encoder: Encoder,
+    texts: Mapping[str, Sequence[str]] | None,
+    *,
+    pool: str = "mean",
+    store: Store | None = None,
+) -> Trial:
+    """Fit what `plan` says to `data` and judge it on `judges`, or on rows of `data` that it did not see.
+
+    `texts`: the prompts of each label, for the zero-shot row and for the heads that start from text.
+    """
+    everything = features if judging is None else _stacked(features, judging)
+    every_row = [data] if judges is None else [data, judges]
+    prior = None if texts is None else _prior(encoder, texts, pool, store)
+    use: Literal["image", "text"] = plan.use or ("image" if everything.image is not None else "text")
+    numbers = [part.numbers for part in every_row if part.numbers is not None]
+    training = training_data(
+        everything,
+        np.concatenate(numbers) if numbers else [target for part in every_row for target in part.targets],
+        prior,
+        encoder,
+        labels=None if plan.regression else _labels(every_row, texts),
+        task="regression" if plan.regression else "classes",
+        use=use,
+        class_weight=plan.class_weight,
+        groups=photo_groups(everything),
+        seed=plan.seed,
+    )
+    if judges is None:
+        splits = split_rows(training, plan.val_part)
+    else:
+        splits = [(np.arange(len(features)), np.arange(len(features), len(everything)))]
+    kind = plan.kind_for(frozenset(name for name in ("image", "text") if getattr(everything, name) is not None))
+    return run_trial(kind, training, splits, shots=plan.shots, wise_step=plan.wise)
+
+
+def _prior(encoder: Encoder, texts: Mapping[str, Sequence[str]], pool: str, store: Store | None) -> Head:
+    from cmprompt.heads.zero_shot import zero_shot
+
+    if pool not in ("mean", "scores"):
+        raise UsageError(f"--pool {pool}: a head starts from one vector for each label; use mean or scores")
+    return zero_shot(encoder, texts, pool=cast("Pool", pool), store=store)
+
+
+def _labels(parts: Sequence[Labelled], texts: Mapping[str, Sequence[str]] | None) -> list[str]:
+    """The labels of the prompts, in their order, or those that occur, sorted."""
+    return list(texts) if texts is not None else sorted({target for part in parts for target in part.targets})
+
+
+def _stacked(first: Features, second: Features) -> Features:
+    def both(name: str) -> Any:
+        a, b = getattr(first, name), getattr(second, name)
+        return None if a is None or b is None else np.concatenate([a, b])
+
+    return Features(both("image"), both("text"), both("has_image"), both("has_text"))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,152 @@
+"""A head on trial: fitted, calibrated, and set beside what was there before on rows that chose nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cmprompt import metrics
+from cmprompt.heads.calibrate import cooled, temperature_of
+from cmprompt.heads.fit import fit_training
+from cmprompt.heads.linear import LinearHead
+from cmprompt.heads.training import Training, choose, held_out_loss, split_folds
+from cmprompt.heads.verdict import Row, Verdict, judge, majority
+from cmprompt.heads.wise import wise
+from cmprompt.types import Array, Features, Head
+
+ENOUGH_TO_JUDGE = 100  # rows; with fewer set aside, folds of all rows judge instead
+WISE_STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A fitted head and what it was found to be worth.
+
+    `answers`: the (N, C) probabilities or (N,) numbers of every line of the table for the rows that judged, which are
+    rows `judged` of the whole data; `targets` (N,) the truth there.
+    """
+
+    head: Head
+    table: list[Row]
+    verdict: Verdict
+    record: dict[str, Any]
+    chosen: str
+    answers: dict[str, Array]
+    targets: Array
+    judged: Array
+
+
+def split_rows(data: Training, part: float) -> list[tuple[Array, Array]]:
+    """(training rows, judging rows): one split of about this part, or five where that would judge with too few."""
+    strata = data.targets if data.task == "classes" else np.zeros(len(data), int)
+    if len(data) * part < ENOUGH_TO_JUDGE:
+        return split_folds(strata, data.groups, min(5, len(data)), data.seed)
+    return split_folds(strata, data.groups, max(2, round(1 / part)), data.seed)[:1]
+
+
+def few_of_each(data: Training, shots: int) -> Array:
+    """Row numbers: at most `shots` of each class, by the seed."""
+    order = np.random.default_rng(data.seed).permutation(len(data))
+    picked = [order[data.targets[order] == label][:shots] for label in np.unique(data.targets)]
+    return np.sort(np.concatenate(picked))
+
+
+def run_trial(
+    kind: str,
+    data: Training,
+    splits: list[tuple[Array, Array]],
+    *,
+    shots: int | None = None,
+    wise_step: float | str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Trial:
+    """Fit `kind` and its controls on each split's training rows and judge them on the others.
+
+    With one split the head of the table is the head that comes back; with several, one more fitted to all rows.
+    """
+    parts: list[dict[str, Array]] = []
+    for train_rows, judging_rows in splits:
+        train, held = data.take(train_rows), data.take(judging_rows)
+        train = train.take(few_of_each(train, shots)) if shots else train
+        heads = _contenders(kind, train, wise_step, options or {})
+        parts.append({name: _answers(head, held.features, data) for name, head in heads.items()})
+        parts[-1][_floor(data)] = _floor_answers(train, held)
+    judged = np.concatenate([rows for _, rows in splits])
+    if len(splits) > 1:
+        train = data.take(few_of_each(data, shots)) if shots else data.take(np.arange(len(data)))
+        heads = {kind: _chosen(kind, train, wise_step, options or {})}
+    names = [_floor(data), *(name for name in parts[0] if name != _floor(data))]
+    answers = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    targets = data.targets[judged]
+    table, verdict = judge(answers, targets, kind, _floor(data), seed=data.seed)
+    record = {**train.record, "judged_on": len(judged), "splits": len(splits), "trained_on": len(train)}
+    return Trial(heads[kind], table, verdict, record, kind, answers, targets, judged)
+
+
+def _contenders(
+    kind: str, train: Training, wise_step: float | str | None, options: Mapping[str, Any]
+) -> dict[str, Head]:
+    """The baselines and the head on trial, fitted; none of them twice."""
+    heads: dict[str, Head] = {}
+    if train.prior is not None:
+        heads["zero-shot"] = train.prior
+    for use in ("image", "text"):
+        same = kind == "linear" and train.use == use and wise_step is None
+        if getattr(train.features, use) is not None and not same:
+            alone = replace(train, use=use, record={})
+            heads[f"{use} only"] = fit_training("linear", alone)
+    heads[kind] = _chosen(kind, train, wise_step, options)
+    return heads
+
+
+def _chosen(kind: str, train: Training, wise_step: float | str | None, options: Mapping[str, Any]) -> Head:
+    """The head on trial with its temperature, which a held-out fold of the training rows chose."""
+    head = _mixed(kind, train, wise_step, options, fit_training(kind, train, **options))
+    folds = train.folds()
+    if train.task != "classes" or not folds:
+        return head
+    inner, held = train.take(folds[0][0]), train.take(folds[0][1])
+    kind = train.record.get("kind", kind)  # what `auto` chose
+    scout = _mixed(kind, inner, train.record.get("wise", wise_step), options, fit_training(kind, inner, **options))
+    logits = scout.logits(held.features)
+    temperature = temperature_of(logits, held.targets)
+    train.record["temperature"] = temperature
+    train.record["ece_before"], train.record["ece_after"] = (
+        metrics.expected_calibration_error(metrics.softmax(logits / t), held.targets) for t in (1.0, temperature)
+    )
+    return cooled(head, temperature)
+
+
+def _mixed(kind: str, train: Training, step: float | str | None, options: Mapping[str, Any], head: Head) -> Head:
+    """WiSE-FT with the text's head; "auto" lets held-out folds choose how far."""
+    if step is None or train.prior is None or not isinstance(head, LinearHead):
+        return head
+    prior = train.prior
+    if step == "auto":
+
+        def score(part: Training, held: Training) -> list[Array]:
+            fitted = fit_training(kind, part, **options)
+            assert isinstance(fitted, LinearHead)
+            return [held_out_loss(wise(prior, fitted, a).logits(held.features), held) for a in WISE_STEPS]
+
+        step = choose(train, WISE_STEPS, score, default=0.5)
+    train.record["wise"] = float(step)
+    return wise(prior, head, float(step))
+
+
+def _answers(head: Head, features: Features, data: Training) -> Array:
+    logits = head.logits(features)
+    return logits[:, 0].astype(np.float64) if data.task == "regression" else metrics.softmax(logits)
+
+
+def _floor(data: Training) -> str:
+    return "mean" if data.task == "regression" else "majority class"
+
+
+def _floor_answers(train: Training, held: Training) -> Array:
+    if train.task == "regression":
+        return np.full(len(held), train.targets.mean(), np.float64)
+    return majority(held.targets, train.targets, len(train.labels))

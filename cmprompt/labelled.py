@@ -1,0 +1,181 @@
+"""Labelled data: a table or class folders, checked whole before anything is computed, and its splits."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cmprompt.errors import UsageError
+from cmprompt.sources import SourceOptions, read_items
+from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Item
+
+if TYPE_CHECKING:
+    from cmprompt.store import Store
+
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+NAMED = 8  # lines that one message names
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """N items, each with a target. `numbers` (N,) float32 for regression, else None."""
+
+    source: str
+    items: tuple[Item, ...]
+    numbers: Array | None = None
+
+    @property
+    def targets(self) -> list[str]:
+        """The label of each item."""
+        return [str(item.target) for item in self.items]
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any row has a picture."""
+        return any(item.image is not None for item in self.items)
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether any row has a text."""
+        return any(item.text for item in self.items)
+
+    def where(self, rows: Iterable[int]) -> str:
+        """Where these rows stand, for a message: line numbers of a table, names in folders."""
+        places, lines = list(rows), _lines(self.source)
+        named = [f"line {lines[i]} ({self.items[i].id})" if lines else self.items[i].id for i in places[:NAMED]]
+        more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
+        return ", ".join(named) + more
+
+
+def read_labelled(source: str, options: SourceOptions = SourceOptions(), *, regression: bool = False) -> Labelled:  # noqa: B008
+    """Every row of a table, or every picture of a folder of class folders.
+
+    Raises UsageError that names the lines: rows without a target, pictures that are not there, one picture with two
+    labels, numbers that are none, only one class.
+    """
+    folders = os.path.isdir(source)
+    if not folders and not os.path.isfile(source):
+        raise UsageError(f"no such table or folder: {source!r}")
+    items = tuple(read_items([source], replace(options, class_folders=folders)))
+    data = Labelled(source, items)
+    if not items:
+        raise UsageError(f"{source}: no rows")
+    _refuse(data, lambda item: item.target in (None, ""), "without a target", "give them one, or name --target-col")
+    _refuse(data, _is_missing, "whose picture is not there", "paths are relative to the table")
+    if regression:
+        return replace(data, numbers=_numbers(data))
+    _refuse_two_labels(data)
+    if len(names := set(data.targets)) < 2:
+        raise UsageError(f"{source}: every row has the label {names.pop()!r}; at least two labels are needed")
+    return data
+
+
+def columns_line(source: str, options: SourceOptions) -> str | None:
+    """One line that says which columns of a table are read; None for folders."""
+    if not source.lower().endswith(TABLES):
+        return None
+    from cmprompt.sources.rows import read_rows
+    from cmprompt.sources.tables import choose_columns
+
+    first = next(read_rows(source), None)
+    if first is None:
+        return None
+    found = choose_columns(source, list(first.cells), options)
+    parts = {"image": found.image, "text": found.text, "target": found.target}
+    return f"{source}: " + ", ".join(f"{kind} = column {name!r}" for kind, name in parts.items() if name)
+
+
+def embed_labelled(data: Labelled, encoder: Encoder, store: Store | None, needs: frozenset[str]) -> Features:
+    """The vectors of every row. Raises UsageError that names the lines which failed."""
+    from cmprompt.embed import embed
+
+    return join_features(data, embed(data.items, encoder, store, needs=needs))
+
+
+def join_features(data: Labelled, batches: Iterable[Embedded]) -> Features:
+    """The vectors of every row as one. Raises UsageError that names the lines which failed."""
+    parts: list[Features] = []
+    failed: dict[int, str] = {}
+    for batch in batches:
+        done = sum(map(len, parts))
+        failed.update({done + i: str(o.error) for i, o in enumerate(batch.outcomes) if o.status != "ok"})
+        parts.append(batch.features)
+    if failed:
+        first = next(iter(failed.values()))
+        raise UsageError(f"{data.source}: {len(failed)} rows cannot be read ({first}): {data.where(failed)}")
+
+    def join(name: str) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    return Features(join("image"), join("text"), join("has_image"), join("has_text"))
+
+
+def photo_groups(features: Features) -> Array:
+    """(N,) a number for each photo: rows with the same picture (or without one, the same text) have the same."""
+    rows = features.text if features.image is None else features.image
+    assert rows is not None
+    keys = [row.tobytes() for row in rows]
+    if features.image is not None and features.text is not None:
+        keys = [features.text[i].tobytes() if not there else keys[i] for i, there in enumerate(features.has_image)]
+    seen: dict[bytes, int] = {}
+    return np.array([seen.setdefault(key, len(seen)) for key in keys])
+
+
+def _refuse(data: Labelled, is_bad: Callable[[Item], bool], what: str, advice: str) -> None:
+    bad = [place for place, item in enumerate(data.items) if is_bad(item)]
+    if bad:
+        raise UsageError(f"{data.source}: {len(bad)} rows {what}: {data.where(bad)}; {advice}")
+
+
+def _is_missing(item: Item) -> bool:
+    if isinstance(item.image, FileBytes):
+        return not os.path.isfile(item.image.path)
+    return item.image is None and not item.text
+
+
+def _refuse_two_labels(data: Labelled) -> None:
+    """The same picture with the same text must not have two labels."""
+    rows: dict[tuple[str, str | None], list[int]] = defaultdict(list)
+    for place, item in enumerate(data.items):
+        if isinstance(item.image, FileBytes):
+            rows[os.path.realpath(item.image.path), item.text].append(place)
+    for places in rows.values():
+        labels = sorted({str(data.items[i].target) for i in places})
+        if len(labels) > 1:
+            raise UsageError(
+                f"{data.source}: one picture has the labels {' and '.join(map(repr, labels))}: {data.where(places)}"
+            )
+
+
+def _numbers(data: Labelled) -> Array:
+    """(N,) float32."""
+    values = np.array([_number(item.target) for item in data.items])
+    bad = np.flatnonzero(~np.isfinite(values)).tolist()
+    if bad:
+        raise UsageError(f"{data.source}: {len(bad)} rows whose target is no number: {data.where(bad)}")
+    if np.all(values == values[0]):
+        raise UsageError(f"{data.source}: every row has the number {values[0]:g}; there is nothing to learn")
+    rows: Array = values.astype(np.float32)
+    return rows
+
+
+def _number(text: str | float | None) -> float:
+    try:
+        return float(str(text).replace(",", ""))
+    except ValueError:
+        return float("nan")
+
+
+def _lines(source: str) -> Sequence[int] | None:
+    """The line of each row of a table; read again, since only a message asks for it."""
+    if not source.lower().endswith(TABLES):
+        return None
+    from cmprompt.sources.rows import read_rows
+
+    return [row.line for row in read_rows(source)]
