@@ -65,7 +65,7 @@ def read_video(path: str, sampling: Sampling = Sampling()) -> Iterator[Item]:
     try:
         for shown in _sample(path, sampling):
             time_s = shown.time_s
-            yield Item(path, partial(Frame, _pixels(shown.frame, sampling.short_side_px)), time_s=time_s)
+            yield Item(path, partial(Frame, to_rgb(shown.frame, sampling.short_side_px)), time_s=time_s)
     except (ItemError, OSError) as error:
         yield Item(path, partial(_fail, error), time_s=time_s)
 
@@ -216,7 +216,7 @@ def _refuse_huge(frame: Any) -> None:
         raise ItemError("too_large", f"frames of {frame.width} x {frame.height} pixels; the cap is {MAX_PIXELS}")
 
 
-def _pixels(frame: Any, short_side_px: int | None) -> Array:
+def to_rgb(frame: Any, short_side_px: int | None) -> Array:
     """(H, W, 3) uint8 RGB, upright, its short side at most `short_side_px`."""
     scale = min(1.0, (short_side_px or 1 << 30) / min(frame.width, frame.height))
     width, height = (max(1, round(side * scale)) for side in (frame.width, frame.height))

@@ -1,0 +1,251 @@
+"""`cmprompt index`: named collections to search in."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cmprompt.cli import options as o
+from cmprompt.cli.help import GroupedCommand
+
+if TYPE_CHECKING:
+    from cmprompt.cli.road import Say
+    from cmprompt.index.collections import About, Changes
+    from cmprompt.store import Store
+    from cmprompt.types import Encoder
+
+app = typer.Typer(help="Named collections to search in.", no_args_is_help=True, rich_markup_mode=None)
+Name = Annotated[str, o.option("--name", metavar="COLLECTION", group=o.STORE, help="What to call the collection.")]
+ChosenName = Annotated[
+    str | None, o.option("--name", metavar="COLLECTION", group=o.STORE, help="Which collection. Default: the only one.")
+]
+
+
+@app.command("build", cls=GroupedCommand)
+def build(
+    inputs: o.Inputs = None,
+    image_col: o.ImageCol = None,
+    text_col: o.TextCol = None,
+    limit: o.Limit = None,
+    all_files: o.AllFiles = False,
+    allow_truncated: o.AllowTruncated = False,
+    model: o.Model = "auto",
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    exact: o.Exact = False,
+    batch_size: o.BatchSize = None,
+    threads: o.Threads = None,
+    accept_licence: o.AcceptLicence = False,
+    name: Name = "default",
+    store: o.StoreDir = None,
+    quiet: o.Quiet = False,
+) -> int:
+    """Embed inputs and name them, so that they can be searched.
+
+    cmprompt index build photos/ --name trips
+    cmprompt index build pairs.csv --name products
+
+    A table's texts go in beside its images. A collection of this name is replaced.
+    """
+    from cmprompt.cli import road
+    from cmprompt.encoders import load_encoder
+    from cmprompt.encoding import store_dtype
+    from cmprompt.index.collections import About
+
+    say = road.speaker(quiet)
+    sources = road.require_inputs(inputs, None)
+    encoder = load_encoder(
+        model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
+        accept_licence=accept_licence, notices=say,
+    )  # fmt: skip
+    about = About(
+        name, lasting_name(model, encoder), encoder.model_id, encoder.dim, store_dtype(encoder),
+        tuple(str(Path(source).absolute()) if Path(source).exists() else source for source in sources),
+        {"image_col": image_col, "text_col": text_col, "limit": limit, "all_files": all_files,
+         "allow_truncated": allow_truncated},
+    )  # fmt: skip
+    changes, failed = _build(about, encoder, _store(store, say), sources, quiet)
+    say(_described(about.name, changes))
+    return 1 if failed else 0
+
+
+@app.command("update", cls=GroupedCommand)
+def update(
+    name: ChosenName = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    batch_size: o.BatchSize = None,
+    threads: o.Threads = None,
+    accept_licence: o.AcceptLicence = False,
+    store: o.StoreDir = None,
+    quiet: o.Quiet = False,
+) -> int:
+    """Read a collection's inputs again: new, changed and deleted files.
+
+    cmprompt index update
+    cmprompt index update --name trips
+    """
+    from cmprompt.cli import road
+    from cmprompt.encoders import load_encoder
+    from cmprompt.errors import ModelError
+    from cmprompt.index.collections import Collection, only_name
+
+    say = road.speaker(quiet)
+    kept = _store(store, say)
+    about = Collection(kept.path, name or only_name(kept.path)).about
+    encoder = load_encoder(
+        about.model, device, precision, exact=about.dtype == "float32", threads=threads, batch_size=batch_size,
+        accept_licence=accept_licence, notices=say,
+    )  # fmt: skip
+    if encoder.model_id != about.model_id:
+        raise ModelError(f"{about.model} is another model now; build the collection {about.name!r} again")
+    changes, failed = _build(about, encoder, kept, list(about.inputs), quiet)
+    say(_described(about.name, changes))
+    return 1 if failed else 0
+
+
+@app.command("list", cls=GroupedCommand)
+def list_names(store: o.StoreDir = None) -> None:
+    """List the collections: name, images, texts, model, inputs.
+
+    cmprompt index list
+    """
+    from cmprompt.cli import road
+    from cmprompt.index.collections import Collection, names
+
+    kept = _store(store, road.speaker(False))
+    for name in names(kept.path):
+        about = Collection(kept.path, name).about
+        typer.echo(f"{name}\t{about.images}\t{about.texts}\t{about.model_id}\t{' '.join(about.inputs)}")
+
+
+@app.command("verify", cls=GroupedCommand)
+def verify(name: ChosenName = None, store: o.StoreDir = None) -> int:
+    """Read every vector and compare it with its checksum.
+
+    cmprompt index verify --name trips
+    """
+    from cmprompt.cli import road
+    from cmprompt.index.collections import Collection, only_name
+
+    kept = _store(store, road.speaker(False))
+    collection = Collection(kept.path, name or only_name(kept.path))
+    damaged = collection.damaged()
+    for kind, count in damaged.items():
+        typer.echo(f"{collection.about.name}: {count:,} of the {kind} are damaged; build it again")
+    if not damaged:
+        typer.echo(f"{collection.about.name}: {collection.about.images:,} images, {collection.about.texts:,} texts, ok")
+    return 3 if damaged else 0
+
+
+@app.command("duplicates", cls=GroupedCommand)
+def duplicates(
+    name: ChosenName = None,
+    threshold: Annotated[
+        float, o.option("--threshold", metavar="C", group=o.DECISION, min=-1, max=1, help="Alike from this cosine on.")
+    ] = 0.97,
+    output: o.OutputFile = None,
+    format: o.Format = None,
+    overwrite: o.Overwrite = False,
+    store: o.StoreDir = None,
+) -> None:
+    """Groups of images that are nearly the same, with each one's cosine to the first of its group.
+
+    cmprompt index duplicates --name trips
+    cmprompt index duplicates --threshold 0.99 -o duplicates.csv
+    """
+    from cmprompt.cli import road
+    from cmprompt.index.collections import Collection, only_name
+    from cmprompt.index.duplicates import groups
+    from cmprompt.writers.records import rounded
+    from cmprompt.writers.rows import identity_of, write_rows
+
+    kept = _store(store, road.speaker(False))
+    collection = Collection(kept.path, name or only_name(kept.path))
+    matrix = collection.matrix("images")
+    rows: list[dict[str, Any]] = []
+    number = 0
+    for members in groups(matrix, threshold):
+        entries = collection.entries("images", members)
+        if len({entry.id for entry in entries}) > 1:  # the frames of one video are no duplicates
+            cosines = matrix[members].astype("float32") @ matrix[members[0]].astype("float32")
+            number += 1
+            rows += [
+                {"group": number, **identity_of(entry.id), "cosine": rounded(float(cosine))}
+                for entry, cosine in zip(entries, cosines, strict=True)
+            ]
+    write_rows(rows, output=output, format=format, overwrite=overwrite, columns=("group", "cosine", "id"))
+
+
+@app.command("drop", cls=GroupedCommand)
+def drop_collection(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The collection to remove.")], store: o.StoreDir = None
+) -> None:
+    """Remove a collection. The store keeps its embeddings.
+
+    cmprompt index drop trips
+    """
+    from cmprompt.cli import road
+    from cmprompt.index.collections import drop
+
+    drop(_store(store, road.speaker(False)).path, name)
+
+
+def lasting_name(model: str, encoder: Encoder) -> str:
+    """What `--model` must say to get this encoder again: `auto` may mean another one by then."""
+    from cmprompt.encoders import RECOMMENDED
+    from cmprompt.encoders.weights import TINY
+
+    checkpoint: Any = getattr(encoder, "checkpoint", None)
+    if model == "auto" and checkpoint is not None:
+        return "tiny" if checkpoint.folder == TINY else RECOMMENDED
+    if model.startswith("local-dir:"):
+        return f"local-dir:{Path(model.removeprefix('local-dir:')).expanduser().absolute()}"
+    return model
+
+
+def _store(directory: str | None, say: Say) -> Store:
+    """The store that holds the collections."""
+    from cmprompt.store import Store, default_store_dir
+
+    return Store(directory or default_store_dir(), say)
+
+
+def _build(about: About, encoder: Encoder, kept: Store, sources: list[str], quiet: bool) -> tuple[Changes, int]:
+    """Embed and keep; the changes and how many inputs failed."""
+    from cmprompt.cli import road
+    from cmprompt.cli.progress import Progress
+    from cmprompt.embed import embed
+    from cmprompt.index.collections import build
+    from cmprompt.sources import SourceOptions, read_items
+
+    chosen = dict(about.options)
+    allow_truncated = chosen.pop("allow_truncated", False)
+    options = SourceOptions(**chosen)
+    with Progress(quiet=quiet) as progress:
+        road.count_in_background(sources, options, progress.expect, progress.drawn)
+        embedded = embed(
+            read_items(sources, options), encoder, kept, needs=frozenset({"image", "text"}),
+            allow_truncated=allow_truncated,
+        )  # fmt: skip
+
+        def counted() -> Any:
+            for batch in embedded:
+                for item, outcome in zip(batch.items, batch.outcomes, strict=True):
+                    progress.count(outcome.status)
+                    if outcome.status != "ok" and not quiet:
+                        name = item.id.encode("utf-8", "replace").decode()
+                        print(f"cmprompt: {name}: {outcome.status}: {outcome.error}", file=sys.stderr)
+                yield batch
+
+        return build(kept.path, about, counted()), progress.failed
+
+
+def _described(name: str, changes: Changes) -> str:
+    return (
+        f"{name}: {changes.new:,} new, {changes.changed:,} changed, {changes.deleted:,} deleted, "
+        f"{changes.same:,} as before"
+    )

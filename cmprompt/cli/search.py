@@ -1,0 +1,115 @@
+"""`cmprompt search`: find images or texts by words and pictures."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cmprompt.cli import options as o
+
+SEARCH = "What to look for"
+
+
+def command(
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What to look for, in words.")] = None,
+    like: Annotated[
+        list[str] | None, o.option("--like", metavar="IMAGE", group=SEARCH, help="Like this picture. Repeatable.")
+    ] = None,
+    minus: Annotated[
+        list[str] | None, o.option("--minus", metavar="TEXT", group=SEARCH, help="But not this. Repeatable.")
+    ] = None,
+    kind: Annotated[str, o.option("--in", metavar="images|texts", group=SEARCH, help="What to find.")] = "images",
+    name: Annotated[
+        str | None,
+        o.option("--name", metavar="COLLECTION", group=SEARCH, help="Where to look. Default: the only collection."),
+    ] = None,
+    top_k: o.TopK = "10",
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    threads: o.Threads = None,
+    output: Annotated[
+        str | None,
+        o.option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            group=o.OUTPUT,
+            help="Write here; its ending names the format. .png and .html are contact sheets.",
+        ),
+    ] = None,
+    format: o.Format = None,
+    overwrite: o.Overwrite = False,
+    quiet: o.Quiet = False,
+    store: o.StoreDir = None,
+) -> None:
+    """Find images or texts in a collection that `cmprompt index build` made.
+
+    cmprompt search "a red car in the snow"
+    cmprompt search --like photo.jpg "but at night" --minus people
+    cmprompt search "a cup of coffee" --name trips -o coffee.html
+
+    Every vector is compared; the score is the cosine with the signed sum of what is looked for.
+    """  # fmt: skip
+    from cmprompt.cli import road
+    from cmprompt.encoders import load_encoder
+    from cmprompt.encoders.devices import cores
+    from cmprompt.errors import ModelError, UsageError, unknown
+    from cmprompt.index.collections import KINDS, Collection, only_name
+    from cmprompt.index.exact import nearest
+    from cmprompt.index.query import query_vector
+    from cmprompt.store import Store, default_store_dir
+    from cmprompt.writers.records import rounded
+    from cmprompt.writers.rows import identity_of, write_file, write_rows
+
+    say = road.speaker(quiet)
+    if kind not in KINDS:
+        raise UsageError(unknown("--in", kind, KINDS))
+    if not text and not like:
+        raise UsageError("nothing to look for; give a text, or --like IMAGE")
+    kept = Store(store or default_store_dir(), say)
+    collection = Collection(kept.path, name or only_name(kept.path))
+    about, count = collection.about, collection.count(kind)
+    if not count:
+        raise UsageError(f"the collection {about.name!r} holds no {kind}")
+    encoder = load_encoder(
+        about.model,
+        device,
+        precision,
+        exact=about.dtype == "float32",
+        threads=threads,
+        accept_licence=True,
+        notices=say,
+    )
+    if encoder.model_id != about.model_id:
+        raise ModelError(f"{about.model} is another model now; build the collection {about.name!r} again")
+    query = query_vector(encoder, kept, texts=[text] if text else [], like=like or [], minus=minus or [])
+    found = nearest(query[None], collection.matrix(kind), _top_k(top_k, count), threads=threads or cores())
+    entries = collection.entries(kind, found.rows[0].tolist())
+    scores = found.scores[0].tolist()
+    if output and output.lower().endswith((".png", ".html")) and format is None:
+        from cmprompt.index import sheet
+
+        title = " ".join([*(like or []), *([text] if text else []), *(f"- {word}" for word in minus or [])])
+        is_html = output.lower().endswith(".html")
+        data = sheet.to_html(entries, scores, title) if is_html else sheet.to_png(entries, scores)
+        write_file(output, data, overwrite=overwrite)
+        return
+    rows = []
+    for rank, (entry, score) in enumerate(zip(entries, scores, strict=True), start=1):
+        second = {} if entry.time_s is None else {"time_s": rounded(entry.time_s)}
+        words = {} if entry.text is None else {"text": entry.text}
+        rows.append({"rank": rank, "score": rounded(score), **identity_of(entry.id), **second, **words})
+    write_rows(
+        rows, output=output, format=format, overwrite=overwrite, columns=("rank", "score", "id", "time_s", "text")
+    )
+
+
+def _top_k(value: str, count: int) -> int:
+    from cmprompt.errors import UsageError
+
+    if value == "all":
+        return count
+    if not value.isdigit() or int(value) < 1:
+        raise UsageError(f"--top-k {value!r}: give a number from 1 up, or all")
+    return int(value)

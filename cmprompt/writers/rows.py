@@ -1,0 +1,126 @@
+"""Rows that are not predictions: hits, suspicions, figures. Any keys, the first row's are the columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cmprompt.errors import OutputError
+from cmprompt.types import Item
+from cmprompt.writers import choose_format
+from cmprompt.writers.records import clean, identity
+
+Row = Mapping[str, Any]
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+
+def identity_of(id: str) -> dict[str, Any]:
+    """`id`, and `path_b64` beside it for a name that is not UTF-8."""
+    return identity(Item(id, None))
+
+
+def write_rows(
+    rows: Iterable[Row],
+    *,
+    output: str | None = None,
+    format: str | None = None,
+    overwrite: bool = False,
+    columns: Sequence[str] | None = None,
+) -> None:
+    """Write to `output`, whole or not at all, or to standard output. `columns` are those that table and TSV show.
+
+    Raises OutputError where the file cannot be written or is there already, UsageError for an unknown format.
+    """
+    form = choose_format(format, output, terminal=sys.stdout.isatty())
+    data = to_bytes([dict(row) for row in rows], form, columns)
+    if output is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        write_file(output, data, overwrite=overwrite)
+
+
+def write_file(path: str, data: bytes, *, overwrite: bool) -> None:
+    """Put `data` into a new file, whole or not at all. Raises OutputError."""
+    target = Path(os.path.realpath(path))
+    if target.exists() and not overwrite:
+        raise OutputError(f"{path} is there already; --overwrite replaces it, -o names another file")
+    temporary = target.with_name(f"{target.name}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def to_bytes(rows: Sequence[Row], form: str, columns: Sequence[str] | None = None) -> bytes:
+    """The rows in one of the formats."""
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    if form == "jsonl":
+        return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
+    if form == "csv":
+        return _csv(rows, names)
+    if form == "parquet":
+        return _parquet(rows, names)
+    shown = [name for name in columns or names if name in names]
+    return _tsv(rows, shown) if form == "tsv" else _table(rows, shown)
+
+
+def _csv(rows: Sequence[Row], names: Sequence[str]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
+    return text.getvalue().encode()
+
+
+def _tsv(rows: Sequence[Row], names: Sequence[str]) -> bytes:
+    lines = ["\t".join(_cell(row.get(name)).translate(_ESCAPES) for name in names) for row in rows]
+    return "".join(line + "\n" for line in lines).encode()
+
+
+def _parquet(rows: Sequence[Row], names: Sequence[str]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _table(rows: Sequence[Row], names: Sequence[str]) -> bytes:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for name in names:
+        number = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
+        table.add_column(name, justify="right" if number else "left", overflow="ellipsis", no_wrap=number)
+    for row in rows:
+        table.add_row(*(_printable(_cell(row.get(name))) for name in names))
+    terminal = sys.stdout.isatty()
+    width = None if terminal else int(os.environ.get("COLUMNS") or 80)
+    console = Console(file=io.StringIO(), width=width or Console().width, highlight=False, markup=False)
+    console.print(table)
+    return str(console.file.getvalue()).encode()  # type: ignore[attr-defined]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return clean(str(value))
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,0 +1,103 @@
+"""Named collections: built, replaced, read, damaged, dropped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cmprompt.errors import StoreError, UsageError
+from cmprompt.index.collections import About, Changes, Collection, Entry, build, drop, names, only_name
+from cmprompt.types import Array, Embedded, Features, Item, Outcome
+
+
+def about(name: str = "trips") -> About:
+    return About(name, "tiny", "tiny@1", 4, "float16", ("photos",))
+
+
+def batch(ids: list[str], vectors: Array, texts: list[str] | None = None, failed: int | None = None) -> Embedded:
+    items = tuple(Item(id, None, texts[place] if texts else None) for place, id in enumerate(ids))
+    outcomes = tuple(Outcome("missing", "gone") if place == failed else Outcome() for place in range(len(ids)))
+    has_image = np.arange(len(ids)) != (-1 if failed is None else failed)
+    has_text = np.full(len(ids), texts is not None)
+    return Embedded(items, outcomes, Features(vectors, vectors if texts else None, has_image, has_text))
+
+
+EYE = np.eye(4, dtype=np.float32)
+
+
+def test_rows_come_back_in_order_without_the_failed(tmp_path: Path) -> None:
+    build(tmp_path, about(), [batch(["a", "b"], EYE[:2]), batch(["c", "d"], EYE[2:], failed=0)])
+    found = Collection(tmp_path, "trips")
+    assert np.array_equal(found.matrix("images"), EYE[[0, 1, 3]].astype(np.float16))
+    assert found.entries("images", [2, 0]) == [Entry("d"), Entry("a")]
+    assert (found.about.images, found.about.texts) == (3, 0)
+    assert found.matrix("texts").shape == (0, 4)
+    assert not found.damaged()
+
+
+def test_a_text_that_rows_share_is_kept_once(tmp_path: Path) -> None:
+    build(tmp_path, about(), [batch(["a", "b", "c"], EYE[:3], ["one", "two", "one"])])
+    found = Collection(tmp_path, "trips")
+    assert found.entries("texts", [0, 1]) == [Entry("a", text="one"), Entry("b", text="two")]
+    assert found.about.texts == 2
+
+
+def test_building_again_says_what_changed(tmp_path: Path) -> None:
+    assert build(tmp_path, about(), [batch(["a", "b", "c"], EYE[:3])]) == Changes(new=3, changed=0, deleted=0, same=0)
+    again = build(tmp_path, about(), [batch(["a", "b", "d"], EYE[[0, 3, 2]])])
+    assert again == Changes(new=1, changed=1, deleted=1, same=1)
+    assert Collection(tmp_path, "trips").entries("images", [2]) == [Entry("d")]
+
+
+def test_a_build_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    build(tmp_path, about(), [batch(["a"], EYE[:1])])
+
+    def broken() -> object:
+        yield batch(["b"], EYE[1:2])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, about(), broken())  # type: ignore[arg-type]
+    assert Collection(tmp_path, "trips").entries("images", [0]) == [Entry("a")]
+    assert names(tmp_path) == ["trips"]
+
+
+def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
+    build(tmp_path, about(), [batch(["caf\udce9.jpg"], EYE[:1])])
+    assert Collection(tmp_path, "trips").entries("images", [0]) == [Entry("caf\udce9.jpg")]
+
+
+def test_damage_is_found(tmp_path: Path) -> None:
+    build(tmp_path, about(), [batch(["a", "b"], EYE[:2])])
+    path = tmp_path / "collections" / "trips" / "images.vectors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert Collection(tmp_path, "trips").damaged() == {"images": 1}
+    path.write_bytes(data[:-8])
+    with pytest.raises(StoreError, match="build it again"):
+        Collection(tmp_path, "trips").matrix("images")
+
+
+def test_which_collection_is_meant(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="index build"):
+        only_name(tmp_path)
+    build(tmp_path, about("trips"), [batch(["a"], EYE[:1])])
+    assert only_name(tmp_path) == "trips"
+    build(tmp_path, about("work"), [batch(["a"], EYE[:1])])
+    with pytest.raises(UsageError, match="trips, work"):
+        only_name(tmp_path)
+    with pytest.raises(UsageError, match="did you mean trips"):
+        Collection(tmp_path, "trisp")
+    drop(tmp_path, "work")
+    assert names(tmp_path) == ["trips"]
+    with pytest.raises(UsageError, match="no name for a collection"):
+        drop(tmp_path, "../trips")
+
+
+def test_a_store_may_be_named_by_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    build(Path("store"), about(), [batch(["a"], EYE[:1])])
+    assert Collection(Path("store"), "trips").entries("images", [0]) == [Entry("a")]

@@ -1,0 +1,50 @@
+"""Rows that are not predictions, in every format."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from cmprompt.errors import OutputError, UsageError
+from cmprompt.writers.rows import identity_of, to_bytes, write_rows
+
+ROWS = [{"id": "a\tb", "score": 0.5, "text": "x,y"}, {"id": "c", "score": None, "text": None}]
+
+
+def test_jsonl_and_csv_hold_every_key() -> None:
+    assert [json.loads(line) for line in to_bytes(ROWS, "jsonl").splitlines()] == ROWS
+    assert to_bytes(ROWS, "csv").decode() == 'id,score,text\na\tb,0.5,"x,y"\nc,,\n'
+
+
+def test_tsv_and_table_show_the_columns_asked_for() -> None:
+    assert to_bytes(ROWS, "tsv", ["score", "id", "absent"]).decode() == "0.5\ta\\tb\n\tc\n"
+    table = to_bytes(ROWS, "table", ["id", "score"]).decode()
+    assert "\\t" in table and "text" not in table
+
+
+def test_parquet_keeps_types() -> None:
+    table = pq.read_table(io.BytesIO(to_bytes(ROWS, "parquet")))
+    assert table.to_pylist() == ROWS
+    assert table.schema.field("score").type == "double"
+
+
+def test_a_file_is_written_whole_and_not_over_another(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    write_rows(ROWS, output=str(path))
+    with pytest.raises(OutputError, match="--overwrite"):
+        write_rows(ROWS, output=str(path))
+    write_rows(ROWS[:1], output=str(path), overwrite=True)
+    assert len(path.read_text().splitlines()) == 1
+    with pytest.raises(OutputError, match="cannot write"):
+        write_rows(ROWS, output=str(tmp_path / "none" / "out.csv"))
+    with pytest.raises(UsageError, match="names no format"):
+        write_rows(ROWS, output=str(tmp_path / "out.xyz"))
+    assert [name.name for name in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_a_name_that_is_not_utf8_keeps_its_bytes() -> None:
+    assert identity_of("caf\udce9") == {"id": "caf\ufffd", "path_b64": "Y2Fm6Q=="}
