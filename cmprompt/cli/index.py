@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from cmprompt.cli.road import Say
     from cmprompt.index.collections import About, Changes
     from cmprompt.store import Store
-    from cmprompt.types import Encoder
+    from cmprompt.types import Embedded, Encoder
 
 app = typer.Typer(help="Named collections to search in.", no_args_is_help=True, rich_markup_mode=None)
 Name = Annotated[str, o.option("--name", metavar="COLLECTION", group=o.STORE, help="What to call the collection.")]
@@ -232,7 +233,7 @@ def _build(about: About, encoder: Encoder, kept: Store, sources: list[str], quie
             allow_truncated=allow_truncated,
         )  # fmt: skip
 
-        def counted() -> Any:
+        def counted() -> Iterator[Embedded]:
             for batch in embedded:
                 for item, outcome in zip(batch.items, batch.outcomes, strict=True):
                     progress.count(outcome.status)

@@ -1,0 +1,95 @@
+"""`cmprompt check`: which pairs do not belong together, which labels are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cmprompt.cli import options as o
+
+if TYPE_CHECKING:
+    from cmprompt.types import Embedded
+
+CHECKING = "Checking"
+
+
+def command(
+    table: Annotated[
+        str,
+        typer.Argument(metavar="TABLE", help="A table of images with texts or labels, or a folder of class folders."),
+    ],
+    image_col: o.ImageCol = None,
+    text_col: o.TextCol = None,
+    target_col: o.TargetCol = None,
+    limit: o.Limit = None,
+    fdr: Annotated[
+        float,
+        o.option(
+            "--fdr",
+            metavar="RATE",
+            group=CHECKING,
+            min=0.0,
+            max=1.0,
+            help="Of the pairs that are flagged, the share that may in truth be fine.",
+        ),
+    ] = 0.1,
+    fail_on_flagged: Annotated[
+        bool, o.option("--fail-on-flagged", group=CHECKING, help="Exit with status 1 if anything is flagged.")
+    ] = False,
+    model: o.Model = "auto",
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    exact: o.Exact = False,
+    batch_size: o.BatchSize = None,
+    threads: o.Threads = None,
+    accept_licence: o.AcceptLicence = False,
+    output: o.OutputFile = None,
+    format: o.Format = None,
+    overwrite: o.Overwrite = False,
+    quiet: o.Quiet = False,
+    store: o.StoreDir = None,
+    no_store: o.NoStore = False,
+) -> int:
+    """Find pairs whose image and text disagree, and labels that look wrong; the most suspicious first.
+
+    cmprompt check pairs.csv
+    cmprompt check labelled.csv --target-col breed --format jsonl -o suspects.jsonl
+    cmprompt check photos/ --fail-on-flagged
+
+    A pair's suspicion is how likely a shuffled pair is to fit as well; a label's is what other images say against it.
+    """  # fmt: skip
+    from os.path import isdir
+
+    from cmprompt.cli import road
+    from cmprompt.cli.progress import Progress
+    from cmprompt.embed import embed
+    from cmprompt.encoders import load_encoder
+    from cmprompt.sources import SourceOptions, read_items
+    from cmprompt.suspects import find_suspects
+    from cmprompt.writers.rows import write_rows
+
+    say = road.speaker(quiet)
+    source = SourceOptions(
+        image_col=image_col, text_col=text_col, target_col=target_col, limit=limit, class_folders=isdir(table)
+    )
+    encoder = load_encoder(
+        model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
+        accept_licence=accept_licence, notices=say,
+    )  # fmt: skip
+    kept = road.open_store(store, no_store, say)
+    with Progress(quiet=quiet) as progress:
+
+        def counted() -> Iterator[Embedded]:
+            for batch in embed(read_items([table], source), encoder, kept, needs=frozenset({"image", "text"})):
+                for outcome in batch.outcomes:
+                    progress.count(outcome.status)
+                yield batch
+
+        found = find_suspects(counted(), fdr=fdr)
+    for notice in found.notices:
+        say(notice)
+    columns = ("suspicion", "flagged", "id", "text", "better_text", "label", "better_label", "status", "error")
+    write_rows(found.records, output=output, format=format, overwrite=overwrite, columns=columns)
+    return 1 if found.failed or (fail_on_flagged and found.flagged) else 0

@@ -1,0 +1,66 @@
+"""A table's rows in order of suspicion."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import FakeEncoder
+
+from cmprompt.embed import embed
+from cmprompt.errors import ItemError, UsageError
+from cmprompt.suspects import Suspects, find_suspects
+from cmprompt.types import Frame, Item
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+BOTH = frozenset({"image", "text"})
+
+
+def picture(colour: str, seed: int) -> Frame:
+    noise = np.random.default_rng(seed).integers(0, 90, (8, 8, 3))
+    return Frame(np.clip(np.array(COLOURS[colour]) // 2 + noise, 0, 255).astype(np.uint8))
+
+
+def item(name: str, colour: str, seed: int, text: str | None = None, label: str | None = None) -> Item:
+    return Item(name, lambda: picture(colour, seed), text, label)
+
+
+def check(items: list[Item]) -> Suspects:
+    return find_suspects(embed(items, FakeEncoder(), needs=BOTH))
+
+
+def test_a_wrong_label_comes_first_with_the_right_one() -> None:
+    names = ["red", "green", "blue"] * 10
+    items = [item(f"{i}", name, i, label=name) for i, name in enumerate(names)]
+    items[4] = item("wrong", "green", 4, label="blue")
+    found = check(items)
+    assert found.records[0]["id"] == "wrong"
+    assert found.records[0]["flagged"]
+    assert found.records[0]["better_label"] == "green"
+    assert found.flagged == 1
+
+
+def test_a_pair_that_does_not_fit_has_a_better_text() -> None:
+    names = ["red", "green", "blue"] * 10
+    items = [item(f"{i}", name, i, text=f"{name} thing {i}") for i, name in enumerate(names)]
+    items[4] = item("wrong", "green", 4, text="blue thing 4")
+    first = check(items).records[0]
+    assert first["id"] == "wrong"
+    assert first["better_text"].startswith("green")
+    assert first["rank"] > 5
+
+
+def test_every_row_has_a_record_failures_last() -> None:
+    def gone() -> bytes:
+        raise ItemError("truncated", "cut off")
+
+    names = ["red", "green"] * 3
+    items = [item(f"{i}", name, i, text=name, label=name) for i, name in enumerate(names)]
+    found = check([Item("bad", gone, "red", "red"), *items, Item("no image", None, "red", "red")])
+    assert len(found.records) == 8
+    assert [record["status"] for record in found.records] == ["ok"] * 6 + ["truncated", "missing"]
+    assert found.failed == 2
+
+
+def test_a_table_of_images_alone_has_nothing_to_check() -> None:
+    with pytest.raises(UsageError, match="nothing to check"):
+        check([item("a", "red", 0)])
