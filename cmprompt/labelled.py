@@ -17,6 +17,7 @@ from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Item
 if TYPE_CHECKING:
     from cmprompt.store import Store
 
+TASKS = ("classification", "regression", "retrieval")
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 NAMED = 8  # lines that one message names
 
@@ -52,8 +53,13 @@ class Labelled:
         return ", ".join(named) + more
 
 
-def read_labelled(source: str, options: SourceOptions = SourceOptions(), *, regression: bool = False) -> Labelled:  # noqa: B008
-    """Every row of a table, or every picture of a folder of class folders.
+def read_labelled(
+    source: str,
+    options: SourceOptions = SourceOptions(),  # noqa: B008
+    *,
+    task: str = "classification",
+) -> Labelled:
+    """Every row of a table, or every picture of a folder of class folders. Retrieval wants no targets.
 
     Raises UsageError that names the lines: rows without a target, pictures that are not there, one picture with two
     labels, numbers that are none, only one class.
@@ -65,9 +71,11 @@ def read_labelled(source: str, options: SourceOptions = SourceOptions(), *, regr
     data = Labelled(source, items)
     if not items:
         raise UsageError(f"{source}: no rows")
-    _refuse(data, lambda item: item.target in (None, ""), "without a target", "give them one, or name --target-col")
     _refuse(data, _is_missing, "whose picture is not there", "paths are relative to the table")
-    if regression:
+    if task == "retrieval":
+        return data
+    _refuse(data, lambda item: item.target in (None, ""), "without a target", "give them one, or name --target-col")
+    if task == "regression":
         return replace(data, numbers=_numbers(data))
     _refuse_two_labels(data)
     if len(names := set(data.targets)) < 2:

@@ -109,10 +109,13 @@ def recall_at_k(similarity: Array, relevant: Array, k: int) -> float:
 
     `similarity` and `relevant` (Q, M), queries by candidates. Queries with nothing relevant do not count.
     """
-    k = min(k, similarity.shape[1])
+    return float(hits_at_k(similarity, relevant, k)[relevant.any(1)].mean())
+
+
+def hits_at_k(similarity: Array, relevant: Array, k: int) -> Array:
+    """(Q,) bool: has the query a relevant hit among its k nearest?"""
     best = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    found = np.asarray(np.take_along_axis(relevant, best, axis=1).any(1))
-    return float(found[relevant.any(1)].mean())
+    return np.asarray(np.take_along_axis(relevant, best, axis=1).any(1))
 
 
 def regression(predicted: Array, target: Array) -> dict[str, float]:

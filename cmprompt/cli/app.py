@@ -9,7 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from cmprompt import __version__
-from cmprompt.cli import classify, config, doctor, embed, examples, finetune, index, models, prompts, search, store
+from cmprompt.cli import (
+    check,
+    classify,
+    config,
+    doctor,
+    embed,
+    evaluate,
+    examples,
+    finetune,
+    index,
+    models,
+    prompts,
+    search,
+    store,
+)
 from cmprompt.cli.help import GroupedCommand
 from cmprompt.errors import CmpromptError
 from cmprompt.signals import Interrupted, stop_signals
@@ -27,8 +41,10 @@ app = typer.Typer(
 )
 app.command("classify", cls=GroupedCommand)(classify.command)
 app.command("finetune", cls=GroupedCommand)(finetune.command)
+app.command("evaluate", cls=GroupedCommand)(evaluate.command)
 app.command("embed", cls=GroupedCommand)(embed.command)
 app.command("examples", cls=GroupedCommand)(examples.command)
+app.command("check", cls=GroupedCommand)(check.command)
 app.add_typer(index.app, name="index")
 app.command("search", cls=GroupedCommand)(search.command)
 app.add_typer(prompts.app, name="prompts")
@@ -63,6 +79,9 @@ def main() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         status = _reader_left()
+    if status in (130, 143):
+        sys.stderr.flush()
+        os._exit(status)  # the interpreter would wait for a thread that loads a model or encodes a batch
     sys.exit(status)
 
 

@@ -71,8 +71,8 @@ def command(
     target = Path(output or f"{Path(table).with_suffix('') if Path(table).is_file() else table}.head")
     check_free(target, overwrite)
     source = SourceOptions(image_col=image_col, text_col=text_col, target_col=target_col, limit=limit)
-    data = read_labelled(table, source, regression=plan.regression)
-    judges = read_labelled(plan.val_file, source, regression=plan.regression) if plan.val_file else None
+    data = read_labelled(table, source, task=task)
+    judges = read_labelled(plan.val_file, source, task=task) if plan.val_file else None
     columns = columns_line(table, source)
     say(columns or f"{table}: {len(set(data.targets))} class folders")
     encoder = load_encoder(

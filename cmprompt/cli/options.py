@@ -152,6 +152,26 @@ HeadOutput = Annotated[
     str | None, option("-o", "--output", metavar="DIR", group=OUTPUT, help="Write the head here. Default: TABLE.head")
 ]
 
+# What to measure
+HeadDirs = Annotated[
+    list[str] | None, option("--head", metavar="DIR", group=MEASURING, help="A fitted head to measure. Repeatable.")
+]
+Measured = Annotated[
+    str,
+    option(
+        "--task", metavar="classification|regression|retrieval", group=MEASURING,
+        help="Labels, numbers, or which text belongs to which image.",
+    ),
+]  # fmt: skip
+ComparePrompts = Annotated[
+    str | None,
+    option("--compare-prompts", metavar="A,B", group=MEASURING, help="Score each template set alone, and together."),
+]
+Predictions = Annotated[
+    str | None,
+    option("--predictions", metavar="FILE", group=MEASURING, help="Write the last contender's answers here."),
+]
+
 # Where vectors are kept
 StoreDir = Annotated[str | None, option("--store", metavar="DIR", group=STORE, help="Keep embeddings in DIR.")]
 NoStore = Annotated[bool, option("--no-store", group=STORE, help="Neither read nor keep embeddings.")]

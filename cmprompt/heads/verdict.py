@@ -45,9 +45,22 @@ def judge(
     numbers = target.dtype.kind == "f"
     counts = bootstrap_counts(len(target), draws, seed)  # (B, N)
     drawn = {name: (_number_draws if numbers else _class_draws)(rows, target, counts) for name, rows in answers.items()}
-    table = [Row(name, _figures(rows, target, numbers), _intervals(drawn[name])) for name, rows in answers.items()]
+    table = _table(answers, target, drawn)
     better = {name: -found["rmse"] if numbers else found["balanced_accuracy"] for name, found in drawn.items()}
     return table, rule(better, chosen, floor)
+
+
+def table_of(answers: Mapping[str, Array], target: Array, *, seed: int = 0, draws: int = DRAWS) -> list[Row]:
+    """The table alone."""
+    counts = bootstrap_counts(len(target), draws, seed)
+    numbers = target.dtype.kind == "f"
+    drawn = {name: (_number_draws if numbers else _class_draws)(rows, target, counts) for name, rows in answers.items()}
+    return _table(answers, target, drawn)
+
+
+def _table(answers: Mapping[str, Array], target: Array, drawn: Mapping[str, Mapping[str, Array]]) -> list[Row]:
+    numbers = target.dtype.kind == "f"
+    return [Row(name, _figures(rows, target, numbers), _intervals(drawn[name])) for name, rows in answers.items()]
 
 
 def rule(better: Mapping[str, Array], chosen: str, floor: str) -> Verdict:

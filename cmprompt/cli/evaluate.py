@@ -1,0 +1,110 @@
+"""`cmprompt evaluate`: zero-shot, prompts and heads, measured on the same labelled rows."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cmprompt.cli import options as o
+
+Table = Annotated[
+    str, typer.Argument(metavar="TABLE", help="CSV, TSV, JSONL or Parquet, or a folder of class folders.")
+]
+
+
+def command(
+    table: Table,
+    image_col: o.ImageCol = None,
+    text_col: o.TextCol = None,
+    target_col: o.TargetCol = None,
+    limit: o.Limit = None,
+    head: o.HeadDirs = None,
+    task: o.Measured = "classification",
+    compare_prompts: o.ComparePrompts = None,
+    predictions: o.Predictions = None,
+    seed: o.Seed = 0,
+    labels: o.Labels = None,
+    label: o.Label = None,
+    pool: o.Pool = "mean",
+    prompts: o.Prompts = None,
+    template: o.Template = None,
+    language: o.Language = "auto",
+    model: o.Model = "auto",
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    exact: o.Exact = False,
+    batch_size: o.BatchSize = None,
+    threads: o.Threads = None,
+    accept_licence: o.AcceptLicence = False,
+    overwrite: o.Overwrite = False,
+    quiet: o.Quiet = False,
+    store: o.StoreDir = None,
+    no_store: o.NoStore = False,
+) -> int:
+    """Measure zero-shot, template sets and fitted heads on labelled data.
+
+    cmprompt evaluate pets.csv --labels @pets.txt
+    cmprompt evaluate test.csv --head pets.head --labels @pets.txt
+    cmprompt evaluate photos/ --compare-prompts photo,plain
+
+    The table's lines stand beside each other on the same rows; each after the first is compared with the first by
+    1,000 paired bootstrap draws of balanced accuracy (of the error, for numbers).
+    """
+    from cmprompt.cli import fitting, measuring, road
+    from cmprompt.encoders import load_encoder
+    from cmprompt.errors import UsageError, unknown
+    from cmprompt.evaluation import class_lines, comparisons, confused_pairs, contest, retrieval
+    from cmprompt.labelled import TASKS, columns_line, embed_labelled, read_labelled
+    from cmprompt.sources import SourceOptions
+    from cmprompt.types import Encoder, Features, Head
+
+    say = road.speaker(quiet)
+    if task not in TASKS:
+        raise UsageError(unknown("--task value", task, TASKS))
+    source = SourceOptions(image_col=image_col, text_col=text_col, target_col=target_col, limit=limit)
+
+    def open_encoder(name: str) -> Encoder:
+        return load_encoder(
+            name, device, precision, exact=exact, threads=threads, batch_size=batch_size,
+            accept_licence=accept_licence, notices=say,
+        )  # fmt: skip
+
+    heads = measuring.read_heads(head or [], model, open_encoder)
+    data = read_labelled(table, source, task=task)
+    say(columns_line(table, source) or f"{table}: {len(set(data.targets))} class folders")
+    kept = road.open_store(store, no_store, say)
+    if task == "retrieval":
+        features = embed_labelled(data, open_encoder(model), kept, frozenset({"image", "text"}))
+        for line in fitting.table_lines(retrieval(data, features, seed=seed)):
+            typer.echo(line)
+        return 0
+    contenders: dict[str, tuple[Head, Features]] = {}
+    if task == "classification" and (labels or label or compare_prompts or not heads):
+        encoder = next(iter(heads.values()))[1] if heads else open_encoder(model)
+        features = embed_labelled(data, encoder, kept, frozenset({"image"}))
+        for name, sets in measuring.prompt_choices(compare_prompts, prompts).items():
+            _, texts = fitting.texts_of(data.targets, labels, label, sets, template, language)
+            contenders[name] = measuring.text_head(encoder, texts, pool, kept), features
+    for name, (fitted, encoder) in heads.items():
+        contenders[name] = fitted, embed_labelled(data, encoder, kept, fitted.needs)
+    if not contenders:
+        raise UsageError("numbers have no prompts; name a fitted head with --head DIR")
+    found = contest(data, contenders, seed=seed)
+    for line in fitting.table_lines(found.table):
+        typer.echo(line)
+    names = list(contenders)
+    first, last = names[0], names[-1]
+    for name, gap in comparisons(found, seed=seed).items():
+        typer.echo(measuring.gap_line(first, name, gap, task == "regression"))
+    if found.labels:
+        typer.echo(f"\n{last}, the worst label first:")
+        for line in class_lines(found, last):
+            typer.echo(line)
+        typer.echo("\nmost confused:")
+        for truth, answer, times in confused_pairs(found, last):
+            typer.echo(f"{times:5} {truth} taken for {answer}")
+    if predictions:
+        measuring.write_answers(predictions, data, found, last, overwrite=overwrite, argv=sys.argv[1:])
+    return 0

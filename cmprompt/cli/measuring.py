@@ -1,0 +1,90 @@
+"""What `evaluate` is put together from: heads with their models, template sets as heads, answers in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from cmprompt.errors import UsageError
+
+if TYPE_CHECKING:
+    from cmprompt.evaluation import Contest
+    from cmprompt.heads.zero_shot import Pool
+    from cmprompt.labelled import Labelled
+    from cmprompt.store import Store
+    from cmprompt.types import Encoder, Head, Prediction
+
+OpenEncoder = Callable[[str], "Encoder"]
+LISTED = 5  # labels that a written answer lists
+
+
+def read_heads(directories: Sequence[str], model: str, open_encoder: OpenEncoder) -> dict[str, tuple[Head, Encoder]]:
+    """Each head by the name of its directory, with its own model or, where it is named, `model`.
+
+    Raises ModelError, before any image is read, where a head was fitted on another model.
+    """
+    from cmprompt.heads.io import check_model, load_head, model_of
+
+    opened: dict[str, Encoder] = {}
+    found: dict[str, tuple[Head, Encoder]] = {}
+    for directory in directories:
+        head = load_head(directory)
+        wanted = model if model != "auto" else model_of(directory)
+        encoder = opened.get(wanted) or open_encoder(wanted)
+        opened[wanted] = encoder
+        check_model(head, encoder, directory)
+        name = Path(directory).name
+        found[directory if name in found else name] = head, encoder
+    return found
+
+
+def prompt_choices(compared: str | None, prompts: Sequence[str] | None) -> dict[str, Sequence[str] | None]:
+    """The lines of the table that prompts make: `zero-shot`, or each set compared and all of them together."""
+    if compared is None:
+        return {"zero-shot": prompts}
+    names = [name.strip() for name in compared.split(",") if name.strip()]
+    if len(names) < 2:
+        raise UsageError(f"--compare-prompts {compared}: name two template sets or more, like photo,plain")
+    return {**{name: [name] for name in names}, "together": names}
+
+
+def text_head(encoder: Encoder, texts: Mapping[str, Sequence[str]], pool: str, store: Store | None) -> Head:
+    """The zero-shot head of these prompts."""
+    from cmprompt.heads.zero_shot import zero_shot
+
+    return zero_shot(encoder, texts, pool=cast("Pool", pool), store=store)
+
+
+def gap_line(first: str, name: str, gap: Mapping[str, float], numbers: bool) -> str:
+    """One line: is this contender better than the first?"""
+    figure, size = ("RMSE", 1.0) if numbers else ("balanced accuracy", 100.0)
+    ends = f"{size * gap['low']:+.4g} to {size * gap['high']:+.4g}"
+    word = "better" if gap["low"] > 0 else "worse" if gap["high"] < 0 else "not told apart"
+    middle = size * gap["difference"]
+    return f"{name} against {first}: {figure} {middle:+.4g} ({ends}), ahead in {gap['ahead']:.1%} of the draws: {word}"
+
+
+def write_answers(
+    path: str, data: Labelled, found: Contest, name: str, *, overwrite: bool, argv: Sequence[str]
+) -> None:
+    """One contender's answer to every row, with the table's own columns."""
+    from cmprompt.runs import OutputOptions, open_output
+    from cmprompt.writers import choose_format
+
+    options = OutputOptions(choose_format(None, path, terminal=False), keep_columns=True)
+    with open_output(path, {"contender": name, "source": data.source}, options, overwrite=overwrite, argv=argv) as out:
+        for row, _ in enumerate(data.items):
+            out.write(_prediction(data, found, name, row))
+
+
+def _prediction(data: Labelled, found: Contest, name: str, row: int) -> Prediction:
+    from cmprompt.types import Prediction
+
+    answer = found.answers[name][row]
+    if not found.labels:
+        return Prediction(data.items[row], value=float(answer))
+    best = sorted(range(len(answer)), key=lambda c: -answer[c])[:LISTED]
+    top = tuple((found.labels[c], float(answer[c])) for c in best)
+    margin = top[0][1] - top[1][1] if len(top) > 1 else None
+    return Prediction(data.items[row], label=top[0][0], score=top[0][1], margin=margin, top=top)
