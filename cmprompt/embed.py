@@ -143,23 +143,26 @@ class _Pipeline:
         self.remembered: deque[bytes] = deque()
 
     def run(self, threads: int) -> Iterator[Embedded]:
-        with (
-            ThreadPoolExecutor(threads, "cmprompt-decode") as decoders,
-            ThreadPoolExecutor(self.streams, "cmprompt-encode") as encoders,
-        ):
-            try:
-                while True:
-                    self._look_ahead(self.batch_size + 2 * threads)
-                    self._decode(decoders, self.batch_size + 2 * threads)
-                    if not self.window:
-                        return
-                    self._advance(encoders)
-                    yield from self._finished()
-            finally:
-                for pool in (decoders, encoders):
-                    pool.shutdown(wait=False, cancel_futures=True)
-                if self.keeper:
-                    self.keeper.close()
+        in_hand = self.batch_size + 2 * threads
+        decoders = ThreadPoolExecutor(threads, "cmprompt-decode")
+        encoders = ThreadPoolExecutor(self.streams, "cmprompt-encode")
+        patient = True
+        try:
+            while True:
+                self._look_ahead(in_hand)
+                self._decode(decoders, in_hand)
+                if not self.window:
+                    return
+                self._advance(encoders)
+                yield from self._finished()
+        except BaseException as error:
+            patient = isinstance(error, Exception | GeneratorExit)  # a signal does not wait for a model that loads
+            raise
+        finally:
+            for pool in (decoders, encoders):
+                pool.shutdown(wait=patient, cancel_futures=True)
+            if self.keeper:
+                self.keeper.close()
 
     def _decode(self, pool: ThreadPoolExecutor, in_hand: int) -> None:
         while self.waiting and len(self.working) < in_hand:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -260,3 +261,18 @@ def test_the_keys_of_two_models_do_not_mix(tmp_path: Path) -> None:
     items = photos(tmp_path / "p", 3)
     run(items, FakeEncoder("a"), Store(tmp_path / "s"))
     assert run(items, FakeEncoder("b"), Store(tmp_path / "s"))[1].encoded == 3
+
+
+def test_a_signal_does_not_wait_for_the_model(fake_encoder: FakeEncoder) -> None:
+    loaded = threading.Event()
+
+    class Loading(FakeEncoder):
+        def encode_images(self, pixels: Array) -> Array:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            loaded.wait(60)
+            return super().encode_images(pixels)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(embed([Item("x", lambda: encode(draw("red")))], Loading()))
+    assert not loaded.is_set()
+    loaded.set()
