@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -15,10 +15,6 @@ from cmprompt.heads.trial import Trial, run_trial, split_rows
 from cmprompt.labelled import Labelled, photo_groups
 from cmprompt.registry import FUSIONS, HEADS
 from cmprompt.types import Encoder, Features, Head
-
-if TYPE_CHECKING:
-    from cmprompt.heads.zero_shot import Pool
-    from cmprompt.store import Store
 
 
 @dataclass(frozen=True)
@@ -99,18 +95,14 @@ def fit_on_trial(
     judges: Labelled | None,
     judging: Features | None,
     encoder: Encoder,
-    texts: Mapping[str, Sequence[str]] | None,
-    *,
-    pool: str = "mean",
-    store: Store | None = None,
+    prior: Head | None,
 ) -> Trial:
     """Fit what `plan` says to `data` and judge it on `judges`, or on rows of `data` that it did not see.
 
-    `texts`: the prompts of each label, for the zero-shot row and for the heads that start from text.
+    `prior`: the zero-shot head, for its row of the table and for the heads that start from text.
     """
     everything = features if judging is None else _stacked(features, judging)
     every_row = [data] if judges is None else [data, judges]
-    prior = None if texts is None else _prior(encoder, texts, pool, store)
     use: Literal["image", "text"] = plan.use or ("image" if everything.image is not None else "text")
     numbers = [part.numbers for part in every_row if part.numbers is not None]
     training = training_data(
@@ -118,7 +110,7 @@ def fit_on_trial(
         np.concatenate(numbers) if numbers else [target for part in every_row for target in part.targets],
         prior,
         encoder,
-        labels=None if plan.regression else _labels(every_row, texts),
+        labels=None if plan.regression else _labels(every_row, prior),
         task="regression" if plan.regression else "classes",
         use=use,
         class_weight=plan.class_weight,
@@ -133,17 +125,9 @@ def fit_on_trial(
     return run_trial(kind, training, splits, shots=plan.shots, wise_step=plan.wise)
 
 
-def _prior(encoder: Encoder, texts: Mapping[str, Sequence[str]], pool: str, store: Store | None) -> Head:
-    from cmprompt.heads.zero_shot import zero_shot
-
-    if pool not in ("mean", "scores"):
-        raise UsageError(f"--pool {pool}: a head starts from one vector for each label; use mean or scores")
-    return zero_shot(encoder, texts, pool=cast("Pool", pool), store=store)
-
-
-def _labels(parts: Sequence[Labelled], texts: Mapping[str, Sequence[str]] | None) -> list[str]:
+def _labels(parts: Sequence[Labelled], prior: Head | None) -> list[str]:
     """The labels of the prompts, in their order, or those that occur, sorted."""
-    return list(texts) if texts is not None else sorted({target for part in parts for target in part.targets})
+    return list(prior.labels) if prior is not None else sorted({target for part in parts for target in part.targets})
 
 
 def _stacked(first: Features, second: Features) -> Features:

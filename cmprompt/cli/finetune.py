@@ -81,12 +81,13 @@ def command(
     )  # fmt: skip
     kept = road.open_store(store, no_store, say)
     needs = plan.needs(data)
-    texts = None
+    texts = prior = None
     if not plan.regression and "image" in needs:
         _, texts = fitting.texts_of(data.targets, labels, label, prompts, template, language)
+        prior = fitting.start_head(encoder, texts, pool, kept)
     features = embed_labelled(data, encoder, kept, needs)
     judging = embed_labelled(judges, encoder, kept, needs) if judges else None
-    trial = fit_on_trial(plan, data, features, judges, judging, encoder, texts, pool=pool, store=kept)
+    trial = fit_on_trial(plan, data, features, judges, judging, encoder, prior)
     for line in fitting.table_lines(trial.table):
         typer.echo(line)
     typer.echo(f"{trial.chosen}: " + "; ".join(trial.verdict.reasons))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cmprompt.cli import road
 
 if TYPE_CHECKING:
+    from cmprompt.heads.linear import LinearHead
     from cmprompt.heads.trial import Trial
     from cmprompt.heads.verdict import Row
+    from cmprompt.heads.zero_shot import Pool
     from cmprompt.labels import LabelSet
-    from cmprompt.types import Encoder
+    from cmprompt.store import Store
+    from cmprompt.types import Encoder, Head
 
 COLUMNS = {
     "accuracy": "acc", "balanced_accuracy": "bal acc", "precision": "prec", "recall": "recall", "f1": "F1",
@@ -78,15 +81,8 @@ def head_record(
     forced: bool,
 ) -> dict[str, object]:
     """How a head came to be, for `head.json`."""
-    from cmprompt.header import run_header
-    from cmprompt.rule import Rule
-
-    about = run_header(encoder, trial.head, Rule(), prompts=texts)
-    kept = {name: about[name] for name in ("weights_hash", "revision", "encoding", "prompt_hash", "versions")}
     return {
-        "model": model_name(model, encoder),
-        **kept,
-        "command": ["cmprompt", *argv],
+        **origin(encoder, trial.head, texts, model=model, argv=argv),
         "columns": columns,
         "kind": trial.chosen,
         "metrics": plain_rows(trial.table),
@@ -94,6 +90,31 @@ def head_record(
         "forced": forced,
         "fit": {name: value for name, value in trial.record.items() if name != "curve"},
     }
+
+
+def origin(
+    encoder: Encoder, head: Head, texts: Mapping[str, Sequence[str]] | None, *, model: str, argv: Sequence[str]
+) -> dict[str, object]:
+    """What made a head: the model by the name that finds it again, hashes, versions, the command."""
+    from cmprompt.header import run_header
+    from cmprompt.rule import Rule
+
+    about = run_header(encoder, head, Rule(), prompts=texts)
+    kept = {name: about[name] for name in ("weights_hash", "revision", "encoding", "prompt_hash", "versions")}
+    return {"model": model_name(model, encoder), **kept, "command": ["cmprompt", *argv]}
+
+
+def start_head(encoder: Encoder, texts: Mapping[str, Sequence[str]], pool: str, store: Store | None) -> LinearHead:
+    """The zero-shot head that fitting starts from: one vector for each label."""
+    from cmprompt.errors import UsageError
+    from cmprompt.heads.linear import LinearHead
+    from cmprompt.heads.zero_shot import zero_shot
+
+    if pool not in ("mean", "scores"):
+        raise UsageError(f"--pool {pool}: a head starts from one vector for each label; use mean or scores")
+    head = zero_shot(encoder, texts, pool=cast("Pool", pool), store=store)
+    assert isinstance(head, LinearHead)
+    return head
 
 
 def report_json(trial: Trial, record: Mapping[str, object]) -> str:

@@ -152,6 +152,10 @@ HeadOutput = Annotated[
     str | None, option("-o", "--output", metavar="DIR", group=OUTPUT, help="Write the head here. Default: TABLE.head")
 ]
 
+PriorShares = Annotated[
+    str | None, option("--prior", metavar="FILE", group=FITTING, help="Known shares of the labels: lines label,share.")
+]
+
 # What to measure
 HeadDirs = Annotated[
     list[str] | None, option("--head", metavar="DIR", group=MEASURING, help="A fitted head to measure. Repeatable.")

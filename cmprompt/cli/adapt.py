@@ -1,0 +1,83 @@
+"""`cmprompt adapt`: fit a head to a folder without labels, and freeze it."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from cmprompt.cli import options as o
+
+
+def command(
+    inputs: o.Inputs = None,
+    files_from: o.FilesFrom = None,
+    null: o.NullSeparated = False,
+    image_col: o.ImageCol = None,
+    limit: o.Limit = None,
+    all_files: o.AllFiles = False,
+    allow_truncated: o.AllowTruncated = False,
+    labels: o.Labels = None,
+    label: o.Label = None,
+    pool: o.Pool = "mean",
+    prompts: o.Prompts = None,
+    template: o.Template = None,
+    language: o.Language = "auto",
+    prior: o.PriorShares = None,
+    model: o.Model = "auto",
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    exact: o.Exact = False,
+    batch_size: o.BatchSize = None,
+    threads: o.Threads = None,
+    accept_licence: o.AcceptLicence = False,
+    output: o.HeadOutput = None,
+    overwrite: o.Overwrite = False,
+    quiet: o.Quiet = False,
+    store: o.StoreDir = None,
+    no_store: o.NoStore = False,
+) -> int:
+    """Fit a head to images without labels, and freeze it.
+
+    cmprompt adapt trip/ --labels beach,city,forest -o trip.head
+    cmprompt classify trip/ --head trip.head
+
+    Gains where hundreds of images hold some or all of the labels. With fewer than about a hundred images, or where
+    one label outweighs all others, it may lose a point or two against zero-shot: check with `cmprompt evaluate`.
+    """
+    from pathlib import Path
+
+    from cmprompt.adapting import adapt_to, read_shares
+    from cmprompt.cli import fitting, road
+    from cmprompt.encoders import load_encoder
+    from cmprompt.errors import UsageError
+    from cmprompt.heads.io import check_free, save_head
+    from cmprompt.heads.stata import ENOUGH
+    from cmprompt.sources import SourceOptions, read_items
+
+    say = road.speaker(quiet)
+    if output is None:
+        raise UsageError("name the head to write: -o DIR")
+    check_free(Path(output), overwrite)
+    sources = road.require_inputs(inputs, files_from)
+    options = SourceOptions(
+        files_from=files_from, null_separated=null, image_col=image_col, limit=limit, all_files=all_files
+    )
+    label_set, texts = road.read_prompts(labels, label, prompts, template, language)
+    shares = read_shares(prior, tuple(label_set.phrases)) if prior else None
+    encoder = load_encoder(
+        model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
+        accept_licence=accept_licence, notices=say,
+    )  # fmt: skip
+    kept = road.open_store(store, no_store, say)
+    before = fitting.start_head(encoder, texts, pool, kept)
+    done = adapt_to(read_items(sources, options), encoder, before, kept, shares=shares, allow_truncated=allow_truncated)
+    if done.images < ENOUGH:
+        say(f"{done.images} images are few to adapt to; with fewer than {ENOUGH}, zero-shot is often the better head")
+    for name, share_before, share_after in zip(done.head.labels, done.before, done.after, strict=True):
+        typer.echo(f"{name}\t{share_before:.1%}\t{share_after:.1%}")
+    about = {"adapted_to": sources, "images": done.images, "failed": done.failed, "changed_answers": done.changed}
+    record = fitting.origin(encoder, done.head, texts, model=model, argv=sys.argv[1:])
+    save_head(done.head, output, {**record, **about}, overwrite=overwrite)
+    say(f"{done.changed:.1%} of {done.images} answers changed; use it with: cmprompt classify --head {output} PHOTOS")
+    return 1 if done.failed else 0
