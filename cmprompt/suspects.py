@@ -109,7 +109,7 @@ def _pairs_notice(found: PairCheck, n_texts: int, fdr: float) -> str:
 def _judge_labels(rows: _Rows, labelled: list[int], records: list[dict[str, Any]]) -> str:
     """Write what `check_labels` finds into the records; returns the notice."""
     classes, target = _distinct([str(rows.items[place].target) for place in labelled])
-    vectors = np.stack([rows.images[place] for place in labelled])
+    vectors = np.stack([_joined(rows.images[place], rows.texts[place]) for place in labelled])
     try:
         found = check_labels(vectors, np.array(target), len(classes))
     except UsageError as error:
@@ -119,6 +119,13 @@ def _judge_labels(rows: _Rows, labelled: list[int], records: list[dict[str, Any]
         _add_label(records[place], found, i, names, names[target[i]])
     count = int(found.flagged.sum())
     return f"{len(labelled):,} labels: {count:,} flagged (confident learning, {found.folds} folds)"
+
+
+def _joined(image: Array, text: Array | None) -> Array:
+    """(2 D,) what a label may depend on: the picture and its text, of length one together."""
+    both = np.concatenate([image, np.zeros_like(image) if text is None else text])
+    joined: Array = both / np.linalg.norm(both)
+    return joined
 
 
 def _add_label(record: dict[str, Any], found: LabelCheck, i: int, names: list[str], label: str) -> None:

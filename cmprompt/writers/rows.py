@@ -100,6 +100,7 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> bytes:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_edge=False)
+    names = [name for name in names if any(row.get(name) not in (None, "ok") for row in rows)]
     for name in names:
         number = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
         table.add_column(name, justify="right" if number else "left", overflow="ellipsis", no_wrap=number)

@@ -1,0 +1,80 @@
+"""Heat maps on the picture, side by side."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cmprompt.explain.heat import Heat
+from cmprompt.types import Array
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PANEL_PX = 320
+CAPTION_PX = 22
+GAP_PX = 8
+COLUMNS = 4
+STRONGEST = 0.65  # how much of the picture the warmest colour hides
+# from nothing to everything: dark blue, violet, red, orange, pale yellow; lightness rises all the way
+COLOURS = np.array([(20, 15, 80), (110, 25, 120), (200, 50, 80), (245, 140, 40), (252, 250, 170)], np.float32)
+
+
+def overlay(picture: Image, heat: Array) -> Image:
+    """The picture with (height, width) heat from 0 to 1 over it; where there is none it keeps its own colours."""
+    from PIL import Image
+
+    place = np.clip(heat, 0, 1) * (len(COLOURS) - 1)
+    low = np.minimum(place.astype(int), len(COLOURS) - 2)
+    part = (place - low)[..., None]
+    colour = COLOURS[low] * (1 - part) + COLOURS[low + 1] * part  # (height, width, 3)
+    weight = STRONGEST * np.clip(heat, 0, 1)[..., None] ** 0.7
+    mixed = np.asarray(picture, np.float32) * (1 - weight) + colour * weight
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def panels(picture: Image, heat: Heat, captions: Sequence[str]) -> Image:
+    """The picture and one panel for each label, the method named below. `captions` stand under the labels' panels."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    small = picture.copy()
+    small.thumbnail((PANEL_PX, PANEL_PX))
+    scale = small.width / picture.width
+    fitted = Heat(heat.labels, heat.maps, heat.method, _scaled(heat.box, scale))
+    shown = [small, *(overlay(small, fitted.on_picture(i, small.size)) for i in range(len(heat.labels)))]
+    columns, rows = min(COLUMNS, len(shown)), -(-len(shown) // COLUMNS)
+    width, height = small.width + GAP_PX, small.height + CAPTION_PX + GAP_PX
+    sheet = Image.new("RGB", (columns * width + GAP_PX, rows * height + CAPTION_PX + GAP_PX), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for i, (panel, caption) in enumerate(zip(shown, ["", *captions], strict=True)):
+        x, y = GAP_PX + i % COLUMNS * width, GAP_PX + i // COLUMNS * height
+        sheet.paste(panel, (x, y))
+        pen.text((x, y + small.height + 2), _fitted(caption, font, small.width), fill="black", font=font)
+    note = _fitted(heat.method, font, sheet.width - 2 * GAP_PX)
+    pen.text((GAP_PX, sheet.height - CAPTION_PX - 2), note, fill=(110, 110, 110), font=font)
+    return sheet
+
+
+def to_png(picture: Image) -> bytes:
+    """PNG bytes."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _scaled(box: tuple[float, float, float, float], scale: float) -> tuple[float, float, float, float]:
+    left, top, right, bottom = box
+    return left * scale, top * scale, right * scale, bottom * scale
+
+
+def _fitted(text: str, font: object, width_px: int) -> str:
+    """`text` cut to a width."""
+    length = font.getlength  # type: ignore[attr-defined]
+    if length(text) <= width_px:
+        return text
+    while text and length(text + "...") > width_px:
+        text = text[:-1]
+    return text + "..."

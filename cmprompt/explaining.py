@@ -1,0 +1,110 @@
+"""One picture explained: its labels' scores, what each text adds to them, and the heat maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cmprompt.errors import ItemError, UsageError, unknown
+from cmprompt.heads.zero_shot import POOLS, zero_shot
+from cmprompt.types import Array, Encoder, Features, FileBytes, Item
+from cmprompt.writers.records import clean, rounded
+
+if TYPE_CHECKING:
+    from cmprompt.store import Store
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """`rows`: one for each text of each label, the best label first. `png` and its `method` where it was drawn."""
+
+    rows: list[dict[str, Any]]
+    png: bytes | None = None
+    method: str | None = None
+
+
+def explain(
+    path: str,
+    encoder: Encoder,
+    prompts: Mapping[str, Sequence[str]],
+    *,
+    pool: str = "mean",
+    method: str = "auto",
+    top_k: str = "all",
+    draw: bool = True,
+    store: Store | None = None,
+) -> Explanation:
+    """Explain the labels of `prompts` on one picture. Raises ItemError where it cannot be read."""
+    from cmprompt.embed import embed_texts
+    from cmprompt.explain.words import contributions
+    from cmprompt.metrics import softmax
+
+    if pool not in POOLS:
+        raise UsageError(unknown("pool", pool, POOLS))
+    image = _vector(path, encoder, store)
+    head = zero_shot(encoder, prompts, pool=pool, store=store)
+    scores = softmax(head.logits(Features.of_images(image[None])))[0]  # (C,)
+    texts = [text for own in prompts.values() for text in own]
+    vectors = embed_texts(texts, encoder, store)  # (M, D)
+    parts = contributions(image, prompts, vectors, pool=pool)
+    best = np.argsort(-scores, kind="stable")[: _count(top_k, len(scores))]
+    rows = [
+        {
+            "label": clean(head.labels[place]),
+            "score": rounded(float(scores[place])),
+            "cosine": rounded(part.cosine),
+            "contribution": rounded(part.contribution),
+            "text": clean(part.text),
+        }
+        for place in best
+        for part in parts[head.labels[place]]
+    ]
+    if not draw:
+        return Explanation(rows)
+    weight = _label_vectors(prompts, vectors)
+    png, name = _drawn(path, encoder, weight, head.labels, best, scores, method)
+    return Explanation(rows, png, name)
+
+
+def _drawn(
+    path: str, encoder: Encoder, weight: Array, labels: tuple[str, ...], best: Array, scores: Array, method: str
+) -> tuple[bytes, str]:
+    """The panels of the `best` labels, and how they came about."""
+    from cmprompt.explain.draw import panels, to_png
+    from cmprompt.explain.heat import Heat, heat_of
+    from cmprompt.images import open_rgb
+
+    picture = open_rgb(FileBytes(path)())
+    heat = heat_of(encoder, picture, weight, labels, method)  # type: ignore[arg-type]
+    shown = Heat(tuple(labels[place] for place in best), heat.maps[best], heat.method, heat.box)
+    captions = [f"{labels[place]}  {scores[place]:.2f}" for place in best]
+    return to_png(panels(picture, shown, captions)), heat.method
+
+
+def _label_vectors(prompts: Mapping[str, Sequence[str]], vectors: Array) -> Array:
+    """(C, D) the unit mean of each label's texts."""
+    starts = np.cumsum([0, *(len(texts) for texts in prompts.values())])[:-1]
+    sums = np.add.reduceat(vectors, starts, axis=0)
+    unit: Array = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    return unit
+
+
+def _vector(path: str, encoder: Encoder, store: Store | None) -> Array:
+    from cmprompt.embed import embed
+
+    (batch,) = embed([Item(path, FileBytes(path))], encoder, store)
+    if batch.outcomes[0].status != "ok" or batch.features.image is None:
+        raise ItemError(batch.outcomes[0].status, f"{path}: {batch.outcomes[0].error}")
+    row: Array = batch.features.image[0]
+    return row
+
+
+def _count(top_k: str, n_labels: int) -> int:
+    if top_k == "all":
+        return n_labels
+    if not top_k.isdigit() or int(top_k) < 1:
+        raise UsageError(f"--top-k {top_k!r}: give a number from 1 up, or all")
+    return int(top_k)

@@ -1,0 +1,171 @@
+"""Heat maps and the words behind a score."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import FakeEncoder, draw
+from PIL import Image
+
+from cmprompt.errors import ItemError, UsageError
+from cmprompt.explain.draw import overlay, panels
+from cmprompt.explain.gradients import heat_maps
+from cmprompt.explain.heat import Heat, against_others, heat_of, seen_box
+from cmprompt.explain.occlusion import occlusion_maps
+from cmprompt.explain.words import contributions
+from cmprompt.explaining import explain
+from cmprompt.heads.zero_shot import zero_shot
+from cmprompt.types import Array, Features, Preprocess
+
+PROMPTS = {"red": ("red", "a red thing"), "blue": ("blue", "a blue thing"), "green": ("green",)}
+TEXT_TOWER = {"context_length": 8, "vocab_size": 514, "width": 32, "heads": 2, "layers": 1}
+TOWERS = {
+    "vit": {"layers": 3, "width": 64, "head_width": 32, "patch_size": 16},
+    "timm vit": {"timm_model_name": "test_vit2", "timm_pool": "map", "timm_proj": "none"},
+    "timm conv": {"timm_model_name": "test_convnext", "timm_pool": "avg", "timm_proj": "linear"},
+}
+
+
+def two_halves(left: str, right: str) -> Image.Image:
+    picture = draw(left, (64, 64))
+    picture.paste(draw(right, (32, 64)), (32, 0))
+    return picture
+
+
+@pytest.fixture
+def half_red(tmp_path: Path) -> str:
+    two_halves("red", "blue").save(tmp_path / "half.png")
+    return str(tmp_path / "half.png")
+
+
+def build(name: str) -> Any:
+    import torch
+
+    from cmprompt.encoders.towers import build
+
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # timm's own about its test models
+        cfg = {"embed_dim": 64, "vision_cfg": {"image_size": 64, **TOWERS[name]}, "text_cfg": TEXT_TOWER}
+        return build(cfg).eval().requires_grad_(False)
+
+
+def test_occlusion_finds_the_half_that_has_the_colour(fake_encoder: FakeEncoder) -> None:
+    pixels = np.asarray(two_halves("red", "blue").resize((64, 64))).transpose(2, 0, 1)
+    aims = against_others(fake_encoder.encode_texts(["red", "blue"]))
+    red, blue = occlusion_maps(fake_encoder, pixels, aims)
+    assert red[:, :4].mean() > red[:, 4:].mean()
+    assert blue[:, :4].mean() < blue[:, 4:].mean()
+
+
+def test_a_model_without_gradients_is_explained_by_occlusion(fake_encoder: FakeEncoder) -> None:
+    weight = fake_encoder.encode_texts(["red", "blue"])
+    heat = heat_of(fake_encoder, two_halves("red", "blue"), weight, ("red", "blue"))
+    assert "occlusion" in heat.method
+    assert heat.maps.min() == 0 and heat.maps.max() == 1
+    with pytest.raises(UsageError, match="occlusion"):
+        heat_of(fake_encoder, two_halves("red", "blue"), weight, ("red", "blue"), "gradients")
+    with pytest.raises(UsageError, match="did you mean"):
+        heat_of(fake_encoder, two_halves("red", "blue"), weight, ("red", "blue"), "gradient")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_every_kind_of_tower_gives_a_map_for_each_aim(name: str) -> None:
+    visual = build(name).visual
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 64, 64)).astype(np.uint8)
+    aims = np.random.default_rng(1).standard_normal((2, 64)).astype(np.float32)
+    preprocess = Preprocess(64, "shortest", "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    found = heat_maps(visual, pixels, aims, preprocess)
+    assert found is not None
+    method, maps = found
+    assert ("Grad-CAM" if "conv" in name else "LeGrad") in method
+    assert maps.shape[0] == 2 and maps.shape[1] == maps.shape[2] >= 2
+    assert maps.min() >= 0 and maps.max() > 0
+    assert not np.allclose(maps[0], maps[1])
+
+
+def test_grad_cam_of_mean_pooling_is_what_each_place_adds() -> None:
+    """With mean pooling and a linear projection the slope at every place is the aim seen through the projection."""
+    import torch
+
+    from cmprompt.explain.gradients import _grad_cam
+
+    features = torch.rand(1, 4, 3, 3, requires_grad=True)
+    aims = torch.eye(4)[:2]
+    rows = features.mean((2, 3))
+    maps = _grad_cam(features, rows, aims)
+    unit = rows[0] / rows[0].norm()
+    slopes = (torch.eye(4)[:2] - (unit[:2, None] * unit[None])) / rows[0].norm() / 9
+    expected = torch.relu(torch.einsum("ck,khw->chw", slopes, features[0]))
+    assert torch.allclose(maps, expected, atol=1e-6)
+
+
+def test_what_tells_a_label_from_the_others() -> None:
+    assert against_others(np.eye(3, dtype=np.float32))[0].tolist() == [1.0, -0.5, -0.5]
+    assert against_others(np.ones((1, 2), np.float32)).tolist() == [[1.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("resize", "box"), [("squash", (0, 0, 80, 40)), ("shortest", (20, 0, 60, 40)), ("longest", (0, -20, 80, 60))]
+)
+def test_heat_lies_where_the_model_looks(resize: Any, box: tuple[float, ...]) -> None:
+    preprocess = Preprocess(8, resize, "bicubic", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert seen_box((80, 40), preprocess) == box
+    maps = np.ones((1, 2, 2), np.float32)
+    full = Heat(("a",), maps, "test", seen_box((80, 40), preprocess)).on_picture(0, (80, 40))
+    assert full.shape == (40, 80)
+    assert full[:, 30:50].min() == 1
+    assert (full[:, :19].max() == 0) == (resize == "shortest")
+
+
+def test_cold_places_keep_their_colours_and_hot_ones_do_not() -> None:
+    heat = np.zeros((64, 64), np.float32)
+    heat[:, :32] = 1
+    mixed = np.asarray(overlay(two_halves("red", "blue"), heat))
+    assert (mixed[:, 40:] == (0, 0, 255)).all()
+    assert (mixed[:, :30] != (255, 0, 0)).any()
+    sheet = panels(draw("red", (640, 480)), Heat(("a",), heat[None], "m", (80, 0, 560, 480)), ["a  0.50"])
+    assert sheet.width > 2 * 320
+
+
+@pytest.mark.parametrize("pool", ["mean", "scores", "max"])
+def test_contributions_add_up_to_the_cosine(fake_encoder: FakeEncoder, pool: Any) -> None:
+    image = fake_encoder.encode_images(np.full((1, 3, 8, 8), 90, np.uint8))
+    texts = [text for own in PROMPTS.values() for text in own]
+    parts = contributions(image[0], PROMPTS, fake_encoder.encode_texts(texts), pool=pool)
+    head = zero_shot(fake_encoder, PROMPTS, pool=pool)
+    cosines = np.asarray(head.logits(Features.of_images(image))[0]) / fake_encoder.logit_scale
+    sums = [sum(part.contribution for part in parts[label]) for label in head.labels]
+    assert np.allclose(sums, cosines, atol=2e-3)  # the head's texts are rounded as the store keeps them
+    assert [part.contribution for part in parts["red"]] == sorted(
+        (part.contribution for part in parts["red"]), reverse=True
+    )
+
+
+def test_one_picture_explained(half_red: str, fake_encoder: FakeEncoder) -> None:
+    found = explain(half_red, fake_encoder, PROMPTS, top_k="2")
+    assert [row["label"] for row in found.rows] == ["red", "red", "blue", "blue"] or found.rows[0]["label"] == "blue"
+    assert {row["label"] for row in found.rows} == {"red", "blue"}
+    assert found.png is not None and found.method is not None
+    assert Image.open(io.BytesIO(found.png)).width > 3 * 64
+    assert explain(half_red, fake_encoder, PROMPTS, draw=False).png is None
+
+
+def test_a_picture_that_cannot_be_read_says_which(fake_encoder: FakeEncoder, tmp_path: Path) -> None:
+    with pytest.raises(ItemError, match=r"none\.png"):
+        explain(str(tmp_path / "none.png"), fake_encoder, PROMPTS)
+
+
+def rising(array: Array) -> bool:
+    return bool((np.diff(array) > 0).all())
+
+
+def test_colours_rise_in_lightness() -> None:
+    from cmprompt.explain.draw import COLOURS
+
+    assert rising(COLOURS @ np.array([0.299, 0.587, 0.114]))
