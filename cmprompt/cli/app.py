@@ -10,6 +10,7 @@ import typer
 
 from cmprompt import __version__
 from cmprompt.cli import (
+    adapt,
     check,
     classify,
     config,
@@ -17,6 +18,7 @@ from cmprompt.cli import (
     embed,
     evaluate,
     examples,
+    explain,
     finetune,
     index,
     models,
@@ -42,9 +44,11 @@ app = typer.Typer(
 app.command("classify", cls=GroupedCommand)(classify.command)
 app.command("finetune", cls=GroupedCommand)(finetune.command)
 app.command("evaluate", cls=GroupedCommand)(evaluate.command)
+app.command("adapt", cls=GroupedCommand)(adapt.command)
 app.command("embed", cls=GroupedCommand)(embed.command)
 app.command("examples", cls=GroupedCommand)(examples.command)
 app.command("check", cls=GroupedCommand)(check.command)
+app.command("explain", cls=GroupedCommand)(explain.command)
 app.add_typer(index.app, name="index")
 app.command("search", cls=GroupedCommand)(search.command)
 app.add_typer(prompts.app, name="prompts")
