@@ -34,6 +34,7 @@ def command(
     batch_size: o.BatchSize = None,
     threads: o.Threads = None,
     accept_licence: o.AcceptLicence = False,
+    head: o.HeadDir = None,
     multi_label: o.MultiLabel = False,
     top_k: o.TopK = "5",
     threshold: o.Threshold = None,
@@ -57,6 +58,7 @@ def command(
 
     cmprompt classify photo.jpg --labels cat,dog
     cmprompt classify photos/ --labels @labels.txt --none -o labels.jsonl
+    cmprompt classify photos/ --head pets.head
     find . -name '*.jpg' -print0 | cmprompt classify -0 - --labels cat,dog > labels.tsv
     """
     from dataclasses import replace
@@ -82,28 +84,36 @@ def command(
     )  # fmt: skip
     form = choose_format(format, output, terminal=sys.stdout.isatty())
     one_will_do = none or multi_label or (threshold or "").startswith(("z:", "cos:"))
-    label_set, texts = road.read_prompts(labels, label, prompts, template, language, minimum=1 if one_will_do else 2)
+    fitted = road.read_head(head, labels, label)
+    label_set, texts = None, None
+    if fitted is None:
+        minimum = 1 if one_will_do else 2
+        label_set, texts = road.read_prompts(labels, label, prompts, template, language, minimum=minimum)
     rule = Rule.parse(
-        multi_label=multi_label, top_k=top_k, threshold=threshold, label_thresholds=label_set.thresholds,
-        min_margin=min_margin, none=none, none_name=none_name, level=level,
+        multi_label=multi_label, top_k=top_k, threshold=threshold,
+        label_thresholds=label_set.thresholds if label_set else {}, min_margin=min_margin, none=none, none_name=none_name, level=level,
     )  # fmt: skip
     encoder = load_encoder(
-        model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
+        road.model_for(head, model), device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
+    if fitted is not None:
+        road.check_head(fitted, encoder, head)
     if dry_run:
-        for line in road.describe_run(encoder, texts, "zero-shot", read_items(sources, chosen)):
+        for line in road.describe_run(encoder, texts, head or "zero-shot", read_items(sources, chosen)):
             typer.echo(line)
         return 0
-    road.warn_of_cut_texts(encoder, texts, say)
+    if texts is not None:
+        road.warn_of_cut_texts(encoder, texts, say)
     kept = road.open_store(store, no_store, say)
     if verbose:
         say(f"model {encoder.model_id}, encoding {encoder.store_key}")
-        say(f"{len(texts)} labels, {sum(map(len, texts.values()))} texts; store {kept.path if kept else 'off'}")
-    head = zero_shot(encoder, texts, pool=pool, store=kept)  # type: ignore[arg-type]
-    vocabulary = vocabulary_vectors(encoder, kept) if needs_vocabulary(head, rule) else None
+        say(f"{len(texts or {})} labels, {sum(map(len, (texts or {}).values()))} texts")
+        say(f"store {kept.path if kept else 'off'}")
+    judge = fitted or zero_shot(encoder, texts or {}, pool=pool, store=kept)  # type: ignore[arg-type]
+    vocabulary = vocabulary_vectors(encoder, kept) if needs_vocabulary(judge, rule) else None
     about = run_header(
-        encoder, head, rule, prompts=texts, inputs=sources,
+        encoder, judge, rule, prompts=texts, inputs=sources,
         options={"allow_truncated": allow_truncated, "pool": pool, "source": vars(chosen)},
     )  # fmt: skip
     stats, started_s, write_s = Stats(), perf_counter(), 0.0
@@ -119,8 +129,16 @@ def command(
             return 0
         road.count_in_background(sources, chosen, progress.expect, progress.drawn)
         items = out.remaining(read_items(sources, replace(chosen, skipped=progress.skip)))
-        embedded = embed(items, encoder, kept, allow_truncated=allow_truncated, decode_threads=threads, stats=stats)
-        for prediction in predict(embedded, head, rule, vocabulary=vocabulary):
+        embedded = embed(
+            items,
+            encoder,
+            kept,
+            needs=judge.needs,
+            allow_truncated=allow_truncated,
+            decode_threads=threads,
+            stats=stats,
+        )
+        for prediction in predict(embedded, judge, rule, vocabulary=vocabulary):
             before_s = perf_counter()
             out.write(prediction)
             write_s += perf_counter() - before_s

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cmprompt.labels import LabelSet
     from cmprompt.sources import SourceOptions
     from cmprompt.store import Store
-    from cmprompt.types import Encoder, Item
+    from cmprompt.types import Encoder, Head, Item
 
 Say = Callable[[str], None]
 STREAMS = (".tar", ".gz", ".tgz", ".zip", ".parquet")  # reading these only to count them would double the work
@@ -70,6 +70,33 @@ def warn_of_cut_texts(encoder: Encoder, prompts: Mapping[str, Sequence[str]], sa
     cut = [text for text, count in zip(long, counts, strict=True) if count > encoder.context_length]
     if cut:
         say(f"{len(cut)} texts are cut, since this model reads {encoder.context_length} tokens; the first: {cut[0]!r}")
+
+
+def read_head(directory: str | None, labels: Sequence[str] | None, label: Sequence[str] | None) -> Head | None:
+    """The fitted head that --head names, or none. Raises ModelError, and UsageError beside labels."""
+    if directory is None:
+        return None
+    if labels or label:
+        raise UsageError("--head brings its own labels; leave --labels and --label out")
+    from cmprompt.heads.io import load_head
+
+    return load_head(directory)
+
+
+def model_for(head: str | None, model: str) -> str:
+    """The model that is asked for, else the head's own."""
+    if head is None or model != "auto":
+        return model
+    from cmprompt.heads.io import model_of
+
+    return model_of(head)
+
+
+def check_head(head: Head, encoder: Encoder, directory: str | None) -> None:
+    """Raises ModelError where the head was fitted on another model."""
+    from cmprompt.heads.io import check_model
+
+    check_model(head, encoder, directory or "")
 
 
 def count_in_background(
