@@ -91,7 +91,8 @@ def command(
         label_set, texts = road.read_prompts(labels, label, prompts, template, language, minimum=minimum)
     rule = Rule.parse(
         multi_label=multi_label, top_k=top_k, threshold=threshold,
-        label_thresholds=label_set.thresholds if label_set else {}, min_margin=min_margin, none=none, none_name=none_name, level=level,
+        label_thresholds=label_set.thresholds if label_set else {}, min_margin=min_margin,
+        none=none, none_name=none_name, level=level,
     )  # fmt: skip
     encoder = load_encoder(
         road.model_for(head, model), device, precision, exact=exact, threads=threads, batch_size=batch_size,
