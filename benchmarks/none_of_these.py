@@ -3,9 +3,9 @@
     python benchmarks/none_of_these.py --data DIR [--model tiny | --clip-only] [--store DIR] [-o FILE]
 
 DIR holds `clip-vitb32-replay` (real CLIP ViT-B/32 vectors of CIFAR-10 images and of 1,616 object names, which stand in
-for the vocabulary), `cifar10` and `tiny-imagenet/val.parquet`. The default z is a round number with a meaning, but it was
-set with the CLIP vectors in view: for the default those are development data, and the other model judges. Where a line
-says `best`, the threshold was chosen on the judged data itself, as an upper bound.
+for the vocabulary), `cifar10` and `tiny-imagenet/val.parquet`. The default z is a round number with a meaning, but it
+was set with the CLIP vectors in view: for the default those are development data, and the other model judges. Where a
+line says `best`, the threshold was chosen on the judged data itself, as an upper bound.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def report(data: Path, model: str | None, store: Store | None = None) -> Iterato
     alone = {"CLIP, CIFAR-10": clip}
     yield "# None of these\n\nMade by `benchmarks/none_of_these.py`."
     yield f"`z = (max cos - m) / s` against everyday words; the default limit is z = {DEFAULT_Z:g}."
-    yield "For the CLIP vectors 1,616 object names stand in for these, and the default was set with those vectors in view."
+    yield "For the CLIP vectors 1,616 object names stand in for these; the default was set with those vectors in view."
     yield "Known classes against unknown ones, means over the choices of which classes are known."
     yield from detection(
         "Real CLIP ViT-B/32 vectors, 500 CIFAR-10 images, 2 labels known (all 45 choices)", clip, PAIRS
