@@ -32,7 +32,7 @@ class Recipe:
     modality_dropout: float = 0.15
     batch: int = 128
     epochs: int = 40
-    least_steps: int = 800  # few rows are gone through more often, so that there are this many steps
+    least_steps: int = 400  # few rows are gone through more often, so that there are this many steps
     squared: bool = False  # squared loss in place of Huber, for numbers
 
 

@@ -55,3 +55,41 @@ def test_regression_figures() -> None:
     assert ours["rmse"] == pytest.approx(sk.root_mean_squared_error(target, predicted))
     assert ours["r2"] == pytest.approx(sk.r2_score(target, predicted))
     assert ours["spearman"] == pytest.approx(spearmanr(target, predicted).statistic)
+
+
+@pytest.mark.parametrize("strength", [0.1, 1.0, 100.0])
+def test_the_linear_head_without_prior_is_logistic_regression(strength: float) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    from cmprompt.heads.fit import fit
+    from cmprompt.types import Features
+
+    rng = np.random.default_rng(1)
+    target = np.arange(2000) % 12
+    rows = rng.normal(size=(12, 48))[target] + 2.0 * rng.normal(size=(2000, 48)) + rng.normal(size=48)
+    x = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    names = np.array([f"{c:02}" for c in target])
+    theirs = LogisticRegression(C=strength, max_iter=5000, tol=1e-8).fit(x.astype(np.float64), target)
+    head = fit("linear", Features.of_images(x), names, model_id="m", strength=strength)
+    ours = head.logits(Features.of_images(x))
+
+    def loss(logits: Array, weight: Array) -> float:
+        top = logits.max(1)
+        cross = np.log(np.exp(logits - top[:, None]).sum(1)) + top - logits[np.arange(2000), target]
+        return float(strength * cross.sum() + 0.5 * (weight.astype(np.float64) ** 2).sum())
+
+    reference = loss(theirs.decision_function(x), theirs.coef_)
+    assert loss(ours.astype(np.float64), head.weight) == pytest.approx(reference, rel=1e-3)
+    assert np.mean(ours.argmax(1) == theirs.predict(x)) >= 0.995
+
+
+def test_the_temperature_undoes_overconfidence() -> None:
+    from cmprompt.heads.calibrate import temperature_of
+
+    rng = np.random.default_rng(2)
+    for classes in (2, 6):
+        logits = 2 * rng.normal(size=(4000, classes))
+        target = np.array([rng.choice(classes, p=row) for row in metrics.softmax(logits)])
+        assert temperature_of(3 * logits, target) == pytest.approx(3.0, rel=0.1)
+        rare = np.concatenate([3 * logits, np.full((4000, 1), -90.0)], axis=1)  # a class that no row has
+        assert temperature_of(rare, target) == pytest.approx(3.0, rel=0.1)

@@ -1,0 +1,134 @@
+"""`cmprompt evaluate` and `cmprompt adapt` on coloured pictures and a small model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from labelled_photos import write_model, write_pictures, write_table
+from PIL import Image
+
+from cmprompt.cli.app import run
+from cmprompt.heads.io import load_head, save_head
+from cmprompt.heads.linear import LinearHead
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_model(tmp_path_factory.mktemp("model") / "small")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    return write_table(folder / "data.csv", write_pictures(folder))
+
+
+@pytest.fixture(scope="module")
+def fitted(model: str, table: Path) -> Path:
+    head = table.parent / "fitted.head"
+    assert run(["finetune", str(table), "--model", model, "-o", str(head), "--store", str(table.parent / "s")]) == 0
+    return head
+
+
+def evaluate(table: Path, *arguments: object) -> int:
+    return run(["evaluate", *map(str, [table, "--store", table.parent / "s", *arguments])])
+
+
+def test_a_head_stands_beside_zero_shot(table: Path, fitted: Path, capsys) -> None:
+    assert evaluate(table, "--head", fitted, "--labels", "red,green,blue") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["zero-shot", "fitted.head"]
+    assert lines[3].startswith("fitted.head against zero-shot") and lines[3].endswith("better")
+
+
+def test_a_head_of_another_model_is_refused_before_any_image(table: Path, fitted: Path, tmp_path: Path, capsys) -> None:
+    from small_models import SMALL, save_model
+
+    other = save_model(tmp_path / "other", {**SMALL, "embed_dim": 24})
+    (table.parent / "gone.csv").write_text("image,label\nnowhere.png,red\n")
+    arguments = ["--head", str(fitted), "--model", f"local-dir:{other}"]
+    assert evaluate(table.parent / "gone.csv", *arguments) == 3
+    assert run(["classify", "nowhere.png", *arguments]) == 3
+    assert "was fitted on" in capsys.readouterr().err
+
+
+def test_template_sets_beside_their_ensemble(table: Path, model: str, capsys) -> None:
+    assert evaluate(table, "--model", model, "--compare-prompts", "photo,plain") == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:4]]
+    assert names == ["photo", "plain", "together"]
+
+
+def test_predictions_hold_every_row_and_its_columns(table: Path, fitted: Path, tmp_path: Path, capsys) -> None:
+    assert evaluate(table, "--head", fitted, "--predictions", tmp_path / "p.jsonl") == 0
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert len(rows) == 60
+    right = [row["label"] == Path(row["id"]).name.split("-")[0] for row in rows]
+    shown = float(capsys.readouterr().out.splitlines()[1].split()[1])
+    assert round(100 * np.mean(right), 1) == shown
+
+
+def test_a_label_that_no_head_has_is_named(table: Path, fitted: Path, tmp_path: Path, capsys) -> None:
+    other = table.parent / "other.csv"
+    other.write_text("image,label\nimages/red-0.png,red\nimages/red-1.png,pink\n")
+    assert evaluate(other, "--head", fitted) == 2
+    assert "'pink'" in (said := capsys.readouterr().err) and "line 3" in said
+
+
+def test_retrieval_counts_both_ways(table: Path, model: str, capsys) -> None:
+    rows = [(line.split(",")[0], f"text {n}") for n, line in enumerate(table.read_text().splitlines()[1:11])]
+    pairs = write_table(table.parent / "pairs.csv", rows, ("image", "caption"))
+    assert evaluate(pairs, "--model", model, "--task", "retrieval") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["R@1", "R@5", "R@10"]
+    assert [line.split()[-2] for line in lines[1:]] == ["100.0", "100.0"]  # ten candidates: all within ten
+
+
+def test_numbers_need_a_head(table: Path, model: str, capsys) -> None:
+    prices = write_table(table.parent / "prices.csv", [("images/red-0.png", "3"), ("images/red-1.png", "4")])
+    assert evaluate(prices, "--model", model, "--task", "regression") == 2
+    assert "--head" in capsys.readouterr().err
+
+
+def test_adapt_writes_a_frozen_head(table: Path, model: str, tmp_path: Path, capsys) -> None:
+    where = ["--model", model, "--store", str(table.parent / "s"), "-o", str(tmp_path / "a.head")]
+    assert run(["adapt", str(table.parent / "images"), "--labels", "red,green,blue", *where]) == 0
+    shown = capsys.readouterr()
+    assert [line.split("\t")[0] for line in shown.out.splitlines()] == ["red", "green", "blue"]
+    assert "60 images are few" in shown.err
+    together = run(["classify", str(table.parent / "images"), "--head", str(tmp_path / "a.head"), *where[2:4]])
+    many = dict(line.split("\t")[:2] for line in capsys.readouterr().out.splitlines())
+    picture = str(table.parent / "images/green-7.png")
+    alone = run(["classify", picture, "--head", str(tmp_path / "a.head"), *where[2:4]])
+    assert together == alone == 0
+    assert capsys.readouterr().out.split("\t")[1] == many[picture]
+
+
+def test_adapt_to_known_shares(table: Path, model: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "shares.csv").write_text("red,1\ngreen,1\nblue,2\n")
+    where = ["--model", model, "--store", str(table.parent / "s"), "-o", str(tmp_path / "a.head")]
+    labels = ["--labels", "red,green,blue", "--prior", str(tmp_path / "shares.csv")]
+    assert run(["adapt", str(table.parent / "images"), *labels, *where]) == 0
+    (tmp_path / "shares.csv").write_text("red,1\npink,1\n")
+    assert run(["adapt", str(table.parent / "images"), *labels, *where, "--overwrite"]) == 2
+    assert "--prior" in capsys.readouterr().err
+
+
+def test_adapt_counts_what_failed(model: str, tmp_path: Path, capsys) -> None:
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "a.png")
+    where = ["--model", model, "--no-store", "-o", str(tmp_path / "a.head"), "--labels", "red,blue"]
+    assert run(["adapt", str(tmp_path / "a.png"), str(tmp_path / "no.png"), *where]) == 1
+    assert load_head(tmp_path / "a.head").labels == ("red", "blue")
+    assert run(["adapt", str(tmp_path / "no.png"), *where, "--overwrite"]) == 1
+    assert "no image to adapt to" in capsys.readouterr().err
+
+
+def test_a_head_that_is_no_head(table: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "x.pt").write_bytes(b"x")
+    assert evaluate(table, "--head", tmp_path / "x.pt") == 3
+    head = LinearHead(np.eye(2, 16, dtype=np.float32), ("a", "b"), "another-model")
+    save_head(head, tmp_path / "h", {"model": "tiny"})
+    assert evaluate(table, "--head", tmp_path / "h") == 3
+    assert "Traceback" not in capsys.readouterr().err

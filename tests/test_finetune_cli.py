@@ -1,0 +1,171 @@
+"""`cmprompt finetune`: a head that helps is written, one that does not is refused, a bad table is named by line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from labelled_photos import write_model, write_pictures, write_table
+
+from cmprompt.cli.app import run
+from cmprompt.heads.io import load_head, read_settings
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_model(tmp_path_factory.mktemp("model") / "small")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    return write_table(folder / "data.csv", write_pictures(folder))
+
+
+@pytest.fixture
+def fit(model: str, table: Path, tmp_path: Path):
+    def call(*arguments: object, source: Path = table, output: str = "out.head") -> int:
+        where = ["--model", model, "--store", tmp_path.parent / "store", "-o", tmp_path / output]
+        return run(["finetune", *map(str, [source, *where, *arguments])])
+
+    return call
+
+
+def test_a_head_that_helps_is_written_with_its_table(fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit() == 0
+    shown, said = capsys.readouterr()
+    assert [line.split()[0] for line in shown.splitlines()[1:4]] == ["majority", "zero-shot", "linear"]
+    assert "image = column 'image', target = column 'label'" in said
+    record = read_settings(tmp_path / "out.head")["record"]
+    assert record["forced"] is False and record["model"].startswith("local-dir:/")
+    assert load_head(tmp_path / "out.head").labels == ("blue", "green", "red")
+    report = json.loads((tmp_path / "out.head/report.json").read_text())
+    assert np.array(report["confusion"]).shape == (3, 3)
+
+
+def test_classify_uses_it_with_its_own_model(fit, table: Path, tmp_path: Path, capsys) -> None:
+    assert fit("-q") == 0
+    capsys.readouterr()
+    picture, store = table.parent / "images/red-3.png", tmp_path.parent / "store"
+    assert run(["classify", str(picture), "--head", str(tmp_path / "out.head"), "--store", str(store)]) == 0
+    assert capsys.readouterr().out.split("\t")[1] == "red"
+
+
+def test_two_runs_with_one_seed_give_the_same_head(fit, tmp_path: Path) -> None:
+    for name in ("a.head", "b.head"):
+        assert fit("--seed", 3, output=name) == 0
+    first, second = ((tmp_path / name / "head.safetensors").read_bytes() for name in ("a.head", "b.head"))
+    assert first == second
+
+
+def test_shuffled_labels_are_refused_and_leave_nothing(fit, table: Path, tmp_path: Path, capsys) -> None:
+    rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
+    shuffled = np.random.default_rng(1).permutation([label for _, label in rows])
+    source = table.parent / "shuffled.csv"
+    write_table(source, [(image, label) for (image, _), label in zip(rows, shuffled, strict=True)])
+    assert fit(source=source) == 5
+    assert "--force" in capsys.readouterr().err
+    assert not (tmp_path / "out.head").exists()
+    assert fit("--force", source=source) == 0
+    assert read_settings(tmp_path / "out.head")["record"]["forced"] is True
+
+
+def test_an_existing_head_stays_without_overwrite(fit, capsys) -> None:
+    assert fit("-q") == 0
+    assert fit("-q") == 4
+    assert "--overwrite" in capsys.readouterr().err
+    assert fit("-q", "--overwrite") == 0
+
+
+def test_class_folders_are_a_table_too(fit, table: Path, tmp_path: Path) -> None:
+    for line in table.read_text().splitlines()[1:]:
+        image, label = line.split(",")
+        place = tmp_path / "folders" / label / Path(image).name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes((table.parent / image).read_bytes())
+    assert fit(source=tmp_path / "folders") == 0
+    assert load_head(tmp_path / "out.head").labels == ("blue", "green", "red")
+
+
+def test_image_and_text_are_fused(fit, table: Path, tmp_path: Path, capsys) -> None:
+    """Shape stands in the text only, colour in the picture only."""
+    rows = []
+    for number, line in enumerate(table.read_text().splitlines()[1:]):
+        image, colour = line.split(",")
+        shape = ("ball", "brick")[number // 3 % 2]
+        rows.append((image, f"a {shape}", f"{colour} {shape}"))
+    source = write_table(table.parent / "pairs.csv", rows, ("image", "text", "label"))
+    assert fit(source=source) == 0
+    names = [line[:14].strip() for line in capsys.readouterr().out.splitlines()[1:6]]
+    assert names == ["majority class", "zero-shot", "image only", "text only", "concat"]
+    assert load_head(tmp_path / "out.head").needs == {"image", "text"}
+
+
+def test_numbers(fit, table: Path, tmp_path: Path, capsys) -> None:
+    values = {"red": 100.0, "green": 200.0, "blue": 300.0}
+    rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
+    source = write_table(
+        table.parent / "numbers.csv",
+        [(image, str(values[colour] + i % 7)) for i, (image, colour) in enumerate(rows)],
+        ("image", "price"),
+    )
+    assert fit("--task", "regression", source=source) == 0
+    assert capsys.readouterr().out.split()[:4] == ["MAE", "RMSE", "R2", "Spearman"]
+    assert load_head(tmp_path / "out.head").labels == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("image,label\na.png,x\n", "line 2 (a.png)"),
+        ("image,label\n{0},red\n{1}\n", "line 3"),
+        ("image,label\n{0},red\n{1},red\n", "at least two labels"),
+        ("image,label\n{0},red\n{1},blue\n{0},blue\n", "line 2 ({0}), line 4 ({0})"),
+        ("image,label\n{0},red\n{1},\n", "line 3 ({1})"),
+        ("image,label\n{0},red\n{1}," + "x" * 10_000_000 + "\n", "line 3"),
+        ("image,label\n", "no rows"),
+        ("picture_of,label\n{0},red\n", "--image-col"),
+    ],
+    ids=["missing-image", "ragged", "one-class", "two-labels", "no-target", "huge-cell", "no-rows", "no-column"],
+)
+def test_a_bad_table_is_named_by_its_lines(text: str, says: str, fit, table: Path, tmp_path: Path, capsys) -> None:
+    source = table.parent / "bad.csv"
+    pictures = ("images/red-0.png", "images/blue-1.png")
+    source.write_text(text.replace("{0}", pictures[0]).replace("{1}", pictures[1]))
+    assert fit(source=source) == 2
+    said = capsys.readouterr().err
+    assert says.format(*pictures) in said and "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bom_and_crlf_are_read(fit, table: Path) -> None:
+    source = table.parent / "windows.csv"
+    source.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n").replace(b"\r\r", b"\r"))
+    assert fit(source=source) == 0
+
+
+def test_a_picture_that_cannot_be_read_is_named(fit, table: Path, capsys) -> None:
+    (table.parent / "images/broken.png").write_bytes(b"no picture")
+    source = table.parent / "broken.csv"
+    source.write_text(table.read_text() + "images/broken.png,red\n")
+    assert fit(source=source) == 2
+    assert "line 62 (images/broken.png)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--head", "liner"], "did you mean linear"),
+        (["--use", "sound"], "image"),
+        (["--val", "0.9"], "0.5"),
+        (["--val", "nowhere.csv"], "nowhere.csv"),
+        (["--wise", "2"], "from 0 to 1"),
+        (["--use", "text"], "--text-col"),
+    ],
+    ids=["kind", "use", "part", "file", "wise", "no-text"],
+)
+def test_flags_that_make_no_sense(arguments: list[str], says: str, fit, capsys) -> None:
+    assert fit(*arguments) == 2
+    assert says in capsys.readouterr().err
