@@ -66,9 +66,10 @@ def command(
 
     from cmprompt.cli import road
     from cmprompt.cli.progress import Progress
-    from cmprompt.embed import Stats, cores, embed
+    from cmprompt.embed import BATCH_SIZE, Stats, cores, embed
     from cmprompt.encoders import load_encoder
     from cmprompt.heads.zero_shot import zero_shot
+    from cmprompt.labels import LabelSet
     from cmprompt.openset import vocabulary_vectors
     from cmprompt.predict import Rule, needs_vocabulary, predict
     from cmprompt.runs import OutputOptions, open_output, run_header
@@ -85,14 +86,12 @@ def command(
     form = choose_format(format, output, terminal=sys.stdout.isatty())
     one_will_do = none or multi_label or (threshold or "").startswith(("z:", "cos:"))
     fitted = road.read_head(head, labels, label)
-    label_set, texts = None, None
-    if fitted is None:
-        minimum = 1 if one_will_do else 2
-        label_set, texts = road.read_prompts(labels, label, prompts, template, language, minimum=minimum)
+    label_set, texts = (LabelSet({}), {}) if fitted else road.read_prompts(
+        labels, label, prompts, template, language, minimum=1 if one_will_do else 2
+    )  # fmt: skip
     rule = Rule.parse(
-        multi_label=multi_label, top_k=top_k, threshold=threshold,
-        label_thresholds=label_set.thresholds if label_set else {}, min_margin=min_margin,
-        none=none, none_name=none_name, level=level,
+        multi_label=multi_label, top_k=top_k, threshold=threshold, label_thresholds=label_set.thresholds,
+        min_margin=min_margin, none=none, none_name=none_name, level=level,
     )  # fmt: skip
     encoder = load_encoder(
         road.model_for(head, model), device, precision, exact=exact, threads=threads, batch_size=batch_size,
@@ -104,41 +103,34 @@ def command(
         for line in road.describe_run(encoder, texts, head or "zero-shot", read_items(sources, chosen)):
             typer.echo(line)
         return 0
-    if texts is not None:
-        road.warn_of_cut_texts(encoder, texts, say)
+    road.warn_of_cut_texts(encoder, texts, say)
     kept = road.open_store(store, no_store, say)
+    judge = fitted or zero_shot(encoder, texts, pool=pool, store=kept)  # type: ignore[arg-type]
     if verbose:
-        say(f"model {encoder.model_id}, encoding {encoder.store_key}")
-        say(f"{len(texts or {})} labels, {sum(map(len, (texts or {}).values()))} texts")
-        say(f"store {kept.path if kept else 'off'}")
-    judge = fitted or zero_shot(encoder, texts or {}, pool=pool, store=kept)  # type: ignore[arg-type]
+        say(f"model {encoder.model_id}, encoding {encoder.store_key}, store {kept.path if kept else 'off'}")
+        say(f"{len(judge.labels)} labels, {sum(map(len, texts.values()))} texts")
     vocabulary = vocabulary_vectors(encoder, kept) if needs_vocabulary(judge, rule) else None
     about = run_header(
-        encoder, judge, rule, prompts=texts, inputs=sources,
+        encoder, judge, rule, prompts=texts or None, inputs=sources,
         options={"allow_truncated": allow_truncated, "pool": pool, "source": vars(chosen)},
     )  # fmt: skip
     stats, started_s, write_s = Stats(), perf_counter(), 0.0
     with (
         open_output(
             output, about, OutputOptions(form, header, keep_columns, csv_safe), resume=resume, overwrite=overwrite,
-            argv=sys.argv[1:],
+            batch_size=getattr(encoder, "batch_size", BATCH_SIZE), argv=sys.argv[1:],
         ) as out,
         progress,
     ):  # fmt: skip
         if out.finished:
             say(f"{output} is finished already")
-            return 0
+            return road.exit_status(out.statuses)
         road.count_in_background(sources, chosen, progress.expect, progress.drawn)
         items = out.remaining(read_items(sources, replace(chosen, skipped=progress.skip)))
         embedded = embed(
-            items,
-            encoder,
-            kept,
-            needs=judge.needs,
-            allow_truncated=allow_truncated,
-            decode_threads=threads,
+            items, encoder, kept, needs=judge.needs, allow_truncated=allow_truncated, decode_threads=threads,
             stats=stats,
-        )
+        )  # fmt: skip
         for prediction in predict(embedded, judge, rule, vocabulary=vocabulary):
             before_s = perf_counter()
             out.write(prediction)
@@ -147,4 +139,4 @@ def command(
     if show_timings:
         for line in road.timings(stats, threads or cores(), perf_counter() - started_s, write_s):
             print(line, file=sys.stderr)
-    return 1 if progress.failed else 0
+    return road.exit_status(out.statuses)

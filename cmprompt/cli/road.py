@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,11 @@ def count_in_background(
         tell(sum(1 for _ in read_items(inputs, options)))
 
     threading.Thread(target=count, daemon=True).start()
+
+
+def exit_status(statuses: Counter[str]) -> int:
+    """0 where every record is `ok`, earlier runs' records included, else 1."""
+    return 1 if statuses.total() > statuses["ok"] else 0
 
 
 def describe_run(
