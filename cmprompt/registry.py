@@ -25,6 +25,15 @@ ENCODERS = {
     "open_clip": "cmprompt.encoders.open_clip:load",
 }
 
+IMAGE_ENCODERS = {
+    "timm": "cmprompt.encoders.timm:TimmImages",
+    "classic": "cmprompt.encoders.classic:ClassicImages",
+}
+
+TEXT_ENCODERS = {
+    "classic": "cmprompt.encoders.classic:ClassicTexts",
+}
+
 HEADS = {  # kinds that `finetune --head` fits: Training -> Head
     "linear": "cmprompt.heads.probe:fit_linear",
     "mlp": "cmprompt.heads.train:fit_mlp",

@@ -22,6 +22,8 @@ def command(
     target_col: o.TargetCol = None,
     limit: o.Limit = None,
     head: o.HeadKind = None,
+    image_encoder: o.ImageEncoder = None,
+    text_encoder: o.TextEncoder = None,
     use: o.Use = None,
     task: o.Task = "classification",
     val: o.Val = "0.2",
@@ -59,6 +61,7 @@ def command(
 
     from cmprompt.cli import fitting, road
     from cmprompt.encoders import load_encoder
+    from cmprompt.encoders.pair import pair_name
     from cmprompt.fitting import Plan, fit_on_trial
     from cmprompt.heads.io import check_free, save_head
     from cmprompt.labelled import columns_line, embed_labelled, read_labelled
@@ -75,6 +78,8 @@ def command(
     judges = read_labelled(plan.val_file, source, task=task) if plan.val_file else None
     columns = columns_line(table, source)
     say(columns or f"{table}: {len(set(data.targets))} class folders")
+    if image_encoder or text_encoder:
+        model = pair_name(image_encoder, text_encoder, model)
     encoder = load_encoder(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
@@ -82,7 +87,7 @@ def command(
     kept = road.open_store(store, no_store, say)
     needs = plan.needs(data)
     texts = prior = None
-    if not plan.regression and "image" in needs:
+    if not plan.regression and "image" in needs and not (image_encoder or text_encoder):
         _, texts = fitting.texts_of(data.targets, labels, label, prompts, template, language)
         prior = fitting.start_head(encoder, texts, pool, kept)
     features = embed_labelled(data, encoder, kept, needs)

@@ -131,6 +131,16 @@ HeadKind = Annotated[
         " bilinear, or auto to try those that fit. Default: concat with text beside the images, else linear.",
     ),
 ]  # fmt: skip
+ImageEncoder = Annotated[
+    str | None,
+    option(
+        "--image-encoder", metavar="timm:NAME|classic", group=FITTING, help="Image features in place of the model's."
+    ),
+]
+TextEncoder = Annotated[
+    str | None,
+    option("--text-encoder", metavar="classic", group=FITTING, help="Text features in place of the model's."),
+]
 Use = Annotated[str | None, option("--use", metavar="image|text", group=FITTING, help="Read one modality only.")]
 Task = Annotated[str, option("--task", metavar="classification|regression", group=FITTING, help="Labels or numbers.")]
 Val = Annotated[

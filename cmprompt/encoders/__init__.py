@@ -33,6 +33,10 @@ def load_encoder(
     """
     from cmprompt.encoders.open_clip import OpenClipEncoder
 
+    if model.startswith("pair:"):
+        from cmprompt.encoders.pair import load_pair
+
+        return load_pair(model, device, lambda name: load_encoder(name, device, precision, exact=exact))
     tell = notices or logging.getLogger("cmprompt").warning
 
     def make(checkpoint: Checkpoint) -> Encoder:

@@ -1,0 +1,83 @@
+"""Features from before networks: HOG and colour for images, hashed bags of words for text. Nothing is learned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from cmprompt.types import Array, Preprocess
+
+SIDE_PX = 96
+CELL_PX = 16
+TURNS = 9
+SHADES = 4  # of each colour channel in the histogram: 4 x 4 x 4
+WORDS = 1024  # places that words are hashed to
+_SPACELESS = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+")
+
+
+class ClassicImages:
+    """`classic`: histograms of oriented gradients (Dalal and Triggs 2005) beside a colour histogram, equal parts."""
+
+    preprocess = Preprocess(SIDE_PX, "squash", "bilinear", (0.0,) * 3, (1.0,) * 3)
+    model_id = f"classic-hog{SIDE_PX}-{CELL_PX}-{TURNS}-rgb{SHADES}"
+    dim = (SIDE_PX // CELL_PX - 1) ** 2 * 4 * TURNS + SHADES**3
+
+    def encode_images(self, pixels: Array) -> Array:
+        """(N, 3, H, W) uint8 -> (N, D) float32 unit rows."""
+        rows: Array = np.stack([self._row(picture.transpose(1, 2, 0)) for picture in pixels]).astype(np.float32)
+        return rows
+
+    def _row(self, picture: Array) -> Array:
+        from skimage.feature import hog
+
+        edges = hog(
+            picture, orientations=TURNS, pixels_per_cell=(CELL_PX, CELL_PX), cells_per_block=(2, 2), channel_axis=-1
+        )
+        shades = (picture.astype(int) * SHADES // 256) @ (SHADES**2, SHADES, 1)
+        colours = np.sqrt(np.bincount(shades.ravel(), minlength=SHADES**3) / shades.size)  # unit by itself
+        length = np.linalg.norm(edges)
+        edges = edges / length if length else edges  # a picture of one colour has no edges
+        row = np.concatenate([edges, colours])
+        unit: Array = row / np.linalg.norm(row)
+        return unit
+
+
+class ClassicTexts:
+    """`classic`: words hashed to places, their counts a unit row; pairs of characters in scripts without spaces."""
+
+    dim = WORDS
+
+    def __init__(self, stop_words: str | None = None) -> None:
+        from sklearn.feature_extraction.text import HashingVectorizer
+
+        self.model_id = f"classic-words{WORDS}" + (f"-without-{stop_words}" if stop_words else "")
+        self.vectorizer = HashingVectorizer(
+            n_features=WORDS - 1, analyzer=_Analyzer(stop_words), alternate_sign=False, norm=None
+        )
+
+    def encode_texts(self, texts: Sequence[str]) -> Array:
+        """M texts -> (M, D) float32 unit rows. The last place says "no words", so that no row is zero."""
+        counts = np.sqrt(self.vectorizer.transform(list(texts)).toarray())
+        rows = np.column_stack([counts, (counts.sum(1) == 0).astype(float)])
+        unit: Array = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        return unit
+
+
+class _Analyzer:
+    """A text to its words, less the stop words of a language that scikit-learn knows."""
+
+    def __init__(self, stop_words: str | None) -> None:
+        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+        self.stopped = ENGLISH_STOP_WORDS if stop_words == "english" else frozenset()
+
+    def __call__(self, text: str) -> list[str]:
+        found = []
+        for word in re.findall(r"\w+", text.lower()):
+            if _SPACELESS.search(word):
+                found += [word[i : i + 2] for i in range(max(1, len(word) - 1))]
+            elif word not in self.stopped:
+                found.append(word)
+        return found

@@ -1,0 +1,103 @@
+"""Encoders of one modality, and two of them as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FakeEncoder
+from labelled_photos import write_model, write_pictures, write_table
+
+from cmprompt.cli.app import run
+from cmprompt.encoders.classic import ClassicImages, ClassicTexts
+from cmprompt.encoders.pair import PairEncoder, load_pair
+from cmprompt.encoders.timm import TimmImages
+from cmprompt.errors import ModelError, UsageError
+from cmprompt.heads.io import load_head, read_settings
+
+
+def noise(side: int, n: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, 3, side, side), np.uint8)
+
+
+def test_classic_images_are_unit_rows_that_tell_colours_and_edges_apart() -> None:
+    encoder = ClassicImages()
+    plain = np.zeros((2, 3, 96, 96), np.uint8)
+    plain[0, 0], plain[1, 2] = 255, 255
+    rows = encoder.encode_images(np.concatenate([plain, noise(96, 1)]))
+    assert rows.shape == (3, encoder.dim) and rows.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
+    assert rows[0] @ rows[1] < 0.5
+
+
+def test_classic_texts_share_words_not_order() -> None:
+    rows = ClassicTexts().encode_texts(["a red apple", "apple, a RED", "some bread", ""])
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
+    assert rows[0] @ rows[1] > 0.99 and rows[0] @ rows[2] < 0.1
+
+
+def test_scripts_without_spaces_are_read_in_pairs_of_characters() -> None:
+    rows = ClassicTexts().encode_texts(["红苹果好吃", "红苹果", "面包"])
+    assert rows[0] @ rows[1] > 0.5 > rows[0] @ rows[2]
+
+
+def test_stop_words_say_nothing() -> None:
+    rows = ClassicTexts("english").encode_texts(["the apple", "apple"])
+    np.testing.assert_allclose(rows[0], rows[1])
+
+
+def test_a_timm_network_is_its_averaged_feature_map() -> None:
+    import timm
+    import torch
+
+    encoder = TimmImages("test_resnet/random", "cpu")
+    pixels = noise(encoder.preprocess.size_px)
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=0).eval()
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (encoder.preprocess.mean, encoder.preprocess.std))
+    with torch.inference_mode():
+        wanted = model.forward_features((torch.from_numpy(pixels) / 255 - mean) / std).mean((2, 3)).numpy()
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    np.testing.assert_allclose(encoder.encode_images(pixels), wanted, atol=1e-5)
+
+
+def test_an_unknown_network_is_named_with_its_neighbours() -> None:
+    with pytest.raises(ModelError, match="vgg16"):
+        TimmImages("vgg_16")
+
+
+def test_a_pair_pads_the_narrower_side() -> None:
+    encoder = PairEncoder(FakeEncoder(), ClassicTexts())
+    images, texts = encoder.encode_images(noise(8)), encoder.encode_texts(["red"])
+    assert images.shape[1] == texts.shape[1] == encoder.dim == 1024
+    assert not images[:, 8:].any()
+
+
+def test_a_side_that_does_not_read_this_is_refused() -> None:
+    with pytest.raises(UsageError, match="side"):
+        load_pair("pair:classic|timm:vgg16", "cpu", lambda name: FakeEncoder())
+
+
+def test_a_head_on_classic_features_finds_its_encoders_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(image, f"something {colour}", colour) for image, colour in write_pictures(tmp_path)]
+    table = write_table(tmp_path / "data.csv", rows, ("image", "text", "label"))
+    flags = ["--image-encoder", "classic", "--text-encoder", "classic", "--head", "linear", "--no-store"]
+    assert run(["finetune", str(table), *flags, "-o", str(tmp_path / "c.head"), "--force"]) == 0
+    assert read_settings(tmp_path / "c.head")["record"]["model"] == "pair:classic|classic"
+    assert load_head(tmp_path / "c.head").model_id.startswith("classic-hog")
+    capsys.readouterr()
+    picture = str(tmp_path / "images/blue-3.png")
+    assert run(["classify", picture, "--head", str(tmp_path / "c.head"), "--no-store"]) == 0
+    assert capsys.readouterr().out.split("\t")[1] == "blue"
+
+
+def test_one_side_may_stay_the_models_own(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    rows = [(image, f"something {colour}", colour) for image, colour in write_pictures(tmp_path)]
+    table = write_table(tmp_path / "data.csv", rows, ("image", "text", "label"))
+    flags = ["--model", model, "--text-encoder", "classic", "--head", "linear", "--no-store", "--force"]
+    assert run(["finetune", str(table), *flags, "-o", str(tmp_path / "c.head")]) == 0
+    assert "+classic-words1024" in load_head(tmp_path / "c.head").model_id
