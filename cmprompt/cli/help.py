@@ -10,6 +10,10 @@ from typer.core import TyperCommand, TyperOption
 class GroupedCommand(TyperCommand):
     """Lists the options under their `rich_help_panel`, the command's own first and the help flag last."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """`[OPTIONS] TABLE`, `[OPTIONS] [INPUT]...`: brackets for what may be left out."""
+        return ["[OPTIONS]", *(_usage(p) for p in self.get_params(ctx) if p.param_type_name == "argument")]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write one section for each group, in the order in which the groups first occur."""
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -28,6 +32,11 @@ class GroupedCommand(TyperCommand):
             formatter.write(f"  {line}\n" if line else "\n")
 
 
+def _usage(parameter: Any) -> str:
+    name = (parameter.metavar or parameter.name.upper()).strip("[]")
+    return (name if parameter.required else f"[{name}]") + ("..." if parameter.nargs != 1 else "")
+
+
 def _group(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return "Arguments"
@@ -40,7 +49,7 @@ def _record(parameter: Any, ctx: Any) -> tuple[str, str] | None:
     if parameter.hidden:
         return None
     if not isinstance(parameter, TyperOption):
-        return parameter.metavar or parameter.name.upper(), parameter.help or ""
+        return (parameter.metavar or parameter.name.upper()).strip("[]"), parameter.help or ""
     names = ", ".join(parameter.opts) + "".join(f" / {name}" for name in parameter.secondary_opts)
     if not parameter.is_flag and not parameter.count:
         names += f" {_metavar(parameter, ctx)}"
