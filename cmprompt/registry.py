@@ -41,6 +41,7 @@ HEADS = {  # kinds that `finetune --head` fits: Training -> Head
     "tip-adapter-f": "cmprompt.heads.tip_adapter:fit_tip_adapter_f",
     "gda": "cmprompt.heads.gda:fit_gda",
     "proker": "cmprompt.heads.proker:fit_proker",
+    "coop": "cmprompt.heads.coop:fit_coop",
     "auto": "cmprompt.heads.auto:fit_auto",
 }
 

@@ -127,8 +127,8 @@ HeadKind = Annotated[
     str | None,
     option(
         "--head", metavar="KIND", group=FITTING,
-        help="linear, mlp, tip-adapter, tip-adapter-f, gda, proker, concat, weighted, attention, add, hadamard, dot,"
-        " bilinear, or auto to try those that fit. Default: concat with text beside the images, else linear.",
+        help="linear, mlp, tip-adapter, tip-adapter-f, gda, proker, coop, concat, weighted, attention, add, hadamard,"
+        " dot, bilinear, or auto to try those that fit. Default: concat with text beside the images, else linear.",
     ),
 ]  # fmt: skip
 ImageEncoder = Annotated[

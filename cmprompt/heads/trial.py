@@ -110,6 +110,8 @@ def _chosen(kind: str, train: Training, wise_step: float | str | None, options: 
         return head
     inner, held = train.take(folds[0][0]), train.take(folds[0][1])
     kind = train.record.get("kind", kind)  # what `auto` chose
+    if kind == "linear" and "C" in train.record:
+        options = {**options, "strength": train.record["C"]}  # is chosen already
     scout = _mixed(kind, inner, train.record.get("wise", wise_step), options, fit_training(kind, inner, **options))
     logits = scout.logits(held.features)
     temperature = temperature_of(logits, held.targets)
