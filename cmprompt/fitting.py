@@ -96,10 +96,12 @@ def fit_on_trial(
     judging: Features | None,
     encoder: Encoder,
     prior: Head | None,
+    *,
+    before: str = "zero-shot",
 ) -> Trial:
     """Fit what `plan` says to `data` and judge it on `judges`, or on rows of `data` that it did not see.
 
-    `prior`: the zero-shot head, for its row of the table and for the heads that start from text.
+    `prior`: the zero-shot head, for its row of the table (named `before`) and for the heads that start from text.
     """
     everything = features if judging is None else _stacked(features, judging)
     every_row = [data] if judges is None else [data, judges]
@@ -122,7 +124,7 @@ def fit_on_trial(
     else:
         splits = [(np.arange(len(features)), np.arange(len(features), len(everything)))]
     kind = plan.kind_for(frozenset(name for name in ("image", "text") if getattr(everything, name) is not None))
-    return run_trial(kind, training, splits, shots=plan.shots, wise_step=plan.wise)
+    return run_trial(kind, training, splits, shots=plan.shots, wise_step=plan.wise, before=before)
 
 
 def _labels(parts: Sequence[Labelled], prior: Head | None) -> list[str]:

@@ -96,8 +96,9 @@ def test_image_and_text_are_fused(fit, table: Path, tmp_path: Path, capsys) -> N
         image, colour = line.split(",")
         shape = ("ball", "brick")[number // 3 % 2]
         rows.append((image, f"a {shape}", f"{colour} {shape}"))
-    source = write_table(table.parent / "pairs.csv", rows, ("image", "text", "label"))
-    assert fit(source=source) == 0
+    source = write_table(table.parent / "pairs.csv", rows[:36], ("image", "text", "label"))
+    judges = write_table(table.parent / "judges.csv", rows[36:], ("image", "text", "label"))
+    assert fit("--val", judges, source=source) == 0
     names = [line[:14].strip() for line in capsys.readouterr().out.splitlines()[1:6]]
     assert names == ["majority class", "zero-shot", "image only", "text only", "concat"]
     assert load_head(tmp_path / "out.head").needs == {"image", "text"}
@@ -169,3 +170,17 @@ def test_a_picture_that_cannot_be_read_is_named(fit, table: Path, capsys) -> Non
 def test_flags_that_make_no_sense(arguments: list[str], says: str, fit, capsys) -> None:
     assert fit(*arguments) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_new_label_is_added_without_forgetting_the_old(fit, table: Path, tmp_path: Path, capsys) -> None:
+    rows = [tuple(line.split(",")) for line in table.read_text().splitlines()[1:]]
+    two = write_table(table.parent / "two.csv", [row for row in rows if row[1] != "blue"])
+    more = write_table(table.parent / "more.csv", [row for row in rows if row[1] != "red"])
+    assert fit(source=two, output="two.head") == 0
+    capsys.readouterr()
+    assert fit("--from", tmp_path / "two.head", source=more) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("before")
+    assert load_head(tmp_path / "out.head").labels == ("green", "red", "blue")
+    old = next(i for i, line in enumerate(lines) if line.startswith("on the old data"))
+    assert float(lines[old + 3].split()[1]) >= 90

@@ -31,6 +31,7 @@ def command(
     seed: o.Seed = 0,
     class_weight: o.ClassWeight = None,
     wise: o.Wise = None,
+    from_head: o.FromHead = None,
     force: o.Force = False,
     labels: o.Labels = None,
     label: o.Label = None,
@@ -56,6 +57,7 @@ def command(
     cmprompt finetune pets.csv
     cmprompt finetune groceries.csv --text-col coarse --target-col fine --head concat
     cmprompt finetune houses.csv --task regression -o price.head
+    cmprompt finetune more-pets.csv --from pets.head -o more-pets.head
     """
     from pathlib import Path
 
@@ -80,6 +82,8 @@ def command(
     say(columns or f"{table}: {len(set(data.targets))} class folders")
     if image_encoder or text_encoder:
         model = pair_name(image_encoder, text_encoder, model)
+    old = fitting.old_head(from_head, model)
+    model = old.model if old else model
     encoder = load_encoder(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
@@ -90,18 +94,30 @@ def command(
     if not plan.regression and "image" in needs and not (image_encoder or text_encoder):
         _, texts = fitting.texts_of(data.targets, labels, label, prompts, template, language)
         prior = fitting.start_head(encoder, texts, pool, kept)
+        prior = old.extended_by(prior, encoder) if old else prior
     features = embed_labelled(data, encoder, kept, needs)
     judging = embed_labelled(judges, encoder, kept, needs) if judges else None
-    trial = fit_on_trial(plan, data, features, judges, judging, encoder, prior)
+    before = "before" if old else "zero-shot"
+    trial = fit_on_trial(plan, data, features, judges, judging, encoder, prior, before=before)
     for line in fitting.table_lines(trial.table):
         typer.echo(line)
     typer.echo(f"{trial.chosen}: " + "; ".join(trial.verdict.reasons))
+    for line in old.lines(trial.head, encoder, kept) if old else ():
+        typer.echo(line)
     if not trial.verdict.kept and not force:
         raise HeadRefused(
             f"the head {trial.chosen!r} does not help, so nothing is written; --force saves it all the same"
         )
     record = fitting.head_record(
-        trial, encoder, texts, model=model, columns=columns, argv=sys.argv[1:], forced=not trial.verdict.kept
+        trial,
+        encoder,
+        texts,
+        model=model,
+        table=table,
+        source=source,
+        columns=columns,
+        argv=sys.argv[1:],
+        forced=not trial.verdict.kept,
     )
     save_head(
         trial.head, target, record, overwrite=overwrite, files={"report.json": fitting.report_json(trial, record)}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from cmprompt.cli import road
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from cmprompt.heads.verdict import Row
     from cmprompt.heads.zero_shot import Pool
     from cmprompt.labels import LabelSet
+    from cmprompt.sources import SourceOptions
     from cmprompt.store import Store
     from cmprompt.types import Encoder, Head
 
@@ -76,6 +78,8 @@ def head_record(
     texts: Mapping[str, Sequence[str]] | None,
     *,
     model: str,
+    table: str,
+    source: SourceOptions,
     columns: str | None,
     argv: Sequence[str],
     forced: bool,
@@ -83,6 +87,8 @@ def head_record(
     """How a head came to be, for `head.json`."""
     return {
         **origin(encoder, trial.head, texts, model=model, argv=argv),
+        "table": os.path.abspath(table),
+        "source": {name: getattr(source, name) for name in ("image_col", "text_col", "target_col", "limit")},
         "columns": columns,
         "kind": trial.chosen,
         "metrics": plain_rows(trial.table),
@@ -115,6 +121,49 @@ def start_head(encoder: Encoder, texts: Mapping[str, Sequence[str]], pool: str, 
     head = zero_shot(encoder, texts, pool=cast("Pool", pool), store=store)
     assert isinstance(head, LinearHead)
     return head
+
+
+@dataclass(frozen=True)
+class OldHead:
+    """The head that --from names, the model it belongs to, and how it came to be."""
+
+    directory: str
+    head: Head
+    model: str
+    record: Mapping[str, Any]
+
+    def extended_by(self, text: LinearHead, encoder: Encoder) -> LinearHead:
+        """The start of the new fit. Raises ModelError where the head was fitted on another model."""
+        from cmprompt.heads.extend import extended
+        from cmprompt.heads.io import check_model
+
+        check_model(self.head, encoder, self.directory)
+        return extended(self.head, text)
+
+    def lines(self, after: Head, encoder: Encoder, store: Store | None) -> Iterator[str]:
+        """Before and after on the data that the old head was fitted on, if they are still there."""
+        from cmprompt.evaluation import contest
+        from cmprompt.labelled import embed_labelled, read_labelled
+        from cmprompt.sources import SourceOptions
+
+        table = str(self.record.get("table", ""))
+        if not os.path.exists(table):
+            return
+        data = read_labelled(table, SourceOptions(**self.record["source"]))
+        features = embed_labelled(data, encoder, store, after.needs | self.head.needs)
+        yield f"on the old data, {table}:"
+        found = contest(data, {"before": (self.head, features), "after": (after, features)})
+        yield from table_lines(found.table)
+
+
+def old_head(directory: str | None, model: str) -> OldHead | None:
+    """What --from names; it brings its own model unless `model` names one."""
+    if directory is None:
+        return None
+    from cmprompt.heads.io import load_head, model_of, read_settings
+
+    chosen = model if model != "auto" else model_of(directory)
+    return OldHead(directory, load_head(directory), chosen, read_settings(directory)["record"])
 
 
 def report_json(trial: Trial, record: Mapping[str, object]) -> str:

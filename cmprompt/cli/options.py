@@ -38,6 +38,15 @@ DryRun = Annotated[
     bool, option("--dry-run", group=INPUTS, help="Say what would be read, and with what; encode nothing.")
 ]
 
+# What to take of videos
+VIDEO = "Video"
+Fps = Annotated[
+    float | None,
+    option("--fps", metavar="N", group=VIDEO, help="Frames a second. Default: one, and one at each cut."),
+]
+Frames = Annotated[int | None, option("--frames", metavar="N", group=VIDEO, min=1, help="So many, spread evenly.")]
+Timeline = Annotated[bool, option("--timeline", group=VIDEO, help="Label stretches of a video, not the whole of it.")]
+
 # What to look for
 Labels = Annotated[
     list[str] | None,
@@ -156,6 +165,10 @@ ClassWeight = Annotated[
 ]
 Wise = Annotated[
     str | None, option("--wise", metavar="auto|0..1", group=FITTING, help="Stay between zero-shot (0) and fitted (1).")
+]
+FromHead = Annotated[
+    str | None,
+    option("--from", metavar="HEAD", group=FITTING, help="Go on from a fitted head: add labels, or shift its domain."),
 ]
 Force = Annotated[bool, option("--force", group=FITTING, help="Save a head that does not help, and say so inside.")]
 HeadOutput = Annotated[

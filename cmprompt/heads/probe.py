@@ -83,7 +83,8 @@ def _regression_path(data: Training, strengths: tuple[float, ...], squared: bool
 def _warm_path(data: Training, loss: Loss, strengths: tuple[float, ...], anchor: Array | None) -> list[Plane]:
     """Each begun where the last one ended. Strength 0 is the anchor itself."""
     zero = np.zeros((loss.outputs, data.x.shape[1]), np.float32) if anchor is None else anchor
-    planes = [(zero, np.zeros(loss.outputs, np.float32))]
+    kept = None if anchor is None or data.prior is None else data.prior.bias
+    planes = [(zero, np.zeros(loss.outputs, np.float32) if kept is None else kept)]
     for strength in strengths:
         last = planes[-1]
         if strength:

@@ -62,16 +62,19 @@ def run_trial(
     shots: int | None = None,
     wise_step: float | str | None = None,
     options: Mapping[str, Any] | None = None,
+    before: str = "zero-shot",
 ) -> Trial:
     """Fit `kind` and its controls on each split's training rows and judge them on the others.
 
-    With one split the head of the table is the head that comes back; with several, one more fitted to all rows.
+    `before` is what the table calls the head that the fit starts from. With one split the head of the table is the
+    head that comes back; with several, one more fitted to all rows.
     """
     parts: list[dict[str, Array]] = []
     for train_rows, judging_rows in splits:
         train, held = data.take(train_rows), data.take(judging_rows)
         train = train.take(few_of_each(train, shots)) if shots else train
         heads = _contenders(kind, train, wise_step, options or {})
+        heads = {before if name == "zero-shot" else name: head for name, head in heads.items()}
         parts.append({name: _answers(head, held.features, data) for name, head in heads.items()})
         parts[-1][_floor(data)] = _floor_answers(train, held)
     judged = np.concatenate([rows for _, rows in splits])
