@@ -103,6 +103,10 @@ def run(arguments: list[str]) -> int:
         return _say("; ".join(_notes(stop)), stop.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # how typer answers a reader that left
+            return _reader_left()
+        raise
 
 
 def _notes(error: BaseException) -> list[str]:

@@ -101,7 +101,9 @@ def test_a_second_run_on_the_same_output_is_refused(cli: Cli, crowd: Path, tmp_p
     output = tmp_path / "out.jsonl"
     first = cli.start("classify", crowd, *LABELS, "--no-store", "-o", output)
     wait_for_records(tmp_path / "out.jsonl.journal", 1, first)
+    first.send_signal(signal.SIGSTOP)
     second = cli("classify", crowd, *LABELS, "--no-store", "-o", output, "--overwrite")
+    first.send_signal(signal.SIGCONT)
     first.communicate()
     assert second.returncode == 4 and b"out.jsonl" in second.stderr
     assert first.returncode == 0 and output.read_bytes().count(b"\n") == 300
