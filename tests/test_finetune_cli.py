@@ -41,6 +41,8 @@ def test_a_head_that_helps_is_written_with_its_table(fit, tmp_path: Path, capsys
     record = read_settings(tmp_path / "out.head")["record"]
     assert record["forced"] is False and record["model"].startswith("local-dir:/")
     assert load_head(tmp_path / "out.head").labels == ("blue", "green", "red")
+    page = (tmp_path / "out.head/report.html").read_text()
+    assert "default-src 'none'" in page and "<script" not in page and "Confusion" in page
     report = json.loads((tmp_path / "out.head/report.json").read_text())
     assert np.array(report["confusion"]).shape == (3, 3)
 
@@ -184,3 +186,18 @@ def test_a_new_label_is_added_without_forgetting_the_old(fit, table: Path, tmp_p
     assert load_head(tmp_path / "out.head").labels == ("green", "red", "blue")
     old = next(i for i, line in enumerate(lines) if line.startswith("on the old data"))
     assert float(lines[old + 3].split()[1]) >= 90
+
+
+def test_markup_in_labels_and_names_is_escaped_in_the_report(fit, table: Path, tmp_path: Path) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    rows = [tuple(line.split(",")) for line in table.read_text().splitlines()[1:]]
+    dice = np.random.default_rng(0)
+    for number, (image, label) in enumerate(rows):
+        copy = table.parent / "images" / f"<b>{number}.png"
+        copy.write_bytes((table.parent / image).read_bytes())
+        wrong = dice.random() < 0.3  # so that there are mistakes to show
+        rows[number] = (f"images/<b>{number}.png", evil if (label == "red") != wrong else "other")
+    assert fit("--force", source=write_table(table.parent / "evil.csv", rows)) == 0
+    page = (tmp_path / "out.head/report.html").read_text()
+    assert evil not in page and "<b>" not in page
+    assert "&lt;img src=x" in page and "data:image/jpeg" in page

@@ -61,6 +61,7 @@ def command(
     """
     from pathlib import Path
 
+    from cmprompt import report
     from cmprompt.cli import fitting, road
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.pair import pair_name
@@ -119,8 +120,11 @@ def command(
         argv=sys.argv[1:],
         forced=not trial.verdict.kept,
     )
-    save_head(
-        trial.head, target, record, overwrite=overwrite, files={"report.json": fitting.report_json(trial, record)}
-    )
+    items = (*data.items, *(judges.items if judges else ()))
+    reports = {
+        "report.json": fitting.report_json(trial, record),
+        "report.html": report.html(trial, trial.head.labels, items, record),
+    }
+    save_head(trial.head, target, record, overwrite=overwrite, files=reports)
     say(f"wrote {target}; use it with: cmprompt classify --head {target} PHOTOS")
     return 0
