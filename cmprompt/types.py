@@ -80,6 +80,7 @@ class Item:
     target: str | float | None = None
     time_s: float | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    end_s: float | None = None  # where a stretch of video that begins at `time_s` ends
 
 
 @dataclass(frozen=True)

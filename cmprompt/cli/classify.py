@@ -7,6 +7,7 @@ import sys
 import typer
 
 from cmprompt.cli import options as o
+from cmprompt.errors import UsageError
 
 
 def command(
@@ -20,6 +21,9 @@ def command(
     all_files: o.AllFiles = False,
     allow_truncated: o.AllowTruncated = False,
     dry_run: o.DryRun = False,
+    fps: o.Fps = None,
+    frames: o.Frames = None,
+    timeline: o.Timeline = False,
     labels: o.Labels = None,
     label: o.Label = None,
     level: o.Level = None,
@@ -59,6 +63,7 @@ def command(
     cmprompt classify photo.jpg --labels cat,dog
     cmprompt classify photos/ --labels @labels.txt --none -o labels.jsonl
     cmprompt classify photos/ --head pets.head
+    cmprompt classify clip.mp4 --labels running,jumping --timeline
     find . -name '*.jpg' -print0 | cmprompt classify -0 - --labels cat,dog > labels.tsv
     """
     from dataclasses import replace
@@ -66,6 +71,7 @@ def command(
 
     from cmprompt.cli import road
     from cmprompt.cli.progress import Progress
+    from cmprompt.clips import pooled, sampling_of, segments, with_frames
     from cmprompt.embed import BATCH_SIZE, Stats, cores, embed
     from cmprompt.encoders import load_encoder
     from cmprompt.heads.zero_shot import zero_shot
@@ -81,8 +87,11 @@ def command(
     sources = road.require_inputs(inputs, files_from)
     chosen = SourceOptions(
         files_from=files_from, null_separated=null, image_col=image_col, text_col=text_col, target_col=target_col,
-        limit=limit, all_files=all_files,
+        limit=limit, all_files=all_files, videos=True,
     )  # fmt: skip
+    sampling = sampling_of(fps, frames)
+    if timeline and resume:
+        raise UsageError("--timeline gives a clip several records, which --resume cannot match; use --overwrite")
     form = choose_format(format, output, terminal=sys.stdout.isatty())
     one_will_do = none or multi_label or (threshold or "").startswith(("z:", "cos:"))
     fitted = road.read_head(head, labels, label)
@@ -112,7 +121,8 @@ def command(
     vocabulary = vocabulary_vectors(encoder, kept) if needs_vocabulary(judge, rule) else None
     about = run_header(
         encoder, judge, rule, prompts=texts or None, inputs=sources,
-        options={"allow_truncated": allow_truncated, "pool": pool, "source": vars(chosen)},
+        options={"allow_truncated": allow_truncated, "pool": pool, "source": vars(chosen),
+                 "video": {**vars(sampling), "timeline": timeline}},
     )  # fmt: skip
     stats, started_s, write_s = Stats(), perf_counter(), 0.0
     with (
@@ -128,10 +138,12 @@ def command(
         road.count_in_background(sources, chosen, progress.expect, progress.drawn)
         items = out.remaining(read_items(sources, replace(chosen, skipped=progress.skip)))
         embedded = embed(
-            items, encoder, kept, needs=judge.needs, allow_truncated=allow_truncated, decode_threads=threads,
-            stats=stats,
+            with_frames(items, sampling), encoder, kept, needs=judge.needs, allow_truncated=allow_truncated,
+            decode_threads=threads, stats=stats,
         )  # fmt: skip
-        for prediction in predict(embedded, judge, rule, vocabulary=vocabulary):
+        rows = embedded if timeline else pooled(embedded)
+        predictions = predict(rows, judge, rule, vocabulary=vocabulary)
+        for prediction in segments(predictions) if timeline else predictions:
             before_s = perf_counter()
             out.write(prediction)
             write_s += perf_counter() - before_s

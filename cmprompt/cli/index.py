@@ -33,6 +33,8 @@ def build(
     limit: o.Limit = None,
     all_files: o.AllFiles = False,
     allow_truncated: o.AllowTruncated = False,
+    fps: o.Fps = None,
+    frames: o.Frames = None,
     model: o.Model = "auto",
     device: o.Device = "auto",
     precision: o.Precision = "auto",
@@ -49,7 +51,7 @@ def build(
     cmprompt index build photos/ --name trips
     cmprompt index build pairs.csv --name products
 
-    A table's texts go in beside its images. A collection of this name is replaced.
+    A table's texts go in beside its images, and a video's frames one by one. A collection of this name is replaced.
     """
     from cmprompt.cli import road
     from cmprompt.encoders import load_encoder
@@ -66,7 +68,7 @@ def build(
         name, lasting_name(model, encoder), encoder.model_id, encoder.dim, store_dtype(encoder),
         tuple(str(Path(source).absolute()) if Path(source).exists() else source for source in sources),
         {"image_col": image_col, "text_col": text_col, "limit": limit, "all_files": all_files,
-         "allow_truncated": allow_truncated},
+         "allow_truncated": allow_truncated, "fps": fps, "frames": frames},
     )  # fmt: skip
     changes, failed = _build(about, encoder, _store(store, say), sources, quiet)
     say(_described(about.name, changes))
@@ -219,17 +221,19 @@ def _build(about: About, encoder: Encoder, kept: Store, sources: list[str], quie
     """Embed and keep; the changes and how many inputs failed."""
     from cmprompt.cli import road
     from cmprompt.cli.progress import Progress
+    from cmprompt.clips import sampling_of, with_frames
     from cmprompt.embed import embed
     from cmprompt.index.collections import build
     from cmprompt.sources import SourceOptions, read_items
 
     chosen = dict(about.options)
     allow_truncated = chosen.pop("allow_truncated", False)
-    options = SourceOptions(**chosen)
+    sampling = sampling_of(chosen.pop("fps", None), chosen.pop("frames", None))
+    options = SourceOptions(**chosen, videos=True)
     with Progress(quiet=quiet) as progress:
         road.count_in_background(sources, options, progress.expect, progress.drawn)
         embedded = embed(
-            read_items(sources, options), encoder, kept, needs=frozenset({"image", "text"}),
+            with_frames(read_items(sources, options), sampling), encoder, kept, needs=frozenset({"image", "text"}),
             allow_truncated=allow_truncated,
         )  # fmt: skip
 

@@ -26,6 +26,7 @@ from zlib import crc32
 
 import numpy as np
 
+from cmprompt.clips import ClipFrame
 from cmprompt.errors import StoreError, UsageError, unknown
 from cmprompt.segments import DType, Segment, SegmentDamaged
 from cmprompt.types import Array, Embedded, FileBytes, Item
@@ -282,9 +283,8 @@ def _missing(name: str, known: Sequence[str]) -> str:
 
 
 def _path_of(item: Item) -> str | None:
-    if isinstance(item.image, FileBytes):
-        return os.path.abspath(item.image.path)
-    return os.path.abspath(item.id) if item.time_s is not None else None  # a frame's id is its video
+    image = item.image.clip.image if isinstance(item.image, ClipFrame) else item.image
+    return os.path.abspath(image.path) if isinstance(image, FileBytes) else None
 
 
 def _bytes(id: str) -> bytes:

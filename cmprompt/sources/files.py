@@ -9,7 +9,7 @@ from typing import BinaryIO
 from cmprompt.errors import UsageError
 from cmprompt.registry import SOURCES, resolve
 from cmprompt.sources.globs import expand, is_pattern
-from cmprompt.sources.names import is_image_name, is_shard_name, is_table_name
+from cmprompt.sources.names import is_shard_name, is_table_name
 from cmprompt.sources.options import SourceOptions, file_item
 from cmprompt.sources.walk import walk
 from cmprompt.types import Item
@@ -46,7 +46,7 @@ def read_pattern(pattern: str, options: SourceOptions) -> Iterator[Item]:
         if "**" in pattern and os.path.isdir(path):
             continue
         has_matches = True
-        if pattern.endswith("**") and not (options.all_files or is_image_name(path)):
+        if pattern.endswith("**") and not options.takes(path):
             options.skip(path)
         else:
             yield from read_path(path, options)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import BinaryIO, NoReturn
 
 from cmprompt.errors import ItemError
+from cmprompt.sources.names import is_image_name
 from cmprompt.types import FileBytes, Item
 
 _URL = re.compile(r"https?://", re.IGNORECASE)
@@ -16,7 +17,9 @@ _URL = re.compile(r"https?://", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """The input flags. `stdin` is what `-` reads; `skipped` is called with each file that a walk leaves out."""
+    """The input flags. `stdin` is what `-` reads; `skipped` is called with each file that a walk leaves out.
+    `videos`: folders give videos too, where the extra for them is installed.
+    """
 
     files_from: str | None = None
     null_separated: bool = False
@@ -26,8 +29,19 @@ class SourceOptions:
     limit: int | None = None
     all_files: bool = False
     class_folders: bool = False
+    videos: bool = False
     stdin: BinaryIO | None = None
     skipped: Callable[[str], None] | None = None
+
+    def takes(self, name: str) -> bool:
+        """Whether a walk reads a file of this name."""
+        if self.all_files or is_image_name(name):
+            return True
+        if not self.videos:
+            return False
+        from cmprompt.sources.video import has_decoder, is_video_name
+
+        return is_video_name(name) and has_decoder()
 
     def skip(self, path: str) -> None:
         """Count one file that is not read."""

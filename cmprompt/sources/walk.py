@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cmprompt.errors import ItemError
-from cmprompt.sources.names import is_image_name
 from cmprompt.sources.options import SourceOptions, failed, file_item
 from cmprompt.types import FileBytes, Item
 
@@ -32,7 +31,7 @@ class _Walk:
     entered: set[tuple[int, int]] = field(default_factory=set)  # folders reached through links, by device and inode
 
     def wants(self, name: str) -> bool:
-        return self.options.all_files or is_image_name(name)
+        return self.options.takes(name)
 
     def enters(self, path: str) -> bool:
         """Whether this is the first way to the folder `path`, which a link leads to."""

@@ -35,7 +35,7 @@ class TableWriter:
         from rich.text import Text
 
         line = Text(no_wrap=True, overflow="ellipsis")
-        line.append_text(_fitted(_printable(record["id"]), self._id_cells, keep_end=True))
+        line.append_text(_fitted(_name(record), self._id_cells, keep_end=True))
         line.append("  ")
         if record["status"] == "ok":
             self._decision(line, record)
@@ -62,6 +62,12 @@ class TableWriter:
         line.append(_bar(score), "green" if label else "dim")
         others = [f"{_printable(name)} {value:.0%}" for name, value in record["top"] if name != record["label"]]
         line.append("  " + ", ".join([*(f"[{flag}]" for flag in record.get("flags", ())), *others]), "dim")
+
+
+def _name(record: Record) -> str:
+    """The id, and the seconds of a stretch of video."""
+    seconds = f" {record['start_s']:.1f}-{record['end_s']:.1f} s" if "start_s" in record else ""
+    return _printable(record["id"]) + seconds
 
 
 def _bar(score: float) -> str:

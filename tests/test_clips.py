@@ -1,0 +1,104 @@
+"""Videos on the road of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FakeEncoder, draw
+from test_video import BLUE, RED, write_clip
+
+from cmprompt.clips import ClipFrame, pooled, sampling_of, segments, with_frames
+from cmprompt.embed import embed
+from cmprompt.errors import UsageError
+from cmprompt.heads.zero_shot import zero_shot
+from cmprompt.predict import predict
+from cmprompt.sources.options import file_item
+from cmprompt.sources.video import Sampling
+from cmprompt.types import Embedded, Item, Prediction
+from cmprompt.writers.records import to_record
+
+pytest.importorskip("av", reason="the extra [video] is not installed")
+
+
+def rows(paths: Sequence[str]) -> list[Embedded]:
+    items = with_frames((file_item(path) for path in paths), Sampling(fps=5))
+    return list(pooled(embed(items, FakeEncoder(), batch_size=4)))
+
+
+def flat(batches: Sequence[Embedded]) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [
+        (Path(item.id).name, outcome.status, outcome.flags)
+        for batch in batches
+        for item, outcome in zip(batch.items, batch.outcomes, strict=True)
+    ]
+
+
+def timeline(path: str) -> list[Prediction]:
+    encoder = FakeEncoder()
+    head = zero_shot(encoder, {"red": ("red",), "blue": ("blue",)})
+    items = with_frames([file_item(path)], Sampling(fps=5))
+    return list(segments(predict(embed(items, encoder, batch_size=4), head)))
+
+
+def test_a_clip_is_one_row_among_pictures(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", [RED] * 20 + [BLUE] * 20)
+    draw("red").save(tmp_path / "b.png")
+    batches = rows([clip, str(tmp_path / "b.png"), clip, clip])
+    assert flat(batches) == [("a.mp4", "ok", ()), ("b.png", "ok", ()), ("a.mp4", "ok", ()), ("a.mp4", "ok", ())]
+    vectors = np.concatenate([batch.features.image for batch in batches if batch.features.image is not None])
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
+    assert abs(vectors[0][0] - vectors[0][2]) < 0.05  # as much red as blue
+    assert np.array_equal(vectors[0], vectors[3])
+
+
+def test_a_damaged_clip_is_flagged_and_one_without_frames_fails(tmp_path: Path) -> None:
+    dice = np.random.default_rng(0)
+    clip = write_clip(tmp_path / "a.avi", [tuple(dice.integers(0, 255, 3)) for _ in range(60)])
+    whole = Path(clip).read_bytes()
+    Path(clip).write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "b.mp4").write_text("no video")
+    found = rows([clip, str(tmp_path / "b.mp4"), str(tmp_path / "none.mp4")])
+    assert flat(found) == [("a.avi", "ok", ("truncated",)), ("b.mp4", "unreadable", ()), ("none.mp4", "missing", ())]
+
+
+def test_a_timeline_has_a_record_for_each_stretch(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", [RED] * 20 + [BLUE] * 20)
+    found = [to_record(prediction) for prediction in timeline(clip)]
+    assert [(record["label"], record["start_s"], record["end_s"]) for record in found] == [
+        ("red", 0.0, 2.0),
+        ("blue", 2.0, 3.8),
+    ]
+    assert all(0.5 < record["score"] <= 1 for record in found)
+
+
+def test_a_timeline_of_a_damaged_clip_says_so_at_its_end(tmp_path: Path) -> None:
+    dice = np.random.default_rng(0)
+    clip = write_clip(tmp_path / "a.avi", [tuple(dice.integers(0, 255, 3)) for _ in range(60)])
+    Path(clip).write_bytes(Path(clip).read_bytes()[:-3000])
+    *others, last = timeline(clip)
+    assert last.flags == ("truncated",)
+    assert all(not prediction.flags for prediction in others)
+
+
+def test_what_is_no_video_passes() -> None:
+    item = Item("a.jpg", None)
+    assert list(with_frames([item], Sampling())) == [item]
+    prediction = Prediction(item, label="red")
+    assert list(segments([prediction, prediction])) == [prediction, prediction]
+
+
+def test_a_frame_knows_its_clip_and_its_second(tmp_path: Path) -> None:
+    source = file_item(write_clip(tmp_path / "a.mp4", [RED] * 20))
+    frames = list(with_frames([source], Sampling(frames=2)))
+    assert [frame.time_s for frame in frames] == [0.5, 1.5]
+    assert all(isinstance(frame.image, ClipFrame) and frame.image.clip is source for frame in frames)
+
+
+def test_flags_that_make_no_sense() -> None:
+    with pytest.raises(UsageError, match="exclude"):
+        sampling_of(1.0, 3)
+    with pytest.raises(UsageError, match="above 0"):
+        sampling_of(0.0, None)
