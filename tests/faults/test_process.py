@@ -92,7 +92,8 @@ def test_a_reader_that_leaves_ends_the_run_quietly(cli: Cli, crowd: Path) -> Non
     assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline().startswith(str(crowd).encode())
     process.stdout.close()
-    error = process.stderr.read()
+    with process.stderr:
+        error = process.stderr.read()
     assert process.wait(60) == 0
     assert b"Traceback" not in error and b"Broken" not in error
 
