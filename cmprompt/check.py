@@ -22,6 +22,7 @@ from cmprompt.types import Array
 BLOCK_CELLS = 1 << 22  # cosines held at once, 16 MB
 SHUFFLES = 64  # other texts that each image is paired with for the null
 FEWEST_TEXTS = 20  # below, shuffled pairs say too little to flag anything by
+MOST_MISMATCHED = 0.4  # above, it is the model that cannot tell: good pairs too score like shuffled ones
 BINS = 20  # of the histogram of p-values
 C = 32.0  # of the logistic regression on unit vectors
 FOLDS = 5
@@ -70,7 +71,8 @@ def check_pairs(
     share, estimated, flagged = None, None, np.zeros(len(cosine), bool)
     if len(texts) >= FEWEST_TEXTS:
         share = mismatched_share(p_value)
-        flagged, estimated = flag_mismatched(p_value, share, fdr)
+        if share <= MOST_MISMATCHED:
+            flagged, estimated = flag_mismatched(p_value, share, fdr)
     return PairCheck(cosine, rank, p_value, best, best_cosine, flagged, share, estimated)
 
 

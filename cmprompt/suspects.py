@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cmprompt.check import FEWEST_TEXTS, LabelCheck, PairCheck, check_labels, check_pairs
+from cmprompt.check import FEWEST_TEXTS, MOST_MISMATCHED, LabelCheck, PairCheck, check_labels, check_pairs
 from cmprompt.errors import UsageError
 from cmprompt.types import Array, Embedded, Item, Outcome
 from cmprompt.writers.records import clean, identity, rounded
@@ -101,6 +101,10 @@ def _pairs_notice(found: PairCheck, n_texts: int, fdr: float) -> str:
     if found.mismatched_share is None:
         return f"{count}: none flagged, since {n_texts} different texts are too few to tell; {FEWEST_TEXTS} would do"
     share = f"{count}: {found.mismatched_share:.1%} score like shuffled ones (Storey 2002)"
+    if found.mismatched_share > MOST_MISMATCHED:
+        return (
+            f"{share}: too many for this model to tell wrong pairs from right ones; none flagged, try a better --model"
+        )
     if found.fdr is None:
         return f"{share}; none flagged at a false discovery rate of {fdr:g}"
     return f"{share}; {int(found.flagged.sum()):,} flagged, of which {found.fdr:.1%} are expected to be fine"

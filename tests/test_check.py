@@ -104,3 +104,11 @@ def test_wrong_labels_among_real_vectors_stand_out(data_dir: Path, seed: int) ->
     assert roc_auc_score(is_wrong, -found.confidence) >= 0.95
     assert is_wrong[found.flagged].mean() > 0.7
     assert found.flagged[wrong].mean() > 0.6
+
+
+def test_a_model_that_cannot_tell_flags_nothing() -> None:
+    images, texts = paired_rows(400, noise=20.0)
+    found = check_pairs(images, texts, range(400), range(400), fdr=0.5)
+    assert (found.mismatched_share or 0) > 0.4
+    assert not found.flagged.any()
+    assert found.fdr is None
