@@ -48,7 +48,7 @@ def folder_of(name: str) -> Path:
 
 
 def find_here(name: str) -> Checkpoint | None:
-    """A model that is on this machine, or None; the network is not asked. Raises ModelError for an unknown name."""
+    """A model that is on this machine, or None; the network is not asked. Raises UsageError for an unknown name."""
     name = zoo.canonical(name)
     folder = folder_of(name)
     if (folder / MANIFEST).is_file() and (folder / WEIGHTS[0]).is_file():
@@ -77,7 +77,7 @@ def hub_cache() -> Path:
 
 
 def find_or_pull(name: str, *, accept_licence: bool = False, notices: Notices = lambda text: None) -> Checkpoint:
-    """A model by name, downloaded where it is not here. Raises ModelError (unknown, offline), UsageError (licence)."""
+    """A model by name, downloaded where it is not here. Raises ModelError (offline), UsageError (unknown, licence)."""
     if here := find_here(name):
         return here
     return pull(name, accept_licence=accept_licence, progress=sys.stderr.isatty(), notices=notices)
@@ -94,7 +94,7 @@ def pull(
 ) -> Checkpoint:
     """Download a model, check its hashes, and lay it out as a folder: in the cache, or as real files in `to`.
 
-    Raises ModelError (unknown, offline, no safetensors, damaged on the way), UsageError (licence not accepted).
+    Raises ModelError (offline, no safetensors, damaged on the way), UsageError (unknown, licence not accepted).
     """
     zoo.canonical(name)
     alias = zoo.aliases().get(name.lower())

@@ -130,18 +130,18 @@ ZOO = (
 
 
 def canonical(name: str) -> str:
-    """The one spelling of a model's name, told without open_clip's table. Raises ModelError with the near misses."""
+    """The one spelling of a model's name, told without open_clip's table. Raises UsageError with the near misses."""
     if alias := aliases().get(name.lower()):
         return alias.name
     if name.startswith("hf-hub:"):
         repo = name.removeprefix("hf-hub:").strip("/")
         if repo.count("/") != 1:
-            raise ModelError(f"{name!r} should read hf-hub:ORGANISATION/REPOSITORY")
+            raise UsageError(f"{name!r} should read hf-hub:ORGANISATION/REPOSITORY")
         return f"hf-hub:{repo}"
     architecture, _, tag = name.partition("/")
     known = {stem.lower(): stem for stem in architectures()}
     if architecture.lower() not in known:
-        raise ModelError(unknown("model", name, {*(model.name for model in ZOO), *known.values(), "tiny"}))
+        raise UsageError(unknown("model", name, {*(model.name for model in ZOO), *known.values(), "tiny"}))
     tag = tag.lower().replace("-", "_")  # as open_clip cleans it
     return f"{known[architecture.lower()]}/{tag}" if tag else known[architecture.lower()]
 
@@ -149,7 +149,7 @@ def canonical(name: str) -> str:
 def find(name: str) -> Model:
     """The model that `name` means: an alias above, `hf-hub:ORG/REPO`, `architecture/tag`, an architecture with one tag.
 
-    Raises ModelError for an unknown name. Only the last two import open_clip, for its table of weights.
+    Raises UsageError for an unknown name. Only the last two import open_clip, for its table of weights.
     """
     name = canonical(name)
     if alias := aliases().get(name.lower()):
@@ -198,7 +198,7 @@ def _from_open_clip(architecture: str, tag: str) -> Model:
     cfg = get_pretrained_cfg(architecture, tag)
     if not cfg:
         wrong = f"{architecture} has no weights {tag!r}" if tag else f"{architecture} comes with several weights"
-        raise ModelError(f"{wrong}; known: {', '.join(f'{architecture}/{known}' for known in sorted(tags))}")
+        raise UsageError(f"{wrong}; known: {', '.join(f'{architecture}/{known}' for known in sorted(tags))}")
     if not cfg.get("hf_hub"):
         raise ModelError(
             f"{name} is published as a pickle only; download {cfg['url']} and see: cmprompt models convert"

@@ -168,10 +168,15 @@ def test_a_manifest_names_the_model_and_pins_its_weights(copy: Path) -> None:
     assert json.loads((copy / MANIFEST).read_text())["name"] == "mine"
 
 
-@pytest.mark.parametrize("name", ["ViT-B32", "no-such-model", "hf-hub:nobody", "local-dir:/no/such/folder"])
-def test_unknown_models_are_model_errors(name: str) -> None:
-    with pytest.raises(ModelError):
+@pytest.mark.parametrize("name", ["ViT-B32", "no-such-model", "hf-hub:nobody"])
+def test_unknown_models_are_usage_errors(name: str) -> None:
+    with pytest.raises(UsageError):
         load_encoder(name)
+
+
+def test_a_folder_that_is_not_there_is_a_model_error() -> None:
+    with pytest.raises(ModelError, match="no model folder"):
+        load_encoder("local-dir:/no/such/folder")
 
 
 def test_auto_takes_the_bundled_model_and_says_so(monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: Path) -> None:
@@ -274,5 +279,5 @@ def test_tokens_are_counted_before_truncation() -> None:
 def test_a_hugging_face_tokenizer_names_its_extra(copy: Path) -> None:
     text_cfg = {**SMALL["text_cfg"], "hf_tokenizer_name": "someone/tokenizer"}
     encoder = load_encoder(f"local-dir:{edit(copy, model_cfg={**SMALL, 'text_cfg': text_cfg})}")
-    with pytest.raises((UsageError, ModelError), match="multilingual|tokenizer"):
+    with pytest.raises((UsageError, ModelError), match=r"multilingual|tokenizer"):
         encoder.encode_texts(["a cat"])

@@ -51,9 +51,13 @@ def test_info_of_a_folder(capsys: pytest.CaptureFixture[str], small: Path) -> No
     assert len(facts["sha256"][0]) == 64
 
 
-@pytest.mark.parametrize("arguments", [["info", "ViT-B32"], ["pull", "ViT-B32"], ["verify", "ViT-B-32"]])
-def test_what_is_not_there_has_status_3(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
-    assert run(["models", *arguments]) == 3
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(["info", "ViT-B32"], 2), (["pull", "ViT-B32"], 2), (["verify", "ViT-B-32"], 3)]
+)
+def test_an_unknown_name_has_status_2_and_an_absent_model_3(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], status: int
+) -> None:
+    assert run(["models", *arguments]) == status
     assert "ViT-B-32" in capsys.readouterr().err
 
 

@@ -78,7 +78,7 @@ def test_names(name: str, repo: str) -> None:
     ],
 )
 def test_wrong_names_say_what_is_there(name: str, said: str) -> None:
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(UsageError, match=said):
         zoo.find(name)
 
 

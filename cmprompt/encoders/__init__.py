@@ -29,7 +29,7 @@ def load_encoder(
 
     `auto` takes the recommended model if it is on this machine, else the bundled one, and tells `notices` (by default
     the log) so. Any other name is exact: it is downloaded if it may be, and never substituted. No torch is imported.
-    Raises ModelError (unknown, missing or damaged model), UsageError (device or precision).
+    Raises ModelError (missing or damaged model), UsageError (unknown model, device or precision).
     """
     from cmprompt.encoders.open_clip import OpenClipEncoder
 
