@@ -56,21 +56,24 @@ def build(
     from cmprompt.cli import road
     from cmprompt.encoders import load_encoder
     from cmprompt.encoding import store_dtype
+    from cmprompt.errors import UsageError
     from cmprompt.index.collections import About
 
     say = road.speaker(quiet)
     sources = road.require_inputs(inputs, None)
+    if "-" in sources:
+        raise UsageError("a collection needs inputs that can be read again; name files or folders instead of -")
     encoder = load_encoder(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
     about = About(
         name, lasting_name(model, encoder), encoder.model_id, encoder.dim, store_dtype(encoder),
-        tuple(str(Path(source).absolute()) if Path(source).exists() else source for source in sources),
+        tuple(str(Path(source).absolute()) for source in sources),  # so that update finds them from anywhere
         {"image_col": image_col, "text_col": text_col, "limit": limit, "all_files": all_files,
          "allow_truncated": allow_truncated, "fps": fps, "frames": frames},
     )  # fmt: skip
-    changes, failed = _build(about, encoder, _store(store, say), sources, quiet)
+    changes, failed = _build(about, encoder, _store(store, say), list(about.inputs), quiet)
     say(_described(about.name, changes))
     return 1 if failed else 0
 
