@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 
 from cmprompt.types import Array
+
+SMALL = 1 << 24  # multiplications in one product of all rows
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,32 @@ def minimise(
     `x` (N, D), `strength` is scikit-learn's C, `weights` (N,) of the rows, `anchor` (K, D), `offset` (N, K) logits that
     are there already, `start` a weight and bias to begin from (of another C, say).
     """
+    solve = _in_their_span if len(x) < x.shape[1] else _descend
+    with _blas().limit(limits=1 if x.size * loss.outputs < SMALL else None, user_api="blas"):
+        return solve(x, loss, strength, weights, anchor, offset, start, max_passes)
+
+
+@cache
+def _blas() -> Any:
+    """The thread pools of the linear algebra: several threads on a small product cost more than they save."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def _descend(
+    x: Array,
+    loss: Loss,
+    strength: float,
+    weights: Array | None,
+    anchor: Array | None,
+    offset: Array | None,
+    start: tuple[Array, Array] | None,
+    max_passes: int,
+) -> tuple[Array, Array]:
     from scipy.linalg import solve_triangular
     from scipy.optimize import OptimizeResult, minimize
 
-    if len(x) < x.shape[1]:
-        return _in_their_span(x, loss, strength, weights, anchor, offset, start)
     x = np.ascontiguousarray(x, np.float32)
     rows = np.ones(len(x), np.float32) if weights is None else weights.astype(np.float32)
     basis = _rounding_basis(x, rows, strength * loss.curvature)
@@ -128,13 +153,14 @@ def _in_their_span(
     anchor: Array | None,
     offset: Array | None,
     start: tuple[Array, Array] | None,
+    max_passes: int,
 ) -> tuple[Array, Array]:
     """The same for fewer rows than axes: the optimum leaves the anchor only along the rows, so N axes are enough."""
     axes = np.linalg.qr(x.T)[0]  # (D, N)
     centre = np.zeros((loss.outputs, x.shape[1]), np.float32) if anchor is None else anchor
     there = x @ centre.T if offset is None else x @ centre.T + offset
     first = None if start is None else ((start[0] - centre) @ axes, start[1])
-    moved, bias = minimise(x @ axes, loss, strength=strength, weights=weights, offset=there, start=first)
+    moved, bias = _descend(x @ axes, loss, strength, weights, None, there, first, max_passes)
     return (centre + moved @ axes.T).astype(np.float32), bias
 
 
