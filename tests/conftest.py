@@ -20,6 +20,10 @@ from cmprompt.types import Array, Preprocess
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# What the bundled weights are for; they are a first rough version so far, and these tests say what they have to reach.
+needs_trained_weights = pytest.mark.xfail(strict=False, reason="the bundled weights are a first rough version")
+
+
 class FakeEncoder:
     """Sees the mean colour: an image's vector is its mean RGB (and five zeros), a text's is the colour it names."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import needs_trained_weights
 
 from cmprompt import PromptClassifier, load_encoder
 from cmprompt.encoders.weights import TINY
@@ -52,6 +53,7 @@ def test_the_vocabulary_is_clips_cut_short() -> None:
     assert text["context_length"] <= 77
 
 
+@needs_trained_weights
 @pytest.mark.parametrize(("word", "near", "far"), [("kitten", "cat", "truck"), ("lorry", "truck", "cat")])
 def test_words_of_like_meaning_lie_near(tiny: Encoder, word: str, near: str, far: str) -> None:
     first, second, third = tiny.encode_texts([f"a photo of a {w}." for w in (word, near, far)])
@@ -67,6 +69,7 @@ def test_the_card_states_licence_figures_and_failures() -> None:
 LABELS = ["cat", "dog", "horse", "coffee", "rocket", "person", "flower", "building"]
 
 
+@needs_trained_weights
 @pytest.mark.parametrize(("photo", "label"), [("chelsea", "cat"), ("coffee", "coffee"), ("rocket", "rocket")])
 def test_everyday_photos_get_their_names(photo: str, label: str) -> None:
     data = pytest.importorskip("skimage.data")
@@ -76,6 +79,7 @@ def test_everyday_photos_get_their_names(photo: str, label: str) -> None:
     assert PromptClassifier(LABELS, model="tiny").predict([image])[0] == label
 
 
+@needs_trained_weights
 def test_two_hundred_names_on_small_photos(tiny: Encoder) -> None:
     table_path = DATA / "tiny-imagenet/val.parquet"
     if not table_path.exists():
