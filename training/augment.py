@@ -39,9 +39,13 @@ def coarsen(images: torch.Tensor, share: float = 0.1) -> torch.Tensor:
     return images
 
 
-def augment(images: torch.Tensor, size_px: int, smallest: float = 0.35) -> torch.Tensor:
-    """(N, S, S, 3) uint8 to (N, 3, P, P) in 0..1. Large sources are halved first half of the time: sharp and soft."""
+def augment(images: torch.Tensor, size_px: int, smallest: float = 0.6) -> torch.Tensor:
+    """(N, S, S, 3) uint8 to (N, 3, P, P) in 0..1.
+
+    Large sources are halved first: sampled as they are they alias, and so much contrast in a few images takes over
+    every batch norm.
+    """
     floats = images.permute(0, 3, 1, 2).float() / 255
-    if floats.shape[-1] >= 1.5 * size_px and torch.rand(()) < 0.5:
+    while floats.shape[-1] >= 1.7 * size_px:
         floats = F.avg_pool2d(floats, 2)
     return coarsen(colour(crop(floats, size_px, smallest)))

@@ -15,10 +15,11 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 def config(backbone: str, size_px: int) -> dict[str, Any]:
     """What goes into open_clip_config.json."""
-    vision = {"timm_model_name": backbone, "timm_model_pretrained": False, "timm_pool": "avg", "timm_proj": "linear"}
+    vision = {"timm_model_name": backbone, "timm_model_pretrained": False, "timm_pool": "avg"}
+    vision |= {"timm_proj": "linear", "timm_proj_bias": True, "image_size": size_px}
     text = {"context_length": CONTEXT_LENGTH, "vocab_size": VOCAB_SIZE, "width": 192, "heads": 3, "layers": 4}
     return {
-        "model_cfg": {"embed_dim": DIM, "vision_cfg": {**vision, "image_size": size_px}, "text_cfg": text},
+        "model_cfg": {"embed_dim": DIM, "vision_cfg": vision, "text_cfg": text},
         "preprocess_cfg": {
             "size": size_px,
             "mode": "RGB",
@@ -34,7 +35,19 @@ def config(backbone: str, size_px: int) -> dict[str, Any]:
 def build(backbone: str, size_px: int = 64) -> open_clip.CLIP:
     cfg = config(backbone, size_px)["model_cfg"]
     model = open_clip.CLIP(embed_dim=cfg["embed_dim"], vision_cfg=cfg["vision_cfg"], text_cfg=cfg["text_cfg"])
+    # In training the projection is normalised over the batch: else what all images share drowns what tells them apart.
+    model.visual.head.add_module("norm", torch.nn.BatchNorm1d(DIM, affine=False))
     return model.to(memory_format=torch.channels_last)
+
+
+def fold(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights with that normalisation worked into the projection, as open_clip's own model has them."""
+    mean, var = (state[f"visual.head.norm.running_{name}"] for name in ("mean", "var"))
+    deviation = (var + 1e-5).sqrt()
+    weight, bias = state["visual.head.proj.weight"], state["visual.head.proj.bias"]
+    rest = {name: tensor for name, tensor in state.items() if ".head." not in name}
+    proj = {"weight": weight / deviation[:, None], "bias": (bias - mean) / deviation}
+    return rest | {f"visual.head.proj.{name}": tensor for name, tensor in proj.items()}
 
 
 def encode_text(model: open_clip.CLIP, tokens: torch.Tensor, chunk: int = 32) -> torch.Tensor:
@@ -65,7 +78,7 @@ def export(state: dict[str, torch.Tensor], backbone: str, size_px: int, folder: 
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().clone()
-        for name, tensor in state.items()
+        for name, tensor in fold(state).items()
         if name != "attn_mask"
     }
     save_file(weights, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
