@@ -6,7 +6,6 @@ Reads `$CMPROMPT_DATA` or ../shared/data; writes results/tiny_accuracy.md and .j
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import json
 import os
@@ -133,15 +132,6 @@ def clothing(encoder: Encoder, data: Path) -> Row:
     return Row("clothing validation, 10 names", value, 35, 55, chance)
 
 
-def groceries(encoder: Encoder, data: Path) -> Row:
-    with (data / "grocery/val.csv").open(newline="") as handle:
-        photos = [
-            ((data / "grocery" / row["image"]).read_bytes(), row["coarse"].lower()) for row in csv.DictReader(handle)
-        ]
-    value, chance = named(encoder, photos, str)
-    return Row(f"groceries val, {round(100 / chance)} coarse names", value, 0, 100, chance)
-
-
 def flickr(encoder: Encoder, data: Path) -> Iterator[Row]:
     with tarfile.open(data / "flickr8k/val.tar") as tar:
         files = {m.name: m for m in tar.getmembers()}
@@ -210,7 +200,6 @@ def main() -> None:
     ]
     rows += [
         clothing(encoder, given.data),
-        groceries(encoder, given.data),
         *flickr(encoder, given.data),
         *cost(given.data),
     ]
