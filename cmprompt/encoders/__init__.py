@@ -76,7 +76,7 @@ def _auto(notices: Notices) -> Checkpoint:
 
     if found := hub.find_here(RECOMMENDED):
         return found
-    notices(f"using tiny, bundled, small, trained on research data; a better one: cmprompt models pull {RECOMMENDED}")
+    notices(f"using tiny, bundled, rough, trained on research data; a better one: cmprompt models pull {RECOMMENDED}")
     return read_folder(TINY)
 
 
