@@ -83,3 +83,8 @@ def export(state: dict[str, torch.Tensor], backbone: str, size_px: int, folder: 
     }
     save_file(weights, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
     (folder / "open_clip_config.json").write_text(json.dumps(config(backbone, size_px), indent=2) + "\n")
+
+
+def native_bf16() -> bool:
+    """Has this processor units for bf16 (AMX, AVX512-BF16)?"""
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

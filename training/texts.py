@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -23,6 +24,7 @@ TEMPLATES = (
     ),
     *("a {} in its usual surroundings.", "a snapshot with a {} in it.", "a clear picture showing the {}."),
 )
+EVERYDAY = Path(__file__).parents[1] / "prompts/everyday.txt"
 WORD = re.compile(r"^[a-z]{3,}$")
 
 
@@ -73,8 +75,8 @@ def phrase(wordings: Sequence[str], rng: np.random.Generator) -> str:
     return re.sub(r"\ba (?=[aeiou])", "an ", text) if rng.random() < 0.5 else text
 
 
-def vocabulary(captions: Sequence[str], names: Sequence[str], words: int = 12_000) -> list[str]:
-    """Phrases for the text teachers: names, CLIP's commonest whole words, captions, and word pairs of captions."""
+def vocabulary(captions: Sequence[str], words: int = 12_000) -> list[str]:
+    """CLIP's commonest whole words, the everyday ones, and the word pairs and triples of captions."""
     ranks = open_clip.get_tokenizer("ViT-B-32").encoder
     common = [t.removesuffix("</w>") for t in ranks if t.endswith("</w>") and WORD.match(t.removesuffix("</w>"))]
     pairs: Counter[str] = Counter()
@@ -82,4 +84,5 @@ def vocabulary(captions: Sequence[str], names: Sequence[str], words: int = 12_00
         split = re.findall("[a-z]+", caption.lower())
         pairs.update(" ".join(split[i : i + n]) for n in (2, 3) for i in range(len(split) - n + 1))
     frequent = [pair for pair, count in pairs.most_common(8_000) if count > 2]
-    return list(dict.fromkeys([*names, *common[:words], *frequent, *captions]))
+    everyday = [line for line in EVERYDAY.read_text().splitlines() if line and not line.startswith("#")]
+    return list(dict.fromkeys([*everyday, *common[:words], *frequent]))
