@@ -118,6 +118,11 @@ def without_latin(names: str) -> list[str]:
     return words[:-1] if len(words) > 1 and LATIN.match(words[-1]) else words
 
 
+def first_name(wnids: dict[str, str], wnid: str) -> str:
+    """A class's own name, less ambiguous than its first synonym where two classes share that."""
+    return "construction crane" if wnid == "n03126707" else without_latin(wnids[wnid])[0]
+
+
 def build(
     wnids: dict[str, str], groceries: dict[str, str], held_out: frozenset[str] = frozenset()
 ) -> dict[str, Concept]:
@@ -125,11 +130,9 @@ def build(
     table: dict[str, Concept] = {}
     for wnid, names in wnids.items():
         if wnid not in held_out:
-            key = "construction crane" if wnid == "n03126707" else without_latin(names)[0]
-            table[key] = Concept(
-                ["crane", "construction crane"] if key != without_latin(names)[0] else without_latin(names)
-            )
-    banned = {without_latin(wnids[wnid])[0] for wnid in held_out}
+            key, words = first_name(wnids, wnid), without_latin(names)
+            table[key] = Concept(words if key == words[0] else [key, *words])
+    banned = {first_name(wnids, wnid) for wnid in held_out}
     _add_tree(table, banned)
     _add_groceries(table, groceries)
     for key, others in MAYBE.items():

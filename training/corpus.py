@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from training.augment import augment
-from training.concepts import build, without_latin
+from training.concepts import build, first_name, without_latin
 from training.data import load
 from training.targets import Targets
 
@@ -54,12 +54,13 @@ class Batch:
     soft: torch.Tensor  # (T, 1000) and
     taught: torch.Tensor  # (T,) the rows of the batch that it is for
     captioned: torch.Tensor  # (K,) rows of the batch
-    captions: list[str]  # K of them
+    captions: NDArray[np.int64]  # (K,) rows of `Corpus.captions`
 
 
 class Corpus:
     def __init__(self, data: Path, cache: Path, held_out: frozenset[str]) -> None:
         self.wnids = wnid_names(data)
+        self.known_wnids = {wnid: names for wnid, names in self.wnids.items() if wnid not in held_out}
         with (data / "grocery/train.csv").open(newline="") as handle:
             groceries = {row["fine"]: row["coarse"] for row in csv.DictReader(handle)}
         hidden = {w.lower() for wnid in held_out for w in without_latin(self.wnids[wnid])}
@@ -71,7 +72,8 @@ class Corpus:
         tables: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.parts = {name: self._part(cache, name, held_out, groceries, tables) for name in SHARES}
         self.weights, self.masks = (torch.stack(column) for column in zip(*tables, strict=True))
-        self.captions = load(cache, "flickr")[1]
+        self.captions = load(cache, "flickr")[1]  # (N, 5)
+        self.allowed = [str(c) for five in self.captions[self.parts["flickr"].rows] for c in five]
 
     def _part(
         self,
@@ -100,8 +102,7 @@ class Corpus:
         if name == "flickr":
             return self.targets.captions(list(cell))
         if name == "tiny":
-            first = without_latin(self.wnids[text])[0]
-            return self.targets.of(["construction crane" if text == "n03126707" else first])
+            return self.targets.of([first_name(self.wnids, text)])
         if name == "houses":
             return self.targets.of(
                 ["house"], ["grass", "tree", "cloud", "shine", "street", "car", "fence", "landscape", "flower"]
@@ -109,7 +110,7 @@ class Corpus:
         return self.targets.label(text)
 
     def draw(self, size: int, size_px: int, smallest: float, rng: np.random.Generator) -> Batch:
-        pixels, labels, soft, taught, captioned, captions, filled = [], [], [], [], [], [], 0
+        pixels, labels, soft, taught, filled = [], [], [], [], 0
         counts = {name: max(1, round(share * size)) for name, share in SHARES.items()}
         counts["tiny"] += size - sum(counts.values())
         for name, part in self.parts.items():
@@ -121,8 +122,7 @@ class Corpus:
                 soft.append(part.soft[chosen].float())
                 taught.append(torch.arange(filled, filled + count))
             if name == "flickr":
-                captioned.append(torch.arange(filled, filled + count))
-                captions += [str(self.captions[row, rng.integers(5)]) for row in chosen]
+                captioned, captions = torch.arange(filled, filled + count), chosen
             filled += count
         rows = torch.from_numpy(np.concatenate(labels))
         images = torch.cat(pixels)
@@ -132,6 +132,6 @@ class Corpus:
             self.masks[rows],
             torch.cat(soft),
             torch.cat(taught),
-            torch.cat(captioned),
+            captioned,
             captions,
         )

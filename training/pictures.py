@@ -1,0 +1,145 @@
+"""Stage one: the image tower, against concepts, captions and a teacher's probabilities, in the text teachers' space.
+
+The text tower takes no part: texts are their teachers' features through a map that learns beside the image tower, which
+costs next to nothing.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from torch.nn import functional as F
+
+from training.corpus import Batch, Corpus
+from training.lessons import Lessons, spoken
+from training.model import build, native_bf16, pixels
+from training.parallel import share_gradients
+from training.space import Space
+from training.targets import concept_loss
+
+STAGES = ((0.0, 48, 0.5), (0.4, 64, 0.4), (0.75, 96, 0.4))  # from this progress on: size in px, smallest crop
+TEACHER_WEIGHT, CAPTION_WEIGHT = 0.5, 0.5
+NEGATIVES = 512  # captions drawn as negatives in each step, and images of past steps kept as such
+WARM_UP = 0.04
+DECAY = 0.05
+
+
+@dataclass(frozen=True)
+class Recipe:
+    backbone: str
+    images: int  # seen in all, over all processes
+    batch: int  # of each process
+    lr: float
+    seed: int
+
+
+class Pictures:
+    """The image tower, the space it learns in, and what a checkpoint holds."""
+
+    def __init__(self, recipe: Recipe, corpus: Corpus, lessons: Lessons, names: list[str]) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.corpus, self.lessons = recipe, corpus, lessons
+        self.model: open_clip.CLIP = build(recipe.backbone)
+        wordings = [concept.wordings[0] for concept in corpus.targets.table.values()]
+        self.space = Space(lessons.of(wordings), self.model.text_projection.shape[1])
+        self.columns = [row for row, name in enumerate(names) if not corpus.forbidden.search(name)]
+        spoken_names = [spoken(names[row]) for row in self.columns]
+        self.names = lessons.of(spoken_names)  # (K, T) what the teacher of pictures knows
+        keys = {key: row for row, key in enumerate(wordings)}
+        self.shared = [(row, keys[name]) for row, name in enumerate(spoken_names) if name in keys]
+        self.captions = torch.stack(
+            [lessons.of([str(c) for c in five]).half() for five in corpus.captions]
+        )  # (N, 5, T)
+        named = [*self.model.visual.named_parameters(), *self.space.named_parameters()]
+        flat = [p for n, p in named if p.ndim < 2 or n == "map.weight"]
+        deep = [p for n, p in named if not (p.ndim < 2 or n == "map.weight")]
+        groups = [{"params": deep, "weight_decay": DECAY}, {"params": flat, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.99), fused=True)
+        self.parameters = [*deep, *flat]
+        self.step = 0
+        self.queue = torch.zeros(0, self.space.residual.shape[1])  # (Q, D) captioned images of past steps
+
+    def state(self) -> dict[str, Any]:
+        towers = {"model": self.model.state_dict(), "space": self.space.state_dict()}
+        return towers | {"optimizer": self.optimizer.state_dict(), "step": self.step, "queue": self.queue}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.space.load_state_dict(state["space"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.queue = state["step"], state["queue"]
+
+    def progress(self, world: int) -> float:
+        return self.step * self.recipe.batch * world / self.recipe.images
+
+    def size_px(self, world: int) -> int:
+        return self.stage(world)[0]
+
+    def stage(self, world: int) -> tuple[int, float]:
+        """Size in px, and the smallest crop."""
+        return [stage[1:] for stage in STAGES if self.progress(world) >= stage[0]][-1]
+
+    def advance(self, rank: int, world: int) -> dict[str, float]:
+        """One step; what it draws depends on the seed, the step and the process alone."""
+        progress, (size_px, smallest) = self.progress(world), self.stage(world)
+        drawn = np.random.default_rng([self.recipe.seed, rank, self.step])
+        torch.manual_seed(int(drawn.integers(2**31)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.lr * rate(progress)
+        parts = self.losses(self.corpus.draw(self.recipe.batch, size_px, smallest, drawn), drawn)
+        self.optimizer.zero_grad()
+        sum(parts.values()).backward()  # type: ignore[union-attr]
+        share_gradients(self.parameters)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 5.0)
+        self.optimizer.step()
+        self.step += 1
+        return {name: loss.item() for name, loss in parts.items()}
+
+    def losses(self, batch: Batch, drawn: np.random.Generator) -> dict[str, torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=native_bf16()):
+            rows = self.model.visual(pixels(batch.pixels))
+        images, scale = F.normalize(rows.float(), dim=1), self.space.scale  # (N, D)
+        heads = self.space.heads(residual=self.step % 2 == 0)
+        taught = scale * images[batch.taught] @ self.teacher_heads(heads).T
+        return {
+            "concept": concept_loss(scale * images @ heads.T, batch.weights, batch.mask),
+            "teacher": TEACHER_WEIGHT * soft_cross_entropy(taught, batch.soft[:, self.columns]),
+            "caption": CAPTION_WEIGHT * self.contrast(images[batch.captioned], batch.captions, scale, drawn),
+        }
+
+    def teacher_heads(self, heads: torch.Tensor) -> torch.Tensor:
+        """(K, D) unit rows of the teacher's names; one that is a concept is that concept."""
+        rows = self.space.texts(self.names)
+        here, there = (torch.tensor(column) for column in zip(*self.shared, strict=True))
+        return rows.index_copy(0, here, heads[there])
+
+    def contrast(
+        self, images: torch.Tensor, chosen: np.ndarray[Any, Any], scale: torch.Tensor, drawn: np.random.Generator
+    ) -> torch.Tensor:
+        """InfoNCE: each image's caption against those of other images, and the other way with a queue of images."""
+        others = np.setdiff1d(drawn.choice(self.corpus.parts["flickr"].rows, NEGATIVES), chosen)
+        rows = np.concatenate([chosen, others])
+        features = self.captions[rows, drawn.integers(5, size=len(rows))].float()
+        texts, target = self.space.texts(features), torch.arange(len(images))
+        to_text = F.cross_entropy(scale * images @ texts.T, target)
+        to_image = F.cross_entropy(scale * texts[: len(images)] @ torch.cat([images, self.queue]).T, target)
+        self.queue = torch.cat([images.detach(), self.queue])[:NEGATIVES]
+        return (to_text + to_image) / 2
+
+
+def soft_cross_entropy(logits: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
+    """Cross entropy with the teacher's probabilities of the names that may be learnt, weighed by its confidence."""
+    soft = soft.float()
+    mass = soft.sum(1, keepdim=True)
+    confidence = (soft.max(1).values * mass[:, 0]).sqrt()
+    return (confidence * -(soft / mass.clamp(min=1e-6) * logits.log_softmax(1)).sum(1)).mean()
+
+
+def rate(progress: float) -> float:
+    """Up over the first steps, then a half cosine down to a hundredth."""
+    if progress < WARM_UP:
+        return progress / WARM_UP + 1e-3
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, (progress - WARM_UP) / (1 - WARM_UP))))
