@@ -14,6 +14,7 @@ from training.augment import augment
 from training.concepts import build, first_name, without_latin
 from training.data import load
 from training.targets import Targets
+from training.teachers import NAMED
 
 # share of a batch; the small sets are seen more often than their size
 SHARES = {
@@ -25,7 +26,6 @@ SHARES = {
     "weather": 0.02,
     "houses": 0.01,
 }
-TAUGHT = ("flickr", "clothing", "grocery", "weather", "houses")
 
 
 def wnid_names(data: Path) -> dict[str, str]:
@@ -44,6 +44,7 @@ class Part:
     rows: NDArray[np.int64]  # of the images that may be used
     label: NDArray[np.int64]  # (N,) row in the tables of weights and masks
     soft: torch.Tensor | None  # (N, 1000) the teacher's probabilities
+    seen: NDArray[np.float16]  # (N, 1280) what the teacher has of each before its classifier
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Batch:
     mask: torch.Tensor  # (N, V)
     soft: torch.Tensor  # (T, 1000) and
     taught: torch.Tensor  # (T,) the rows of the batch that it is for
+    seen: torch.Tensor  # (N, 1280) centred
     captioned: torch.Tensor  # (K,) rows of the batch
     captions: NDArray[np.int64]  # (K,) rows of `Corpus.captions`
 
@@ -72,6 +74,8 @@ class Corpus:
         tables: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.parts = {name: self._part(cache, name, held_out, groceries, tables) for name in SHARES}
         self.weights, self.masks = (torch.stack(column) for column in zip(*tables, strict=True))
+        tiny = self.parts["tiny"]
+        self.centre = torch.from_numpy(tiny.seen[tiny.rows[::20]].astype(np.float32)).mean(0)  # (1280,)
         self.captions = load(cache, "flickr")[1]  # (N, 5)
         self.allowed = [str(c) for five in self.captions[self.parts["flickr"].rows] for c in five]
 
@@ -95,8 +99,8 @@ class Corpus:
             keep.append(row)
             label[row] = known[text]
         path = cache / f"soft-{name}.npy"
-        soft = torch.from_numpy(np.load(path)) if name in TAUGHT and path.exists() else None
-        return Part(images, np.array(keep), label, soft)
+        soft = torch.from_numpy(np.load(path)) if name in NAMED else None
+        return Part(images, np.array(keep), label, soft, np.load(cache / f"seen-{name}.npy", mmap_mode="r"))
 
     def _target(self, name: str, text: str, cell: NDArray[np.str_]) -> tuple[torch.Tensor, torch.Tensor]:
         if name == "flickr":
@@ -110,7 +114,7 @@ class Corpus:
         return self.targets.label(text)
 
     def draw(self, size: int, size_px: int, smallest: float, rng: np.random.Generator) -> Batch:
-        pixels, labels, soft, taught, filled = [], [], [], [], 0
+        pixels, labels, soft, taught, seen, filled = [], [], [], [], [], 0
         counts = {name: max(1, round(share * size)) for name, share in SHARES.items()}
         counts["tiny"] += size - sum(counts.values())
         for name, part in self.parts.items():
@@ -118,6 +122,7 @@ class Corpus:
             chosen = np.sort(rng.choice(part.rows, count, replace=count > len(part.rows)))
             pixels.append(augment(torch.from_numpy(np.array(part.images[chosen])), size_px, smallest))
             labels.append(part.label[chosen])
+            seen.append(torch.from_numpy(part.seen[chosen].astype(np.float32)))
             if part.soft is not None:
                 soft.append(part.soft[chosen].float())
                 taught.append(torch.arange(filled, filled + count))
@@ -132,6 +137,7 @@ class Corpus:
             self.masks[rows],
             torch.cat(soft),
             torch.cat(taught),
+            torch.cat(seen) - self.centre,
             captioned,
             captions,
         )

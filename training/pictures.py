@@ -1,5 +1,7 @@
 """Stage one: the image tower, against concepts, captions and a teacher's probabilities, in the text teachers' space.
 
+Beside it the trunk's pooled features learn to tell what the teacher of pictures has before its classifier: far more of
+each image than a name says. Of classes held out it sees no image, so the teacher says nothing of them either.
 The text tower takes no part: texts are their teachers' features through a map that learns beside the image tower, which
 costs next to nothing.
 """
@@ -21,7 +23,7 @@ from training.space import Space
 from training.targets import concept_loss
 
 STAGES = ((0.0, 48, 0.5), (0.4, 64, 0.4), (0.75, 96, 0.4))  # from this progress on: size in px, smallest crop
-TEACHER_WEIGHT, CAPTION_WEIGHT = 0.5, 0.5
+TEACHER_WEIGHT, CAPTION_WEIGHT, SIGHT_WEIGHT = 0.5, 0.5, 3.0
 NEGATIVES = 512  # captions drawn as negatives in each step, and images of past steps kept as such
 WARM_UP = 0.04
 DECAY = 0.05
@@ -43,6 +45,7 @@ class Pictures:
         torch.manual_seed(recipe.seed)
         self.recipe, self.corpus, self.lessons = recipe, corpus, lessons
         self.model: open_clip.CLIP = build(recipe.backbone)
+        self.sight = torch.nn.Linear(self.model.visual.trunk.num_features, 1280)  # to the teacher's features
         wordings = [concept.wordings[0] for concept in corpus.targets.table.values()]
         self.space = Space(lessons.of(wordings), self.model.text_projection.shape[1])
         self.columns = [row for row, name in enumerate(names) if not corpus.forbidden.search(name)]
@@ -53,7 +56,8 @@ class Pictures:
         self.captions = torch.stack(
             [lessons.of([str(c) for c in five]).half() for five in corpus.captions]
         )  # (N, 5, T)
-        named = [*self.model.visual.named_parameters(), *self.space.named_parameters()]
+        modules = (self.model.visual, self.space, self.sight)
+        named = [pair for module in modules for pair in module.named_parameters()]
         flat = [p for n, p in named if p.ndim < 2 or n == "map.weight"]
         deep = [p for n, p in named if not (p.ndim < 2 or n == "map.weight")]
         groups = [{"params": deep, "weight_decay": DECAY}, {"params": flat, "weight_decay": 0.0}]
@@ -64,11 +68,13 @@ class Pictures:
 
     def state(self) -> dict[str, Any]:
         towers = {"model": self.model.state_dict(), "space": self.space.state_dict()}
+        towers |= {"sight": self.sight.state_dict()}
         return towers | {"optimizer": self.optimizer.state_dict(), "step": self.step, "queue": self.queue}
 
     def load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.space.load_state_dict(state["space"])
+        self.sight.load_state_dict(state["sight"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.queue = state["step"], state["queue"]
 
@@ -100,11 +106,14 @@ class Pictures:
 
     def losses(self, batch: Batch, drawn: np.random.Generator) -> dict[str, torch.Tensor]:
         with torch.autocast("cpu", torch.bfloat16, enabled=native_bf16()):
-            rows = self.model.visual(pixels(batch.pixels))
+            pooled = self.model.visual.trunk(pixels(batch.pixels))  # (N, F)
+            rows = self.model.visual.head(pooled)
+        sight = F.cosine_similarity(self.sight(pooled.float()), batch.seen)
         images, scale = F.normalize(rows.float(), dim=1), self.space.scale  # (N, D)
         heads = self.space.heads(residual=self.step % 2 == 0)
         taught = scale * images[batch.taught] @ self.teacher_heads(heads).T
         return {
+            "sight": SIGHT_WEIGHT * (1 - sight).mean(),
             "concept": concept_loss(scale * images @ heads.T, batch.weights, batch.mask),
             "teacher": TEACHER_WEIGHT * soft_cross_entropy(taught, batch.soft[:, self.columns]),
             "caption": CAPTION_WEIGHT * self.contrast(images[batch.captioned], batch.captions, scale, drawn),
