@@ -179,13 +179,19 @@ def work(rank: int, options: Options) -> None:
     dist.destroy_process_group()
 
 
+def ask(rank: int, options: Options) -> None:
+    torch.set_num_threads(1)
+    teachers.ask_pictures(options.cache, options.data, rank, options.processes)
+
+
 def prepare(options: Options) -> None:
     """What the processes share is made once, with all cores."""
     options.run.mkdir(parents=True, exist_ok=True)
     shown = {name: str(value) for name, value in asdict(options).items()}
     (options.run / "options.json").write_text(json.dumps(shown, indent=1) + "\n")
     data.build(options.data, options.cache)
-    teachers.ask_pictures(options.data, options.cache)
+    torch.multiprocessing.spawn(ask, (options,), nprocs=options.processes)
+    teachers.gather_pictures(options.cache, options.data, options.processes)
     load_all(options)  # asks the sentence encoder
     (options.run / "meeting").unlink(missing_ok=True)
 
@@ -196,10 +202,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="cache, checkpoints and logs; outside the repository")
     parser.add_argument("--out", type=Path, required=True, help="where the open_clip folder is written")
     parser.add_argument("--backbone", default="resnet10t")
-    parser.add_argument("--images", type=int, default=1_700_000, help="seen by the image tower")
+    parser.add_argument("--images", type=int, default=1_400_000, help="seen by the image tower")
     parser.add_argument("--batch", type=int, default=128, help="images in a step of each process")
     parser.add_argument("--lr", type=float, default=2e-3, help="of the image tower")
-    parser.add_argument("--text-steps", type=int, default=3000)
+    parser.add_argument("--text-steps", type=int, default=1500)
     parser.add_argument("--text-lr", type=float, default=2e-3)
     parser.add_argument("--size-px", type=int, default=112, help="of the shipped preprocess")
     parser.add_argument("--processes", type=int, default=2)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from training.corpus import Corpus
 from training.lessons import Lessons
-from training.model import encode_text
+from training.model import encode_text, native_bf16
 from training.parallel import share_gradients
 from training.pictures import rate
 from training.space import Space
@@ -43,13 +43,13 @@ class Words:
         self.seed, self.lr, self.step = seed, lr, 0
         self.tokens = Tokens(model.vocab_size, model.context_length)
         self.concepts = list(corpus.targets.table.values())
-        with torch.inference_mode():
+        with torch.no_grad():
             self.heads = space.heads()  # (V, D)
             self.scale = float(space.scale)
             places = torch.cat([space.texts(part.float()) for part in lessons.features.split(4096)])  # (P, D)
             known = {w: row for row, c in enumerate(self.concepts) for w in reversed(c.wordings) if w in lessons.row}
             places[[lessons.row[word] for word in known]] = self.heads[list(known.values())]
-        self.places = places.clone()
+        self.places = places
         text = [(n, p) for n, p in model.named_parameters() if not n.startswith("visual.") and n != "logit_scale"]
         flat = [p for n, p in text if p.ndim < 2 or "embedding" in n]
         deep = [p for n, p in text if not (p.ndim < 2 or "embedding" in n)]
@@ -84,7 +84,8 @@ class Words:
         wordings = [phrase(self.concepts[row].wordings, drawn) for row in names]
         photos = drawn.choice(len(self.seen.captioned), CAPTIONS, replace=False)
         captions = [self.seen.captions[row][drawn.integers(5)] for row in photos]
-        rows = encode_text(self.model, self.tokens([*phrases, *wordings, *captions]))  # (B, D)
+        with torch.autocast("cpu", torch.bfloat16, enabled=native_bf16()):
+            rows = encode_text(self.model, self.tokens([*phrases, *wordings, *captions])).float()  # (B, D)
         said, named, told = rows.split([len(phrases), NAMES, CAPTIONS])
         where = torch.from_numpy(names)
         return {
