@@ -5,36 +5,32 @@ python benchmarks/startup.py
 
 from __future__ import annotations
 
-import statistics
-import subprocess
 import sys
-import time
 
-ROUNDS = 15
-COMMANDS = {
-    "import typer": [sys.executable, "-c", "import typer"],
-    "cmprompt --help": [sys.executable, "-m", "cmprompt", "--help"],
-    "cmprompt classify --help": [sys.executable, "-m", "cmprompt", "classify", "--help"],
-}
+from harness import Line, about, cmprompt, in_turn, median, parser, run, save
 
-
-def seconds(command: list[str]) -> float:
-    """Wall time of one fresh process."""
-    started = time.perf_counter()
-    subprocess.run(command, capture_output=True, check=True)
-    return time.perf_counter() - started
+MOST = 3.0  # times the import of typer
 
 
 def main() -> None:
-    """Print the medians and their ratios to the first."""
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(ROUNDS):
-        for name, command in COMMANDS.items():
-            times[name].append(seconds(command))
-    base = statistics.median(times["import typer"])
-    for name, measured in times.items():
-        median = statistics.median(measured)
-        print(f"{name:<26} {median * 1000:7.0f} ms  {median / base:5.2f}x")
+    """Save the medians and their ratios."""
+    asked = parser(__doc__, rounds=15).parse_args()
+    commands = {
+        "import typer": [sys.executable, "-c", "import typer"],
+        "cmprompt --help": cmprompt("--help"),
+        "cmprompt classify --help": cmprompt("classify", "--help"),
+    }
+    facts = about()
+    made = {name: lambda command=command: run(command, asked.work).seconds for name, command in commands.items()}
+    times = in_turn(made, asked.rounds)
+    base, *helps = times
+    lines = []
+    for name in helps:
+        us, typer = median(times[name]), median(times[base])
+        both = {name: times[name], base: times[base]}
+        most = MOST if name == "cmprompt --help" else None
+        lines.append(Line(name, base, us / typer, most, None, us, typer, below=True, times=both))
+    print(save("startup", "What the first line costs", lines, facts, asked.out))
 
 
 if __name__ == "__main__":

@@ -1,27 +1,23 @@
 """What the bundled model can do, through the public API with the shipped prompts: `python benchmarks/tiny_accuracy.py`.
 
-Reads `$CMPROMPT_DATA` or ../shared/data; writes results/tiny_accuracy.md and .json beside this file.
+Writes results/tiny_accuracy.md and .json.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
-import os
-import platform
 import subprocess
 import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from harness import HERE, about, parser, reached, save_page, table
 from PIL import Image
 
 from cmprompt import embed, load_encoder, zero_shot
@@ -31,7 +27,6 @@ from cmprompt.metrics import accuracy_at_k
 from cmprompt.prompts import expand, load_prompt_set
 from cmprompt.types import Array, Encoder, Features, Item
 
-HERE = Path(__file__).resolve().parent
 CATS = {"n02123045", "n02123394", "n02124075"}
 DOGS = {"n02085620", "n02094433", "n02099601", "n02099712", "n02106662", "n02113799"}
 CIFAR_HELD_OUT = 2000  # the random training photos that the recipe leaves out; CIFAR has no val file here
@@ -51,10 +46,7 @@ class Row:
 
     @property
     def reached(self) -> str:
-        def holds(bound: float) -> bool:
-            return self.value <= bound if self.below else self.value >= bound
-
-        return "aim" if holds(self.aim) else "floor" if holds(self.floor) else "no"
+        return reached(self.value, self.floor, self.aim, below=self.below)
 
 
 def parquet(path: Path, label: str) -> Photos:
@@ -171,61 +163,34 @@ def cost(data: Path) -> Iterator[Row]:
     yield Row("load and first image, libraries imported", load_ms, 300, 100, unit="ms", below=True)
 
 
-def markdown(rows: Sequence[Row], about: dict[str, str]) -> str:
-    lines = ["# The bundled model, measured", "", *(f"- {key}: {value}" for key, value in about.items()), ""]
-    lines += ["| measure | value | at least | aim | chance | teacher | reached |", "|---|---|---|---|---|---|---|"]
-    for r in rows:
-        bound = "≤ " if r.below else ""
-        others = ["" if v is None else f"{v:.1f}" for v in (r.chance, r.teacher)]
-        lines.append(
-            f"| {r.measure} | {r.value:.1f} {r.unit} | {bound}{r.floor:g} | {bound}{r.aim:g} "
-            f"| {' | '.join(others)} | {r.reached} |"
-        )
-    return "\n".join(lines) + "\n"
+def markdown(rows: Sequence[Row]) -> str:
+    names = ("measure", "value", "at least", "aim", "chance", "teacher", "reached")
+    return table(names, (cells(row) for row in rows))
+
+
+def cells(r: Row) -> list[str]:
+    bound = "≤ " if r.below else ""
+    others = ["" if v is None else f"{v:.1f}" for v in (r.chance, r.teacher)]
+    return [r.measure, f"{r.value:.1f} {r.unit}", f"{bound}{r.floor:g}", f"{bound}{r.aim:g}", *others, r.reached]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("CMPROMPT_DATA", HERE.parent.parent / "shared/data"))
-    )
-    parser.add_argument("--model", default="tiny")
-    parser.add_argument("--teacher", action="store_true", help="ask the teacher as well: two minutes more")
-    parser.add_argument("--out", type=Path, default=HERE / "results")
-    given = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--model", default="tiny")
+    options.add_argument("--teacher", action="store_true", help="ask the teacher as well: two minutes more")
+    given = options.parse_args()
     begun, encoder = time.perf_counter(), load_encoder(given.model)
     rows = [
         *tiny_imagenet(encoder, given.data, Teacher(given.data) if given.teacher else None),
         cifar(encoder, given.data),
-    ]
-    rows += [
         clothing(encoder, given.data),
         *flickr(encoder, given.data),
         *cost(given.data),
     ]
-    about = {
-        "model": encoder.model_id,
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": ", ".join(f"{name} {version(name)}" for name in ("torch", "open_clip_torch", "timm", "numpy")),
-        "took": f"{time.perf_counter() - begun:.0f} s",
-    }
-    text = markdown(rows, about)
-    given.out.mkdir(exist_ok=True)
-    (given.out / "tiny_accuracy.md").write_text(text)
-    whole = {"about": about, "rows": [{**asdict(row), "reached": row.reached} for row in rows]}
-    (given.out / "tiny_accuracy.json").write_text(json.dumps(whole, indent=1) + "\n")
-    print(text, end="")
-
-
-def machine() -> str:
-    info = Path("/proc/cpuinfo")
-    models = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        if info.exists()
-        else []
-    )
-    return f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores"
+    facts = about(model=encoder.model_id, took=f"{time.perf_counter() - begun:.0f} s")
+    whole = {"rows": [{**asdict(row), "reached": row.reached} for row in rows]}
+    title = "The bundled model, measured"
+    print(save_page("tiny_accuracy", title, markdown(rows), whole, facts, given.out), end="")
 
 
 if __name__ == "__main__":
