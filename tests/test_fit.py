@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from heads_data import LABELS, answers, blobs, both, halves, matches, unit
 
+from cmprompt import metrics
 from cmprompt.errors import UsageError
 from cmprompt.heads.fit import fit
 from cmprompt.heads.network import NetworkHead
@@ -114,6 +115,20 @@ def test_a_networks_row_is_the_same_bits_in_any_batch() -> None:
     assert isinstance(head, NetworkHead)
     alone = np.concatenate([head.logits(_rows(features, np.array([i]))) for i in range(7)])
     assert alone.tobytes() == head.logits(features)[:7].tobytes()
+
+
+def test_a_network_is_as_sure_as_the_rows_that_chose_its_epochs_allow() -> None:
+    features, names = matches(300)
+    unseen, truth = matches(300, seed=1)
+    record: dict[str, float] = {}
+    head = fit("hadamard", features, names, model_id="fake", record=record, **{**QUICK, "rate": 0.1})
+    assert head.temperature == record["temperature"] > 1.2  # at this rate it is too sure
+    target = (truth == "yes").astype(int)
+    after, before = (
+        metrics.expected_calibration_error(metrics.softmax(t * head.logits(unseen)), target)
+        for t in (1.0, record["temperature"])
+    )
+    assert after < before
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])

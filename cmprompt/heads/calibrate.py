@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cmprompt import metrics
 from cmprompt.heads.linear import LinearHead
 from cmprompt.types import Array, Head
 
@@ -31,6 +32,15 @@ def temperature_of(logits: Array, target: Array) -> float:
     calibrated.fit(rows, targets, sample_weight=weights)
     inverse = float(calibrated.calibrated_classifiers_[0].calibrators[0].beta_)
     return 1.0 / inverse
+
+
+def calibration(logits: Array, target: Array) -> dict[str, float]:
+    """The temperature that held-out rows choose, and their expected calibration error before and after it."""
+    temperature = temperature_of(logits, target)
+    before, after = (
+        metrics.expected_calibration_error(metrics.softmax(logits / t), target) for t in (1.0, temperature)
+    )
+    return {"temperature": temperature, "ece_before": before, "ece_after": after}
 
 
 def cooled(head: Head, temperature: float) -> Head:

@@ -55,6 +55,16 @@ class Training:
         """(N,) float32."""
         return np.ones(len(self), np.float32) if self.weights is None else self.weights.astype(np.float32)
 
+    @property
+    def strata(self) -> Array:
+        """(N,) int: what folds share out evenly. The class; of several labels the rarest; nothing for numbers."""
+        if self.task == "classes":
+            return self.targets
+        if self.task == "regression":
+            return np.zeros(len(self), int)
+        rarity = self.targets / np.maximum(self.targets.sum(0), 1)  # (N, C)
+        return np.where(self.targets.any(1), rarity.argmax(1), len(self.labels))
+
     def take(self, rows: Array) -> Training:
         """The same with some of its rows, and a record of its own."""
         return replace(
@@ -68,9 +78,10 @@ class Training:
 
     def folds(self, most: int = 5) -> list[tuple[Array, Array]]:
         """(training rows, held-out rows) of stratified folds; none at one shot, where nothing can be held out."""
-        strata = self.targets if self.task == "classes" else np.zeros(len(self), int)
-        count = min(most, int(np.median(np.unique(strata, return_counts=True)[1])))
-        parts = split_folds(strata, self.groups, count, self.seed) if count > 1 else []
+        count = min(most, len(self))
+        if self.task == "classes":
+            count = min(most, int(np.median(np.unique(self.strata, return_counts=True)[1])))
+        parts = split_folds(self.strata, self.groups, count, self.seed) if count > 1 else []
         return parts[:1] if len(self) > ENOUGH_FOR_ONE_SPLIT else parts
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cmprompt import metrics
-from cmprompt.heads.calibrate import cooled, temperature_of
+from cmprompt.heads.calibrate import calibration, cooled
 from cmprompt.heads.fit import fit_training
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.training import Training, choose, held_out_loss, split_folds
@@ -41,10 +41,9 @@ class Trial:
 
 def split_rows(data: Training, part: float) -> list[tuple[Array, Array]]:
     """(training rows, judging rows): one split of about this part, or five where that would judge with too few."""
-    strata = data.targets if data.task == "classes" else np.zeros(len(data), int)
     if len(data) * part < ENOUGH_TO_JUDGE:
-        return split_folds(strata, data.groups, min(5, len(data)), data.seed)
-    return split_folds(strata, data.groups, max(2, round(1 / part)), data.seed)[:1]
+        return split_folds(data.strata, data.groups, min(5, len(data)), data.seed)
+    return split_folds(data.strata, data.groups, max(2, round(1 / part)), data.seed)[:1]
 
 
 def few_of_each(data: Training, shots: int) -> Array:
@@ -109,20 +108,15 @@ def _chosen(kind: str, train: Training, wise_step: float | str | None, options: 
     """The head on trial with its temperature, which a held-out fold of the training rows chose."""
     head = _mixed(kind, train, wise_step, options, fit_training(kind, train, **options))
     folds = train.folds()
-    if train.task != "classes" or not folds:
-        return head
+    if train.task != "classes" or "temperature" in train.record or not folds:
+        return head  # a network has found its temperature where it found its epochs
     inner, held = train.take(folds[0][0]), train.take(folds[0][1])
     kind = train.record.get("kind", kind)  # what `auto` chose
     if kind == "linear" and "C" in train.record:
         options = {**options, "strength": train.record["C"]}  # is chosen already
     scout = _mixed(kind, inner, train.record.get("wise", wise_step), options, fit_training(kind, inner, **options))
-    logits = scout.logits(held.features)
-    temperature = temperature_of(logits, held.targets)
-    train.record["temperature"] = temperature
-    train.record["ece_before"], train.record["ece_after"] = (
-        metrics.expected_calibration_error(metrics.softmax(logits / t), held.targets) for t in (1.0, temperature)
-    )
-    return cooled(head, temperature)
+    train.record.update(calibration(scout.logits(held.features), held.targets))
+    return cooled(head, train.record["temperature"])
 
 
 def _mixed(kind: str, train: Training, step: float | str | None, options: Mapping[str, Any], head: Head) -> Head:
