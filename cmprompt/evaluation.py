@@ -9,8 +9,10 @@ import numpy as np
 
 from cmprompt import metrics
 from cmprompt.errors import UsageError
+from cmprompt.heads.answers import answers
+from cmprompt.heads.training import Task
 from cmprompt.heads.verdict import Row, bootstrap_counts, paired, table_of
-from cmprompt.labelled import Labelled
+from cmprompt.labelled import Labelled, refuse_unknown
 from cmprompt.types import Array, Features, Head
 
 RETRIEVED = (1, 5, 10)
@@ -18,7 +20,8 @@ RETRIEVED = (1, 5, 10)
 
 @dataclass(frozen=True)
 class Contest:
-    """N rows answered by every contender. `answers`: (N, C) probabilities over `labels`, or (N,) numbers."""
+    """N rows answered by every contender. `answers`: (N, C) probabilities over `labels`, or (N,) numbers; `target`
+    (N,) class numbers, (N, C) of 0 and 1 for multi-label, or (N,) numbers."""
 
     labels: tuple[str, ...]
     target: Array
@@ -26,16 +29,31 @@ class Contest:
     table: list[Row]
 
 
-def contest(data: Labelled, contenders: Mapping[str, tuple[Head, Features]], *, seed: int = 0) -> Contest:
+def contest(
+    data: Labelled,
+    contenders: Mapping[str, tuple[Head, Features]],
+    *,
+    vocabularies: Mapping[str, Array | None] | None = None,
+    seed: int = 0,
+) -> Contest:
     """Score every head on its own vectors of the same rows.
 
-    A label that a head does not have is never its answer. Raises UsageError when no head has some row's label, or when
-    a head of numbers meets labels.
+    A label that a head does not have is never its answer. `vocabularies`: (V, D) for the contenders that
+    `answers.wants_vocabulary` names. Raises UsageError when no head has some row's label, or when a head of numbers
+    meets labels.
     """
     labels = _all_labels(data, [head for head, _ in contenders.values()])
-    answers = {name: _answers(head, x, labels) for name, (head, x) in contenders.items()}
-    target = data.numbers if data.numbers is not None else np.array([labels.index(name) for name in data.targets])
-    return Contest(labels, target, answers, table_of(answers, target, seed=seed))
+    task: Task = "multi_label" if data.multi_label else "classes" if labels else "regression"
+    words = vocabularies or {}
+    found = {name: _spread(answers(h, x, task, words.get(name)), h, labels) for name, (h, x) in contenders.items()}
+    target = _targets(data, labels)
+    return Contest(labels, target, found, table_of(found, target, seed=seed))
+
+
+def _targets(data: Labelled, labels: tuple[str, ...]) -> Array:
+    if data.numbers is not None:
+        return data.numbers
+    return data.marks(labels) if data.multi_label else np.array([labels.index(name) for name in data.targets])
 
 
 def comparisons(found: Contest, *, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -86,7 +104,12 @@ def _retrieval_row(name: str, similarity: Array, relevant: Array, seed: int) -> 
 
 def class_lines(found: Contest, name: str) -> Iterator[str]:
     """The per-class table of one contender, the worst class first."""
-    table = metrics.per_class(found.answers[name].argmax(1), found.target, len(found.labels))
+    rows, truth = found.answers[name], found.target
+    table = (
+        metrics.per_label(rows >= metrics.DECIDED, truth > 0)
+        if truth.ndim == 2
+        else metrics.per_class(rows.argmax(1), truth, len(found.labels))
+    )
     width = max(map(len, found.labels))
     yield f"{'label':<{width}} {'rows':>6} {'prec':>6} {'recall':>6} {'F1':>6}"
     for c in np.argsort(table["f1"], kind="stable").tolist():
@@ -104,23 +127,18 @@ def _all_labels(data: Labelled, heads: Sequence[Head]) -> tuple[str, ...]:
     if not all(head.labels for head in heads):
         raise UsageError("a head of numbers is measured with --task regression")
     labels = tuple(dict.fromkeys(label for head in heads for label in head.labels))
-    unknown = [place for place, name in enumerate(data.targets) if name not in set(labels)]
-    if unknown:
-        names = sorted({data.targets[place] for place in unknown})
-        raise UsageError(
-            f"{data.source}: {len(unknown)} rows have labels that nothing here can answer"
-            f" ({', '.join(map(repr, names[:5]))}): {data.where(unknown)}"
-        )
+    if not data.multi_label:
+        refuse_unknown(data, [row for row, name in enumerate(data.targets) if name not in set(labels)], set(labels))
     return labels
 
 
-def _answers(head: Head, features: Features, labels: tuple[str, ...]) -> Array:
-    logits = head.logits(features)
+def _spread(rows: Array, head: Head, labels: tuple[str, ...]) -> Array:
+    """A head's answers in the columns of all `labels`."""
     if not labels:
-        return logits[:, 0].astype(np.float64)
-    rows = np.zeros((len(logits), len(labels)))
-    rows[:, [labels.index(label) for label in head.labels]] = metrics.softmax(logits)
-    return rows
+        return rows
+    wide = np.zeros((len(rows), len(labels)))
+    wide[:, [labels.index(label) for label in head.labels]] = rows
+    return wide
 
 
 def _same(rows: Array) -> Array:

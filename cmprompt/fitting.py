@@ -10,11 +10,15 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from cmprompt.errors import UsageError, unknown
-from cmprompt.heads.fit import training_data
+from cmprompt.heads.fit import ClassWeight, training_data
+from cmprompt.heads.training import Task
 from cmprompt.heads.trial import Trial, run_trial, split_rows
 from cmprompt.labelled import Labelled, photo_groups
 from cmprompt.registry import FUSIONS, HEADS
-from cmprompt.types import Encoder, Features, Head
+from cmprompt.types import Array, Encoder, Features, Head
+
+WISE_KINDS = ("linear", "gda", "coop")
+LOSSES = ("huber", "squared")
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,10 @@ class Plan:
     val_file: str | None = None
     shots: int | None = None
     seed: int = 0
-    class_weight: Literal["balanced"] | None = None
+    class_weight: ClassWeight | None = None
     wise: float | str | None = None
+    multi_label: bool = False
+    squared: bool = False
 
     @staticmethod
     def parse(
@@ -42,6 +48,8 @@ class Plan:
         seed: int,
         class_weight: str | None,
         wise: str | None,
+        multi_label: bool = False,
+        loss: str = "huber",
     ) -> Plan:
         """From the flags. Raises UsageError for a value that none of them takes."""
         if head is not None and head not in (kinds := [*HEADS, *FUSIONS]):
@@ -49,7 +57,7 @@ class Plan:
         for flag, value, known in (
             ("--use", use, ("image", "text")),
             ("--task", task, ("classification", "regression")),
-            ("--class-weight", class_weight, ("balanced",)),
+            ("--loss", loss, LOSSES),
         ):
             if value is not None and value not in known:
                 raise UsageError(unknown(f"{flag} value", value, known))
@@ -61,8 +69,14 @@ class Plan:
         step = None if wise is None or wise == "auto" else _number(wise)
         if wise not in (None, "auto") and (step is None or not 0 <= step <= 1):
             raise UsageError(f"--wise {wise}: auto, or a number from 0 to 1")
-        if shots is not None and task == "regression":
-            raise UsageError("--shots counts rows of each class; numbers have no classes")
+        one_of_n = task == "classification" and not multi_label
+        if not one_of_n and (shots or class_weight):
+            flag = "--shots" if shots else "--class-weight"
+            raise UsageError(f"{flag} counts the rows of each class; here a row has not one class")
+        if multi_label and task == "regression":
+            raise UsageError("--multi-label is for labels; leave --task regression out")
+        if wise is not None and head not in (None, *WISE_KINDS):
+            raise UsageError(f"--wise mixes linear heads on images; {head!r} is none: use {', '.join(WISE_KINDS)}")
         return Plan(
             kind=head,
             use=cast(Literal["image", "text"] | None, use),
@@ -71,9 +85,16 @@ class Plan:
             val_file=val if part is None else None,
             shots=shots,
             seed=seed,
-            class_weight="balanced" if class_weight else None,
+            class_weight=_class_weight(class_weight),
             wise="auto" if wise == "auto" else step,
+            multi_label=multi_label,
+            squared=loss == "squared",
         )
+
+    @property
+    def task(self) -> Task:
+        """What is fitted."""
+        return "regression" if self.regression else "multi_label" if self.multi_label else "classes"
 
     def needs(self, data: Labelled) -> frozenset[str]:
         """The modalities to embed. Raises UsageError where the data have none of those asked for."""
@@ -98,26 +119,30 @@ def fit_on_trial(
     prior: Head | None,
     *,
     before: str = "zero-shot",
+    vocabulary: Array | None = None,
 ) -> Trial:
     """Fit what `plan` says to `data` and judge it on `judges`, or on rows of `data` that it did not see.
 
-    `prior`: the zero-shot head, for its row of the table (named `before`) and for the heads that start from text.
+    `prior`: the zero-shot head, for its row of the table (named `before`) and for the heads that start from text;
+    `vocabulary` (V, D) where `answers.wants_vocabulary` says so.
     """
     everything = features if judging is None else _stacked(features, judging)
     every_row = [data] if judges is None else [data, judges]
     use: Literal["image", "text"] = plan.use or ("image" if everything.image is not None else "text")
-    numbers = [part.numbers for part in every_row if part.numbers is not None]
+    labels = None if plan.regression else _labels(every_row, prior)
     training = training_data(
         everything,
-        np.concatenate(numbers) if numbers else [target for part in every_row for target in part.targets],
+        _targets(every_row, labels or ()),
         prior,
         encoder,
-        labels=None if plan.regression else _labels(every_row, prior),
-        task="regression" if plan.regression else "classes",
+        labels=labels,
+        task=plan.task,
         use=use,
         class_weight=plan.class_weight,
         groups=photo_groups(everything),
         seed=plan.seed,
+        vocabulary=vocabulary,
+        squared=plan.squared,
     )
     if judges is None:
         splits = split_rows(training, plan.val_part)
@@ -129,7 +154,26 @@ def fit_on_trial(
 
 def _labels(parts: Sequence[Labelled], prior: Head | None) -> list[str]:
     """The labels of the prompts, in their order, or those that occur, sorted."""
-    return list(prior.labels) if prior is not None else sorted({target for part in parts for target in part.targets})
+    return list(prior.labels) if prior is not None else sorted({name for part in parts for name in part.names})
+
+
+def _targets(parts: Sequence[Labelled], labels: Sequence[str]) -> list[str] | Array:
+    """The targets of all parts: numbers, marks under `labels`, or names."""
+    numbers = [part.numbers for part in parts if part.numbers is not None]
+    if numbers or any(part.multi_label for part in parts):
+        return np.concatenate(numbers or [part.marks(labels) for part in parts])
+    return [target for part in parts for target in part.targets]
+
+
+def _class_weight(text: str | None) -> ClassWeight | None:
+    """`balanced`, or `cat=2,dog=0.5` (a label that is not named weighs 1). Raises UsageError."""
+    if text is None or text == "balanced":
+        return "balanced" if text else None
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    weights = {label.strip(): _number(value) for label, _, value in pairs}
+    if "" in weights or not all(weight is not None and 0 < weight < float("inf") for weight in weights.values()):
+        raise UsageError(f"--class-weight {text!r}: balanced, or weights above 0, like cat=2,dog=0.5")
+    return {label: float(weight or 1) for label, weight in weights.items()}
 
 
 def _stacked(first: Features, second: Features) -> Features:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,21 +20,39 @@ if TYPE_CHECKING:
 
 TASKS = ("classification", "regression", "retrieval")
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+SEPARATORS = re.compile(r"[|;]")  # between the labels of one cell
 NAMED = 8  # lines that one message names
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """N items, each with a target. `numbers` (N,) float32 for regression, else None."""
+    """N items, each with a target. `numbers` (N,) float32 for regression, else None; `multi_label`: a target is any
+    number of labels, `cat | outdoors`."""
 
     source: str
     items: tuple[Item, ...]
     numbers: Array | None = None
+    multi_label: bool = False
 
     @property
     def targets(self) -> list[str]:
         """The label of each item."""
-        return [str(item.target) for item in self.items]
+        return [str(item.target or "") for item in self.items]
+
+    @property
+    def names(self) -> list[str]:
+        """The labels that occur, sorted."""
+        return sorted({name for target in self.targets for name in (_parts(target) if self.multi_label else [target])})
+
+    def marks(self, labels: Sequence[str]) -> Array:
+        """(N, C) float32: 1 where a row has the label. Raises UsageError that names the lines of other labels."""
+        place = {label: column for column, label in enumerate(labels)}
+        sets = [_parts(target) for target in self.targets]
+        refuse_unknown(self, [row for row, names in enumerate(sets) if not place.keys() >= set(names)], set(place))
+        rows = np.zeros((len(sets), len(labels)), np.float32)
+        for row, names in enumerate(sets):
+            rows[row, [place[name] for name in names]] = 1
+        return rows
 
     @property
     def has_images(self) -> bool:
@@ -58,8 +77,10 @@ def read_labelled(
     options: SourceOptions = SourceOptions(),  # noqa: B008
     *,
     task: str = "classification",
+    multi_label: bool = False,
 ) -> Labelled:
-    """Every row of a table, or every picture of a folder of class folders. Retrieval wants no targets.
+    """Every row of a table, or every picture of a folder of class folders. Retrieval wants no targets; under
+    `multi_label` a row may have none.
 
     Raises UsageError that names the lines: rows without a target, pictures that are not there, one picture with two
     labels, numbers that are none, only one class.
@@ -74,12 +95,14 @@ def read_labelled(
     _refuse(data, _is_missing, "whose picture is not there", "paths are relative to the table")
     if task == "retrieval":
         return data
-    _refuse(data, lambda item: item.target in (None, ""), "without a target", "give them one, or name --target-col")
+    if not (multi_label and any(item.target for item in items)):
+        _refuse(data, lambda item: item.target in (None, ""), "without a target", "give them one, or name --target-col")
     if task == "regression":
         return replace(data, numbers=_numbers(data))
     _refuse_two_labels(data)
-    if len(names := set(data.targets)) < 2:
-        raise UsageError(f"{source}: every row has the label {names.pop()!r}; at least two labels are needed")
+    data = replace(data, multi_label=multi_label)
+    if len(names := data.names) < 2:
+        raise UsageError(f"{source}: every row has the label {names[0]!r}; at least two labels are needed")
     return data
 
 
@@ -133,6 +156,23 @@ def photo_groups(features: Features) -> Array:
         keys = [features.text[i].tobytes() if not there else keys[i] for i, there in enumerate(features.has_image)]
     seen: dict[bytes, int] = {}
     return np.array([seen.setdefault(key, len(seen)) for key in keys])
+
+
+def refuse_unknown(data: Labelled, rows: Sequence[int], known: set[str]) -> None:
+    """Raises UsageError where there are `rows` with labels that are not `known`."""
+    if not rows:
+        return
+    split = _parts if data.multi_label else lambda target: (target,)
+    names = sorted({name for row in rows for name in split(data.targets[row])} - known)
+    raise UsageError(
+        f"{data.source}: {len(rows)} rows have labels that nothing here can answer"
+        f" ({', '.join(map(repr, names[:5]))}): {data.where(rows)}"
+    )
+
+
+def _parts(target: str) -> tuple[str, ...]:
+    """The labels of one cell, each once."""
+    return tuple(dict.fromkeys(name for part in SEPARATORS.split(target) if (name := part.strip())))
 
 
 def _refuse(data: Labelled, is_bad: Callable[[Item], bool], what: str, advice: str) -> None:

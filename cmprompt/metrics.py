@@ -10,6 +10,8 @@ import numpy as np
 
 from cmprompt.types import Array
 
+DECIDED = 0.5  # the probability from which a label of many counts as given
+
 
 def accuracy_at_k(scores: Array, target: Array, k: int = 1) -> float:
     """The part of rows whose target is among the k best scores; of equal scores the first label wins, as in argmax."""
@@ -27,13 +29,7 @@ def confusion(predicted: Array, target: Array, n_classes: int) -> Array:
 def per_class(predicted: Array, target: Array, n_classes: int) -> dict[str, Array]:
     """(C,) precision, recall, f1 and support of each class; what has no rows to divide by is 0, as in scikit-learn."""
     table = confusion(predicted, target, n_classes)
-    hits, support, claimed = np.diag(table), table.sum(1), table.sum(0)
-    return {
-        "precision": _ratio(hits, claimed),
-        "recall": _ratio(hits, support),
-        "f1": _ratio(2 * hits, support + claimed),
-        "support": support,
-    }
+    return _shares(np.diag(table), table.sum(0), table.sum(1))
 
 
 def accuracy(predicted: Array, target: Array) -> float:
@@ -95,13 +91,22 @@ def mean_average_precision(scores: Array, relevant: Array) -> float:
     return float(np.mean(columns))
 
 
+def multi_label(probabilities: Array, relevant: Array) -> dict[str, float]:
+    """Every figure of the verdict's table for rows of many labels: (N, C) probabilities, (N, C) bool."""
+    decided = probabilities >= DECIDED
+    return {"map": mean_average_precision(probabilities, relevant), **multi_label_f1(decided, relevant)}
+
+
 def multi_label_f1(decided: Array, relevant: Array) -> dict[str, float]:
     """Macro precision, recall and F1 and exact match of (N, C) bool decisions, as scikit-learn has them."""
-    hits = (decided & relevant).sum(0)
-    precision, recall = _ratio(hits, decided.sum(0)), _ratio(hits, relevant.sum(0))
-    f1 = _ratio(2 * hits, decided.sum(0) + relevant.sum(0))
-    exact = (decided == relevant).all(1)
-    return {"precision": precision.mean(), "recall": recall.mean(), "f1": f1.mean(), "exact_match": exact.mean()}
+    table = per_label(decided, relevant)
+    means = {name: float(table[name].mean()) for name in ("precision", "recall", "f1")}
+    return {**means, "exact_match": float((decided == relevant).all(1).mean())}
+
+
+def per_label(decided: Array, relevant: Array) -> dict[str, Array]:
+    """(C,) precision, recall, f1 and support of each label of (N, C) bool decisions; 0 where nothing divides."""
+    return _shares((decided & relevant).sum(0), decided.sum(0), relevant.sum(0))
 
 
 def recall_at_k(similarity: Array, relevant: Array, k: int) -> float:
@@ -155,6 +160,11 @@ def classification(probabilities: Array, target: Array) -> dict[str, float]:
         "top5": accuracy_at_k(probabilities, target, 5),
         "ece": expected_calibration_error(probabilities, target),
     }
+
+
+def _shares(hits: Array, claimed: Array, support: Array) -> dict[str, Array]:
+    precision, recall = _ratio(hits, claimed), _ratio(hits, support)
+    return {"precision": precision, "recall": recall, "f1": _ratio(2 * hits, support + claimed), "support": support}
 
 
 def _ratio(top: Array, bottom: Array) -> Array:

@@ -1,16 +1,17 @@
-"""`report.html` beside a fitted head: one file that needs nothing else, runs nothing and loads nothing."""
+"""`report.html` and `report.json` beside a fitted head. The page needs nothing else, runs nothing and loads nothing."""
 
 from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
 import numpy as np
 
-from cmprompt import metrics
+from cmprompt import charts, metrics
 from cmprompt.errors import CmpromptError
 from cmprompt.heads.trial import Trial
 from cmprompt.types import Array, Item
@@ -27,6 +28,8 @@ LARGEST_MATRIX = 40  # classes; a larger confusion matrix is in report.json alon
 
 def html(trial: Trial, labels: Sequence[str], items: Sequence[Item], about: Mapping[str, Any]) -> str:
     """The page. `items` are the rows of the whole data, of which `trial.judged` names those that judged."""
+    rows = trial.answers[trial.chosen]
+    body = _numbers if not labels else _many if trial.targets.ndim == 2 else _classes
     return "\n".join(
         [
             "<!doctype html>",
@@ -36,14 +39,28 @@ def html(trial: Trial, labels: Sequence[str], items: Sequence[Item], about: Mapp
             f"<h1>{escape(trial.chosen)}</h1>",
             *_verdict(trial),
             *_table(trial),
-            *_curve(trial.record.get("curve", [])),
-            *(_classes(trial, labels, items) if labels else []),
-            "<h2>How it came to be</h2><table>",
-            *(f"<tr><td>{escape(str(name))}</td><td>{escape(str(value))}</td></tr>" for name, value in about.items()),
-            "</table></body></html>",
+            *_curve(trial.record),
+            *body(rows, trial, labels, items),
+            "<h2>How it came to be</h2>",
+            *_rows_of((name, [value]) for name, value in about.items()),
+            "</body></html>",
             "",
         ]
     )
+
+
+def as_json(trial: Trial, labels: Sequence[str], about: Mapping[str, object]) -> str:
+    """All of it, with the learning curve, the confusion matrix or each label's figures, and the reliability diagram."""
+    found: dict[str, object] = {**about, "labels": labels, "curve": trial.record.get("curve", [])}
+    rows, truth = trial.answers[trial.chosen], trial.targets
+    if truth.ndim == 2:
+        found["reliability"] = metrics.reliability(*_decisions(rows, truth))
+        found["per_class"] = _label_figures(rows, truth)
+    elif labels:
+        found["confusion"] = metrics.confusion(rows.argmax(1), truth, len(labels))
+        found["reliability"] = metrics.reliability(rows, truth)
+        found["per_class"] = metrics.per_class(rows.argmax(1), truth, len(labels))
+    return json.dumps(found, indent=1, ensure_ascii=False, default=_plain) + "\n"
 
 
 def _verdict(trial: Trial) -> Iterator[str]:
@@ -65,37 +82,80 @@ def _table(trial: Trial) -> Iterator[str]:
     yield "</table>"
 
 
-def _curve(points: Sequence[Mapping[str, float]]) -> Iterator[str]:
-    if len(points) < 2:
-        return
-    yield "<h2>Learning curve</h2>"
-    lines = {"#888": [point["loss"] for point in points], "#06c": [point["held_out_loss"] for point in points]}
-    yield _plot(lines, "loss (grey) and held-out loss (blue) by epoch")
+def _curve(record: Mapping[str, Any]) -> Iterator[str]:
+    """The loss by epoch; of a head without epochs, the held-out loss of each setting that was tried."""
+    points = record.get("curve", [])
+    if len(points) > 1:
+        yield "<h2>Learning curve</h2>"
+        lines = {"#888": [point["loss"] for point in points], "#06c": [point["held_out_loss"] for point in points]}
+        yield charts.curves(lines, "loss (grey) and held-out loss (blue) by epoch")
+    elif tried := record.get("tried"):
+        yield "<h2>Settings tried</h2>"
+        yield charts.curves(
+            {"#06c": [row["loss"] for row in tried]}, "held-out loss by setting, the most cautious first"
+        )
+        yield from _rows_of((row["setting"], [f"{row['loss']:.4g}"]) for row in tried)
 
 
-def _classes(trial: Trial, labels: Sequence[str], items: Sequence[Item]) -> Iterator[str]:
-    rows = trial.answers[trial.chosen]
-    yield "<h2>Reliability</h2>"
-    parts = metrics.reliability(rows, trial.targets)
-    ends = [[(part["confidence"], part["accuracy"]) for part in parts], [(0.0, 0.0), (1.0, 1.0)]]
-    yield _lines(
-        dict(zip(("#06c", "#ccc"), ends, strict=True)), "accuracy by confidence (blue); the diagonal is perfect"
-    )
+def _classes(rows: Array, trial: Trial, labels: Sequence[str], items: Sequence[Item]) -> Iterator[str]:
+    yield from _reliability(rows, trial.targets, trial.record)
     if len(labels) <= LARGEST_MATRIX:
         yield from _matrix(metrics.confusion(rows.argmax(1), trial.targets, len(labels)), labels)
     yield "<h2>The surest mistakes</h2>"
     for row in _surest_mistakes(rows, trial.targets):
-        item = items[int(trial.judged[row])]
-        answer, sure = escape(labels[int(rows[row].argmax())]), 100 * float(rows[row].max())
-        words = f"{escape(labels[int(trial.targets[row])])} taken for {answer} ({sure:.0f} %)"
-        yield f"<figure>{_thumbnail(item)}<figcaption>{words}<br>{escape(_readable(item.id))}</figcaption></figure>"
+        answer, sure = labels[int(rows[row].argmax())], 100 * float(rows[row].max())
+        words = f"{labels[int(trial.targets[row])]} taken for {answer} ({sure:.0f} %)"
+        yield _figure(items[int(trial.judged[row])], words)
+
+
+def _many(rows: Array, trial: Trial, labels: Sequence[str], items: Sequence[Item]) -> Iterator[str]:
+    yield from _reliability(*_decisions(rows, trial.targets), trial.record)
+    figures = _label_figures(rows, trial.targets)
+    yield "<h2>Labels</h2>"
+    head = [list(figures)]
+    cells = [[f"{figures[name][c]:.4g}" for name in figures] for c in range(len(labels))]
+    yield from _rows_of(zip(["", *labels], [*head, *cells], strict=True))
+    yield "<h2>The surest mistakes</h2>"
+    wrong = np.abs(rows - trial.targets)  # (N, C)
+    for place in np.argsort(-wrong, axis=None, kind="stable")[:WORST].tolist():
+        row, c = divmod(place, len(labels))
+        if wrong[row, c] > metrics.DECIDED:
+            words = (
+                f"{'lacks' if rows[row, c] < metrics.DECIDED else 'is given'} {labels[c]} ({100 * rows[row, c]:.0f} %)"
+            )
+            yield _figure(items[int(trial.judged[row])], words)
+
+
+def _numbers(rows: Array, trial: Trial, labels: Sequence[str], items: Sequence[Item]) -> Iterator[str]:
+    yield "<h2>Found and true</h2>"
+    yield charts.scatter(list(zip(trial.targets.tolist(), rows.tolist(), strict=True)), "found (up) by true (right)")
+    yield "<h2>The largest errors</h2>"
+    for row in np.argsort(-np.abs(rows - trial.targets), kind="stable")[:WORST].tolist():
+        yield _figure(items[int(trial.judged[row])], f"{trial.targets[row]:.4g} taken for {rows[row]:.4g}")
+
+
+def _reliability(rows: Array, target: Array, record: Mapping[str, Any]) -> Iterator[str]:
+    yield "<h2>Reliability</h2>"
+    parts = metrics.reliability(rows, target)
+    ends = [[(part["confidence"], part["accuracy"]) for part in parts], [(0.0, 0.0), (1.0, 1.0)]]
+    lines = dict(zip(("#06c", "#ccc"), ends, strict=True))
+    yield charts.polylines(lines, "accuracy by confidence (blue); the diagonal is perfect")
+    if "temperature" in record:
+        before, after = (f"{100 * record[f'judged_ece_{when}']:.1f} %" for when in ("before", "after"))
+        yield f"<p>Temperature {record['temperature']:.3g}: ECE {before} before, {after} after.</p>"
 
 
 def _matrix(table: Array, labels: Sequence[str]) -> Iterator[str]:
-    yield "<h2>Confusion</h2><p>Rows are the truth.</p><table><tr><th></th>"
-    yield "".join(f"<th>{escape(label)}</th>" for label in labels) + "</tr>"
-    for label, cells in zip(labels, table.tolist(), strict=True):
-        yield f"<tr><td>{escape(label)}</td>" + "".join(f"<td>{cell or ''}</td>" for cell in cells) + "</tr>"
+    yield "<h2>Confusion</h2><p>Rows are the truth.</p>"
+    cells = [[cell or "" for cell in row] for row in table.tolist()]
+    yield from _rows_of(zip(["", *labels], [list(labels), *cells], strict=True))
+
+
+def _rows_of(rows: Any) -> Iterator[str]:
+    """A table of (name, cells)."""
+    yield "<table>"
+    for name, cells in rows:
+        yield f"<tr><td>{escape(str(name))}</td>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>"
     yield "</table>"
 
 
@@ -103,6 +163,23 @@ def _surest_mistakes(rows: Array, target: Array) -> list[int]:
     wrong = np.flatnonzero(rows.argmax(1) != target)
     order: list[int] = wrong[np.argsort(-rows[wrong].max(1), kind="stable")][:WORST].tolist()
     return order
+
+
+def _decisions(rows: Array, target: Array) -> tuple[Array, Array]:
+    """Every label of every row as one yes or no: (N C, 2) probabilities, (N C,) 0 or 1."""
+    flat = rows.ravel()
+    return np.stack([1 - flat, flat], 1), target.ravel().astype(int)
+
+
+def _label_figures(rows: Array, target: Array) -> dict[str, Array]:
+    """(C,) figures of each label of many."""
+    each = [metrics.average_precision(rows[:, c], target[:, c] > 0) for c in range(rows.shape[1])]
+    return {"average_precision": np.array(each), **metrics.per_label(rows >= metrics.DECIDED, target > 0)}
+
+
+def _figure(item: Item, words: str) -> str:
+    name = escape(_readable(item.id))
+    return f"<figure>{_thumbnail(item)}<figcaption>{escape(words)}<br>{name}</figcaption></figure>"
 
 
 def _thumbnail(item: Item) -> str:
@@ -125,28 +202,13 @@ def _thumbnail(item: Item) -> str:
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
 
 
-def _plot(lines: Mapping[str, Sequence[float]], caption: str) -> str:
-    """Curves over 1, 2, 3, ..., scaled together."""
-    every = [value for line in lines.values() for value in line]
-    low, size = min(every), (max(every) - min(every)) or 1.0
-    placed = {
-        colour: [(i / (len(line) - 1), (value - low) / size) for i, value in enumerate(line)]
-        for colour, line in lines.items()
-    }
-    return _lines(placed, f"{caption}; from {low:.4g} to {low + size:.4g}")
-
-
-def _lines(lines: Mapping[str, Sequence[tuple[float, float]]], caption: str) -> str:
-    """Curves through points in the unit square."""
-    drawn = "".join(
-        f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="'
-        + " ".join(f"{20 + 360 * x:.1f},{220 - 200 * y:.1f}" for x, y in points)
-        + '"/>'
-        for colour, points in lines.items()
-    )
-    return f'<p><svg width="400" height="240" role="img">{drawn}</svg><br>{escape(caption)}</p>'
-
-
 def _readable(name: str) -> str:
     """A name that is not UTF-8 with its odd bytes replaced."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _plain(value: object) -> object:
+    """numpy's numbers and arrays as JSON has them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -119,6 +119,23 @@ def test_numbers(fit, table: Path, tmp_path: Path, capsys) -> None:
     assert load_head(tmp_path / "out.head").labels == ()
 
 
+def test_many_labels(fit, table: Path, tmp_path: Path, capsys) -> None:
+    cells = {"red": "warm | plain", "green": "plain", "blue": "cold"}
+    rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
+    source = write_table(table.parent / "many.csv", [(image, cells[colour]) for image, colour in rows])
+    assert fit("--multi-label", source=source) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["mAP", "label", "zero-shot", "linear"]
+    assert load_head(tmp_path / "out.head").labels == ("cold", "plain", "warm")
+    report = json.loads((tmp_path / "out.head/report.json").read_text())
+    assert min(report["per_class"]["average_precision"]) > 0.9
+    where = ["--head", str(tmp_path / "out.head"), "--store", str(tmp_path.parent / "store"), "--format", "jsonl"]
+    assert run(["classify", str(table.parent / "images/red-3.png"), *where]) == 0
+    assert set(json.loads(capsys.readouterr().out)["labels"]) == {"warm", "plain"}
+    assert run(["evaluate", str(source), *where[:4]]) == 0
+    assert capsys.readouterr().out.split()[0] == "mAP"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -166,8 +183,13 @@ def test_a_picture_that_cannot_be_read_is_named(fit, table: Path, capsys) -> Non
         (["--val", "nowhere.csv"], "nowhere.csv"),
         (["--wise", "2"], "from 0 to 1"),
         (["--use", "text"], "--text-col"),
+        (["--wise", "auto", "--head", "mlp"], "use linear"),
+        (["--class-weight", "red=-1"], "above 0"),
+        (["--class-weight", "rde=2"], "did you mean red"),
+        (["--multi-label", "--shots", "4"], "not one class"),
+        (["--loss", "cubed"], "huber"),
     ],
-    ids=["kind", "use", "part", "file", "wise", "no-text"],
+    ids=["kind", "use", "part", "file", "wise", "no-text", "wise-mlp", "weight", "weight-label", "shots", "loss"],
 )
 def test_flags_that_make_no_sense(arguments: list[str], says: str, fit, capsys) -> None:
     assert fit(*arguments) == 2

@@ -81,3 +81,25 @@ def test_intervals_hold_the_figure() -> None:
 def test_paired_says_which_is_ahead() -> None:
     assert paired(right_in(0.5), right_in(0.8), TARGET)["ahead"] == 1.0
     assert paired(right_in(0.5), right_in(0.5), TARGET) == {"difference": 0, "low": 0, "high": 0, "ahead": 0}
+
+
+def test_the_draws_of_many_labels_are_the_figures_on_the_drawn_rows() -> None:
+    target = (RNG.random((120, 3)) < (0.5, 0.2, 0.7)).astype(np.float32)
+    probabilities = np.round(0.5 * target + 0.5 * RNG.random((120, 3)), 1)  # with many equal scores
+    table, _ = judge({"a": np.full((120, 3), 0.4), "b": probabilities}, target, "b", "a", draws=50, seed=4)
+    each = []
+    for counts in bootstrap_counts(120, 50, 4):
+        rows = np.repeat(np.arange(120), counts.astype(int))
+        each.append(metrics.multi_label(probabilities[rows], target[rows] > 0))
+    for name, (low, high) in table[1].intervals.items():
+        found = np.percentile([figures[name] for figures in each], (2.5, 97.5))
+        np.testing.assert_allclose((low, high), found, rtol=1e-4, err_msg=name)
+
+
+def test_many_labels_are_judged_by_how_they_rank() -> None:
+    target = (RNG.random((200, 2)) < 0.3).astype(np.float32)
+    floor, blind = np.full((200, 2), 0.3), RNG.random((200, 2))
+    good = np.clip(target + RNG.normal(0, 0.4, (200, 2)), 0, 1)
+    answers = {"label frequencies": floor, "zero-shot": blind, "linear": good}
+    assert judge(answers, target, "linear", "label frequencies")[1].kept
+    assert not judge({**answers, "linear": blind}, target, "linear", "label frequencies")[1].kept

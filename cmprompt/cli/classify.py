@@ -95,6 +95,7 @@ def command(
     form = choose_format(format, output, terminal=sys.stdout.isatty())
     one_will_do = none or multi_label or (threshold or "").startswith(("z:", "cos:"))
     fitted = road.read_head(head, labels, label)
+    multi_label = multi_label or road.is_multi_label(head)
     label_set, texts = (LabelSet({}), {}) if fitted else road.read_prompts(
         labels, label, prompts, template, language, minimum=1 if one_will_do else 2
     )  # fmt: skip

@@ -22,6 +22,7 @@ def command(
     limit: o.Limit = None,
     head: o.HeadDirs = None,
     task: o.Measured = "classification",
+    multi_label: o.MultiLabel = False,
     compare_prompts: o.ComparePrompts = None,
     predictions: o.Predictions = None,
     seed: o.Seed = 0,
@@ -72,8 +73,11 @@ def command(
         )  # fmt: skip
 
     heads = measuring.read_heads(head or [], model, open_encoder)
-    data = read_labelled(table, source, task=task)
-    say(columns_line(table, source) or f"{table}: {len(set(data.targets))} class folders")
+    multi_label = multi_label or any(map(road.is_multi_label, head or []))
+    if multi_label and task != "classification":
+        raise UsageError(f"--multi-label is for labels; leave --task {task} out")
+    data = read_labelled(table, source, task=task, multi_label=multi_label)
+    say(columns_line(table, source) or f"{table}: {len(data.names)} class folders")
     kept = road.open_store(store, no_store, say)
     if task == "retrieval":
         features = embed_labelled(data, open_encoder(model), kept, frozenset({"image", "text"}))
@@ -81,27 +85,32 @@ def command(
             typer.echo(line)
         return 0
     contenders: dict[str, tuple[Head, Features]] = {}
+    encoders: dict[str, Encoder] = {}
     if task == "classification" and (labels or label or compare_prompts or not heads):
-        encoder = next(iter(heads.values()))[1] if heads else open_encoder(model)
-        features = embed_labelled(data, encoder, kept, frozenset({"image"}))
+        reader = next(iter(heads.values()))[1] if heads else open_encoder(model)
+        features = embed_labelled(data, reader, kept, frozenset({"image"}))
         for name, sets in measuring.prompt_choices(compare_prompts, prompts).items():
-            _, texts = fitting.texts_of(data.targets, labels, label, sets, template, language)
-            contenders[name] = measuring.text_head(encoder, texts, pool, kept), features
-    for name, (fitted, encoder) in heads.items():
-        contenders[name] = fitted, embed_labelled(data, encoder, kept, fitted.needs)
+            _, texts = fitting.texts_of(data.names, labels, label, sets, template, language)
+            contenders[name] = measuring.text_head(reader, texts, pool, kept), features
+            encoders[name] = reader
+    for name, (fitted, reader) in heads.items():
+        contenders[name] = fitted, embed_labelled(data, reader, kept, fitted.needs)
+        encoders[name] = reader
     if not contenders:
         raise UsageError("numbers have no prompts; name a fitted head with --head DIR")
-    found = contest(data, contenders, seed=seed)
+    words = measuring.vocabularies(contenders, encoders, kept) if multi_label else {}
+    found = contest(data, contenders, vocabularies=words, seed=seed)
     for line in fitting.table_lines(found.table):
         typer.echo(line)
     names = list(contenders)
     first, last = names[0], names[-1]
     for name, gap in comparisons(found, seed=seed).items():
-        typer.echo(measuring.gap_line(first, name, gap, task == "regression"))
+        typer.echo(measuring.gap_line(first, name, gap, found.target))
     if found.labels:
         typer.echo(f"\n{last}, the worst label first:")
         for line in class_lines(found, last):
             typer.echo(line)
+    if found.labels and not multi_label:
         typer.echo("\nmost confused:")
         for truth, answer, times in confused_pairs(found, last):
             typer.echo(f"{times:5} {truth} taken for {answer}")

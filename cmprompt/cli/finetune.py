@@ -26,6 +26,8 @@ def command(
     text_encoder: o.TextEncoder = None,
     use: o.Use = None,
     task: o.Task = "classification",
+    multi_label: o.MultiLabel = False,
+    loss: o.Loss = "huber",
     val: o.Val = "0.2",
     shots: o.Shots = None,
     seed: o.Seed = 0,
@@ -57,6 +59,7 @@ def command(
     cmprompt finetune pets.csv
     cmprompt finetune groceries.csv --text-col coarse --target-col fine --head concat
     cmprompt finetune houses.csv --task regression -o price.head
+    cmprompt finetune scenes.csv --multi-label          # cells like: beach | people
     cmprompt finetune more-pets.csv --from pets.head -o more-pets.head
     """
     from pathlib import Path
@@ -66,21 +69,33 @@ def command(
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.pair import pair_name
     from cmprompt.fitting import Plan, fit_on_trial
+    from cmprompt.heads.answers import wants_vocabulary
     from cmprompt.heads.io import check_free, save_head
     from cmprompt.labelled import columns_line, embed_labelled, read_labelled
+    from cmprompt.openset import vocabulary_vectors
     from cmprompt.sources import SourceOptions
 
     say = road.speaker(quiet)
+    multi_label = multi_label or road.is_multi_label(from_head)
     plan = Plan.parse(
-        head=head, use=use, task=task, val=val, shots=shots, seed=seed, class_weight=class_weight, wise=wise
+        head=head,
+        use=use,
+        task=task,
+        val=val,
+        shots=shots,
+        seed=seed,
+        class_weight=class_weight,
+        wise=wise,
+        multi_label=multi_label,
+        loss=loss,
     )
     target = Path(output or f"{Path(table).with_suffix('') if Path(table).is_file() else table}.head")
     check_free(target, overwrite)
     source = SourceOptions(image_col=image_col, text_col=text_col, target_col=target_col, limit=limit)
-    data = read_labelled(table, source, task=task)
-    judges = read_labelled(plan.val_file, source, task=task) if plan.val_file else None
+    data = read_labelled(table, source, task=task, multi_label=multi_label)
+    judges = read_labelled(plan.val_file, source, task=task, multi_label=multi_label) if plan.val_file else None
     columns = columns_line(table, source)
-    say(columns or f"{table}: {len(set(data.targets))} class folders")
+    say(columns or f"{table}: {len(data.names)} class folders")
     if image_encoder or text_encoder:
         model = pair_name(image_encoder, text_encoder, model)
     old = fitting.old_head(from_head, model)
@@ -93,16 +108,16 @@ def command(
     needs = plan.needs(data)
     texts = prior = None
     if not plan.regression and "image" in needs and not (image_encoder or text_encoder):
-        _, texts = fitting.texts_of(data.targets, labels, label, prompts, template, language)
+        _, texts = fitting.texts_of(data.names, labels, label, prompts, template, language)
         prior = fitting.start_head(encoder, texts, pool, kept)
         prior = old.extended_by(prior, encoder) if old else prior
     features = embed_labelled(data, encoder, kept, needs)
     judging = embed_labelled(judges, encoder, kept, needs) if judges else None
     before = "before" if old else "zero-shot"
-    trial = fit_on_trial(plan, data, features, judges, judging, encoder, prior, before=before)
-    for line in fitting.table_lines(trial.table):
+    words = vocabulary_vectors(encoder, kept) if prior and wants_vocabulary(prior, plan.task) else None
+    trial = fit_on_trial(plan, data, features, judges, judging, encoder, prior, before=before, vocabulary=words)
+    for line in fitting.trial_lines(trial):
         typer.echo(line)
-    typer.echo(f"{trial.chosen}: " + "; ".join(trial.verdict.reasons))
     for line in old.lines(trial.head, encoder, kept) if old else ():
         typer.echo(line)
     if not trial.verdict.kept and not force:
@@ -122,7 +137,7 @@ def command(
     )
     items = (*data.items, *(judges.items if judges else ()))
     reports = {
-        "report.json": fitting.report_json(trial, record),
+        "report.json": report.as_json(trial, trial.head.labels, record),
         "report.html": report.html(trial, trial.head.labels, items, record),
     }
     save_head(trial.head, target, record, overwrite=overwrite, files=reports)

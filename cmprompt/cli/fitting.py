@@ -22,19 +22,20 @@ if TYPE_CHECKING:
 COLUMNS = {
     "accuracy": "acc", "balanced_accuracy": "bal acc", "precision": "prec", "recall": "recall", "f1": "F1",
     "top5": "top-5", "ece": "ECE", "mae": "MAE", "rmse": "RMSE", "r2": "R2", "spearman": "Spearman",
+    "map": "mAP", "exact_match": "exact",
 }  # fmt: skip
 
 
 def texts_of(
-    targets: Sequence[str],
+    names: Sequence[str],
     labels: Sequence[str] | None,
     label: Sequence[str] | None,
     prompts: Sequence[str] | None,
     template: Sequence[str] | None,
     language: str,
 ) -> tuple[LabelSet, dict[str, tuple[str, ...]]]:
-    """The prompts of the labels named, or else of the targets' own names."""
-    own = None if labels or label else sorted(set(targets))
+    """The prompts of the labels named, or else of the targets' own `names`."""
+    own = None if labels or label else list(names)
     return road.read_prompts(labels, own or label, prompts, template, language)
 
 
@@ -67,6 +68,20 @@ def _cell(row: Row, name: str) -> str:
     return f"{100 * value:.1f}" if ends is None else f"{100 * value:.1f} ±{50 * (ends[1] - ends[0]):.1f}"
 
 
+def trial_lines(trial: Trial) -> Iterator[str]:
+    """What a fit has to say: what `auto` tried, the table, the temperature, the verdict."""
+    for row in trial.record.get("auto", []):
+        accuracy = f", accuracy {100 * row['accuracy']:.1f}" if "accuracy" in row else ""
+        yield f"tried {row['kind']}: held-out loss {row['loss']:.4g}{accuracy}"
+    yield from table_lines(trial.table)
+    if "temperature" in trial.record:
+        before, after = (100 * trial.record[f"judged_ece_{when}"] for when in ("before", "after"))
+        yield f"temperature {trial.record['temperature']:.3g}: ECE {before:.1f} before, {after:.1f} after"
+    chosen = trial.record.get("kind", trial.chosen)
+    name = trial.chosen if chosen == trial.chosen else f"{trial.chosen} ({chosen})"
+    yield f"{name}: " + "; ".join(trial.verdict.reasons)
+
+
 def plain_rows(rows: Sequence[Row]) -> list[Mapping[str, object]]:
     """The table as JSON."""
     return [{"name": row.name, "figures": row.figures, "intervals": row.intervals} for row in rows]
@@ -91,6 +106,7 @@ def head_record(
         "source": {name: getattr(source, name) for name in ("image_col", "text_col", "target_col", "limit")},
         "columns": columns,
         "kind": trial.chosen,
+        "multi_label": trial.targets.ndim == 2,
         "metrics": plain_rows(trial.table),
         "verdict": list(trial.verdict.reasons),
         "forced": forced,
@@ -149,7 +165,8 @@ class OldHead:
         table = str(self.record.get("table", ""))
         if not os.path.exists(table):
             return
-        data = read_labelled(table, SourceOptions(**self.record["source"]))
+        many = bool(self.record.get("multi_label"))
+        data = read_labelled(table, SourceOptions(**self.record["source"]), multi_label=many)
         features = embed_labelled(data, encoder, store, after.needs | self.head.needs)
         yield f"on the old data, {table}:"
         found = contest(data, {"before": (self.head, features), "after": (after, features)})
@@ -164,26 +181,3 @@ def old_head(directory: str | None, model: str) -> OldHead | None:
 
     chosen = model if model != "auto" else model_of(directory)
     return OldHead(directory, load_head(directory), chosen, read_settings(directory)["record"])
-
-
-def report_json(trial: Trial, record: Mapping[str, object]) -> str:
-    """All of it, with the learning curve, the confusion matrix and the reliability diagram."""
-    import json
-
-    import numpy as np
-
-    from cmprompt import metrics
-
-    found: dict[str, object] = {**record, "curve": trial.record.get("curve", [])}
-    rows = trial.answers[trial.chosen]
-    if rows.ndim == 2:
-        found["confusion"] = metrics.confusion(rows.argmax(1), trial.targets, rows.shape[1])
-        found["reliability"] = metrics.reliability(rows, trial.targets)
-        found["per_class"] = metrics.per_class(rows.argmax(1), trial.targets, rows.shape[1])
-
-    def plain(value: object) -> object:
-        if isinstance(value, np.ndarray | np.generic):
-            return value.tolist()
-        raise TypeError(f"{type(value).__name__} is not JSON")
-
-    return json.dumps(found, indent=1, ensure_ascii=False, default=plain) + "\n"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cmprompt.heads.zero_shot import Pool
     from cmprompt.labelled import Labelled
     from cmprompt.store import Store
-    from cmprompt.types import Encoder, Head, Prediction
+    from cmprompt.types import Array, Encoder, Features, Head, Prediction
 
 OpenEncoder = Callable[[str], "Encoder"]
 LISTED = 5  # labels that a written answer lists
@@ -56,9 +56,23 @@ def text_head(encoder: Encoder, texts: Mapping[str, Sequence[str]], pool: str, s
     return zero_shot(encoder, texts, pool=cast("Pool", pool), store=store)
 
 
-def gap_line(first: str, name: str, gap: Mapping[str, float], numbers: bool) -> str:
+def vocabularies(
+    contenders: Mapping[str, tuple[Head, Features]], encoders: Mapping[str, Encoder], store: Store | None
+) -> dict[str, Array | None]:
+    """(V, D) of the everyday vocabulary for each contender whose sigmoids are calibrated by it."""
+    from cmprompt.heads.answers import wants_vocabulary
+    from cmprompt.openset import vocabulary_vectors
+
+    return {
+        name: vocabulary_vectors(encoders[name], store) if wants_vocabulary(head, "multi_label") else None
+        for name, (head, _) in contenders.items()
+    }
+
+
+def gap_line(first: str, name: str, gap: Mapping[str, float], target: Array) -> str:
     """One line: is this contender better than the first?"""
-    figure, size = ("RMSE", 1.0) if numbers else ("balanced accuracy", 100.0)
+    numbers, many = target.dtype.kind == "f" and target.ndim == 1, target.ndim == 2
+    figure, size = ("RMSE", 1.0) if numbers else ("mAP" if many else "balanced accuracy", 100.0)
     ends = f"{size * gap['low']:+.4g} to {size * gap['high']:+.4g}"
     word = "better" if gap["low"] > 0 else "worse" if gap["high"] < 0 else "not told apart"
     middle = size * gap["difference"]
@@ -79,12 +93,16 @@ def write_answers(
 
 
 def _prediction(data: Labelled, found: Contest, name: str, row: int) -> Prediction:
+    from cmprompt.metrics import DECIDED
     from cmprompt.types import Prediction
 
     answer = found.answers[name][row]
     if not found.labels:
         return Prediction(data.items[row], value=float(answer))
-    best = sorted(range(len(answer)), key=lambda c: -answer[c])[:LISTED]
+    listed = max(LISTED, int((answer >= DECIDED).sum()))
+    best = sorted(range(len(answer)), key=lambda c: -answer[c])[:listed]
     top = tuple((found.labels[c], float(answer[c])) for c in best)
     margin = top[0][1] - top[1][1] if len(top) > 1 else None
-    return Prediction(data.items[row], label=top[0][0], score=top[0][1], margin=margin, top=top)
+    given = tuple(label for label, score in top if score >= DECIDED) if data.multi_label else None
+    label = None if given == () else top[0][0]
+    return Prediction(data.items[row], label=label, score=top[0][1], margin=margin, top=top, labels=given)

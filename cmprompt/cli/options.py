@@ -136,8 +136,9 @@ HeadKind = Annotated[
     str | None,
     option(
         "--head", metavar="KIND", group=FITTING,
-        help="linear, mlp, tip-adapter, tip-adapter-f, gda, proker, coop, concat, weighted, attention, add, hadamard,"
-        " dot, bilinear, or auto to try those that fit. Default: concat with text beside the images, else linear.",
+        help="linear, mlp, tip-adapter, tip-adapter-f, gda, proker, coop; of two modalities concat, weighted,"
+        " weighted-channels, attention, add, hadamard, dot, bilinear, bilinear-full; or auto to try those that fit."
+        " Default: concat with text beside the images, else linear.",
     ),
 ]  # fmt: skip
 ImageEncoder = Annotated[
@@ -161,7 +162,15 @@ Shots = Annotated[
 ]
 Seed = Annotated[int, option("--seed", metavar="N", group=FITTING, min=0, help="One seed, one head.")]
 ClassWeight = Annotated[
-    str | None, option("--class-weight", metavar="balanced", group=FITTING, help="Give every class the same say.")
+    str | None,
+    option(
+        "--class-weight", metavar="balanced|a=2,b=1", group=FITTING,
+        help="Give every class the same say, or each its own.",
+    ),
+]  # fmt: skip
+Loss = Annotated[
+    str,
+    option("--loss", metavar="huber|squared", group=FITTING, help="Of numbers. Huber's shrugs off mistyped targets."),
 ]
 Wise = Annotated[
     str | None, option("--wise", metavar="auto|0..1", group=FITTING, help="Stay between zero-shot (0) and fitted (1).")

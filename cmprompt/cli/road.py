@@ -93,6 +93,15 @@ def model_for(head: str | None, model: str) -> str:
     return model_of(head)
 
 
+def is_multi_label(head: str | None) -> bool:
+    """Whether --head names a head whose labels do not exclude each other."""
+    if head is None:
+        return False
+    from cmprompt.heads import io
+
+    return io.is_multi_label(head)
+
+
 def check_head(head: Head, encoder: Encoder, directory: str | None) -> None:
     """Raises ModelError where the head was fitted on another model."""
     from cmprompt.heads.io import check_model

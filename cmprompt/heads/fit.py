@@ -31,6 +31,7 @@ def fit(
     class_weight: ClassWeight | None = None,
     groups: Array | None = None,
     seed: int = 0,
+    squared: bool = False,
     record: dict[str, Any] | None = None,
     **options: Any,
 ) -> Head:
@@ -39,12 +40,13 @@ def fit(
     `targets`: N label names, (N, C) of 0 and 1 with `labels` under multi-label, or N numbers. `prior`: the zero-shot
     head of the same labels, for the kinds that start from text. `encoder`: for those that learn through its text tower.
     `labels` default to the prior's, else to the names that occur, sorted. `groups` (N,): rows of one group are never
-    on both sides of a split. `record` is filled with what was chosen on the way. `options` go to the kind.
+    on both sides of a split. `squared`: the loss of numbers is squared, not Huber's. `record` is filled with what was
+    chosen on the way. `options` go to the kind.
     Raises UsageError for a kind that cannot fit this task.
     """
     data = training_data(
         features, targets, prior, encoder, labels=labels, model_id=model_id, task=task, use=use,
-        class_weight=class_weight, groups=groups, seed=seed,
+        class_weight=class_weight, groups=groups, seed=seed, squared=squared,
     )  # fmt: skip
     return fit_training(kind, data if record is None else replace(data, record=record), **options)
 
@@ -74,6 +76,8 @@ def training_data(
     class_weight: ClassWeight | None = None,
     groups: Array | None = None,
     seed: int = 0,
+    vocabulary: Array | None = None,
+    squared: bool = False,
 ) -> Training:
     """Checked rows for `fit_training`."""
     if len(targets) != len(features) or not len(targets):
@@ -84,7 +88,9 @@ def training_data(
     weights = _weights(numbers, names, class_weight) if task == "classes" else None
     owner = model_id or (prior.model_id if prior else encoder.model_id if encoder else "")
     ordered = _in_order(text, names) if text is not None else None
-    return Training(features, numbers, names, owner, task, ordered, encoder, weights, groups, use, seed)
+    return Training(
+        features, numbers, names, owner, task, ordered, encoder, weights, groups, use, seed, vocabulary, squared
+    )
 
 
 def target_numbers(targets: Sequence[Any] | Array, labels: tuple[str, ...], task: Task) -> Array:
@@ -126,6 +132,9 @@ def _weights(targets: Array, labels: tuple[str, ...], class_weight: ClassWeight 
     if class_weight == "balanced":
         of_class = len(targets) / (np.maximum(counts, 1) * np.count_nonzero(counts))
     else:
+        strange = sorted(set(class_weight) - set(labels))
+        if strange:
+            raise UsageError(f"--class-weight: {unknown('label', strange[0], labels)}")
         of_class = np.array([float(class_weight.get(label, 1.0)) for label in labels])
     weights = of_class[targets]
     scaled: Array = (weights / weights.mean()).astype(np.float32)

@@ -87,6 +87,11 @@ def model_of(directory: str | os.PathLike[str]) -> str:
     return str(read_settings(directory)["record"].get("model", "auto"))
 
 
+def is_multi_label(directory: str | os.PathLike[str]) -> bool:
+    """Whether the labels of the head in `directory` do not exclude each other."""
+    return bool(read_settings(directory)["record"].get("multi_label"))
+
+
 def check_model(head: Head, encoder: Encoder, name: str) -> None:
     """Raises ModelError when `head` was fitted on another model than `encoder`; precision and device do not matter."""
     if head.model_id != encoder.model_id:

@@ -20,19 +20,19 @@ HUBER_DELTA = 1.35  # standard deviations; 95 % efficient on normal residuals (H
 Plane = tuple[Array, Array]  # weight (K, D), bias (K,)
 
 
-def fit_linear(data: Training, *, strength: float | None = None, squared: bool = False) -> LinearHead:
+def fit_linear(data: Training, *, strength: float | None = None) -> LinearHead:
     """The probe of `data.use`. `strength` is scikit-learn's C, chosen on held-out folds when not given."""
     start = text_start(data)
     candidates = (strength,) if strength is not None else STRENGTHS if start is None else STRENGTHS_FROM_TEXT
 
     def score(train: Training, held: Training) -> list[Array]:
-        planes = _path(train, candidates, squared)
+        planes = _path(train, candidates)
         return [held_out_loss(held.x @ weight.T + bias, held) for weight, bias in planes]
 
     default = COLD_STRENGTH if start is None and strength is None else None
     best = choose(data, candidates, score, default=default)
     data.record["C"] = best
-    weight, bias = _path(data, (best,), squared)[0]
+    weight, bias = _path(data, (best,))[0]
     scale = data.prior.scale if data.prior is not None and data.use == "image" else 1.0
     head = LinearHead(weight / np.float32(scale), data.labels, data.model_id, scale, bias)
     return replace(head, needs=frozenset({data.use}))
@@ -64,19 +64,19 @@ def class_sums(x: Array, target: Array, n_classes: int) -> tuple[Array, Array]:
     return member @ x, member.sum(1)
 
 
-def _path(data: Training, strengths: tuple[float, ...], squared: bool) -> list[Plane]:
+def _path(data: Training, strengths: tuple[float, ...]) -> list[Plane]:
     """The optimum at each strength."""
     if data.task == "regression":
-        return _regression_path(data, strengths, squared)
+        return _regression_path(data, strengths)
     start = text_start(data)
     loss = softmax_loss(data.targets, len(data.labels)) if data.task == "classes" else sigmoid_loss(data.targets)
     return _warm_path(data, loss, strengths, start)
 
 
-def _regression_path(data: Training, strengths: tuple[float, ...], squared: bool) -> list[Plane]:
+def _regression_path(data: Training, strengths: tuple[float, ...]) -> list[Plane]:
     """Fitted to standardised targets, given in the targets' own units."""
     mean, deviation = data.targets.mean(), data.targets.std() or np.float32(1.0)
-    loss = huber_loss((data.targets - mean) / deviation, np.inf if squared else HUBER_DELTA)
+    loss = huber_loss((data.targets - mean) / deviation, np.inf if data.squared else HUBER_DELTA)
     return [(weight * deviation, bias * deviation + mean) for weight, bias in _warm_path(data, loss, strengths, None)]
 
 

@@ -36,7 +36,6 @@ class Recipe:
     batch: int = 128
     epochs: int = 40
     least_steps: int = 400  # few rows are gone through more often, so that there are this many steps
-    squared: bool = False  # squared loss in place of Huber, for numbers
 
 
 def fit_fusion(data: Training, kind: str, recipe: Recipe | None = None) -> NetworkHead:
@@ -160,7 +159,7 @@ class _Trainer:
             return functional.cross_entropy(logits, targets, reduction="none")
         if self.data.task == "multi_label":
             return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
-        if self.recipe.squared:
+        if self.data.squared:
             return 0.5 * (logits[:, 0] - targets) ** 2
         return functional.huber_loss(logits[:, 0], targets, reduction="none", delta=1.35)
 

@@ -23,8 +23,9 @@ class Training:
 
     `targets`: (N,) int64 class numbers, (N, C) float32 of 0 and 1 for multi-label, (N,) float32 for regression.
     `prior` holds the text: a linear head with a row for each label. `weights` (N,) of the rows, `groups` (N,) numbers
-    of what must stay on one side of a split. `use` is the modality of one-modality heads. `record` collects what was
-    chosen on the way, for the report.
+    of what must stay on one side of a split. `use` is the modality of one-modality heads. `vocabulary` (V, D)
+    calibrates the text's sigmoids, where the model has no bias for them. `squared`: squared loss in place of Huber, for
+    numbers. `record` collects what was chosen on the way, for the report.
     """
 
     features: Features
@@ -38,6 +39,8 @@ class Training:
     groups: Array | None = None
     use: Literal["image", "text"] = "image"
     seed: int = 0
+    vocabulary: Array | None = None
+    squared: bool = False
     record: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -145,6 +148,8 @@ def choose(
         return candidates[0] if default is None else default
     parts = [score(data.take(train), data.take(held)) for train, held in folds]
     losses = np.stack([np.concatenate(of_one) for of_one in zip(*parts, strict=True)])  # (candidates, N)
+    means = losses.mean(1).tolist()
+    data.record["tried"] = [{"setting": c, "loss": loss} for c, loss in zip(candidates, means, strict=True)]
     best = int(losses.mean(1).argmin())
     gains = losses[:best] - losses[best]
     unsure = gains.mean(1) <= gains.std(1) / np.sqrt(losses.shape[1])

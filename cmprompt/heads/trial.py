@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cmprompt import metrics
+from cmprompt.heads.answers import answers as answers_of
 from cmprompt.heads.calibrate import calibration, cooled
 from cmprompt.heads.fit import fit_training
 from cmprompt.heads.linear import LinearHead
@@ -18,6 +19,7 @@ from cmprompt.heads.wise import wise
 from cmprompt.types import Array, Features, Head
 
 ENOUGH_TO_JUDGE = 100  # rows; with fewer set aside, folds of all rows judge instead
+FLOORS = {"classes": "majority class", "multi_label": "label frequencies", "regression": "mean"}
 WISE_STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -69,21 +71,27 @@ def run_trial(
     head that comes back; with several, one more fitted to all rows.
     """
     parts: list[dict[str, Array]] = []
+    warm: list[Array] = []  # the head's probabilities as they were before its temperature
+    floor = FLOORS[data.task]
     for train_rows, judging_rows in splits:
         train, held = data.take(train_rows), data.take(judging_rows)
         train = train.take(few_of_each(train, shots)) if shots else train
         heads = _contenders(kind, train, wise_step, options or {})
         heads = {before if name == "zero-shot" else name: head for name, head in heads.items()}
         parts.append({name: _answers(head, held.features, data) for name, head in heads.items()})
-        parts[-1][_floor(data)] = _floor_answers(train, held)
+        parts[-1][floor] = _floor_answers(train, held)
+        warm.append(_uncooled(parts[-1][kind], train))
     judged = np.concatenate([rows for _, rows in splits])
     if len(splits) > 1:
         train = data.take(few_of_each(data, shots)) if shots else data.take(np.arange(len(data)))
         heads = {kind: _chosen(kind, train, wise_step, options or {})}
-    names = [_floor(data), *(name for name in parts[0] if name != _floor(data))]
+    names = [floor, *(name for name in parts[0] if name != floor)]
     answers = {name: np.concatenate([part[name] for part in parts]) for name in names}
     targets = data.targets[judged]
-    table, verdict = judge(answers, targets, kind, _floor(data), seed=data.seed)
+    if "temperature" in train.record:
+        for when, rows in (("before", np.concatenate(warm)), ("after", answers[kind])):
+            train.record[f"judged_ece_{when}"] = metrics.expected_calibration_error(rows, targets)
+    table, verdict = judge(answers, targets, kind, floor, seed=data.seed)
     record = {**train.record, "judged_on": len(judged), "splits": len(splits), "trained_on": len(train)}
     return Trial(heads[kind], table, verdict, record, kind, answers, targets, judged)
 
@@ -137,15 +145,17 @@ def _mixed(kind: str, train: Training, step: float | str | None, options: Mappin
 
 
 def _answers(head: Head, features: Features, data: Training) -> Array:
-    logits = head.logits(features)
-    return logits[:, 0].astype(np.float64) if data.task == "regression" else metrics.softmax(logits)
+    return answers_of(head, features, data.task, data.vocabulary)
 
 
-def _floor(data: Training) -> str:
-    return "mean" if data.task == "regression" else "majority class"
+def _uncooled(rows: Array, train: Training) -> Array:
+    """softmax(z) from softmax(z / temperature); what has no temperature as it is."""
+    temperature = train.record.get("temperature")
+    return rows if temperature is None else metrics.softmax(np.log(np.maximum(rows, 1e-300)) * temperature)
 
 
 def _floor_answers(train: Training, held: Training) -> Array:
-    if train.task == "regression":
-        return np.full(len(held), train.targets.mean(), np.float64)
+    """One answer to every row: the training rows' mean, or how frequent each label is among them."""
+    if train.task != "classes":
+        return np.repeat(train.targets.mean(0, keepdims=True), len(held), 0).astype(np.float64)
     return majority(held.targets, train.targets, len(train.labels))

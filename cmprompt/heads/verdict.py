@@ -39,28 +39,35 @@ def judge(
 ) -> tuple[list[Row], Verdict]:
     """The table and the verdict on `chosen`.
 
-    `answers` maps each name to its (N, C) probabilities, or (N,) numbers for regression; `floor` is the majority class
-    or the mean. The rest are baselines.
+    `answers` maps each name to its (N, C) probabilities, or (N,) numbers for regression; `target` (N,) class numbers,
+    (N, C) of 0 and 1 for multi-label, or (N,) numbers. `floor` is the majority class, the label frequencies or the
+    mean. The rest are baselines.
     """
-    numbers = target.dtype.kind == "f"
-    counts = bootstrap_counts(len(target), draws, seed)  # (B, N)
-    drawn = {name: (_number_draws if numbers else _class_draws)(rows, target, counts) for name, rows in answers.items()}
-    table = _table(answers, target, drawn)
-    better = {name: -found["rmse"] if numbers else found["balanced_accuracy"] for name, found in drawn.items()}
-    return table, rule(better, chosen, floor)
+    drawn = _drawn(answers, target, bootstrap_counts(len(target), draws, seed))
+    return _table(answers, target, drawn), rule({name: _gain(found) for name, found in drawn.items()}, chosen, floor)
 
 
 def table_of(answers: Mapping[str, Array], target: Array, *, seed: int = 0, draws: int = DRAWS) -> list[Row]:
     """The table alone."""
-    counts = bootstrap_counts(len(target), draws, seed)
-    numbers = target.dtype.kind == "f"
-    drawn = {name: (_number_draws if numbers else _class_draws)(rows, target, counts) for name, rows in answers.items()}
-    return _table(answers, target, drawn)
+    return _table(answers, target, _drawn(answers, target, bootstrap_counts(len(target), draws, seed)))
 
 
 def _table(answers: Mapping[str, Array], target: Array, drawn: Mapping[str, Mapping[str, Array]]) -> list[Row]:
+    return [Row(name, _figures(rows, target), _intervals(drawn[name])) for name, rows in answers.items()]
+
+
+def _drawn(answers: Mapping[str, Array], target: Array, counts: Array) -> dict[str, dict[str, Array]]:
+    """(B,) draws of every figure of every candidate; `counts` (B, N)."""
     numbers = target.dtype.kind == "f"
-    return [Row(name, _figures(rows, target, numbers), _intervals(drawn[name])) for name, rows in answers.items()]
+    draws = _label_draws if target.ndim == 2 else _number_draws if numbers else _class_draws
+    return {name: draws(rows, target, counts) for name, rows in answers.items()}
+
+
+def _gain(drawn: Mapping[str, Array]) -> Array:
+    """(B,) draws of the figure that decides, good when it is high: -RMSE, mAP or balanced accuracy."""
+    if "rmse" in drawn:
+        return -drawn["rmse"]
+    return drawn["map"] if "map" in drawn else drawn["balanced_accuracy"]
 
 
 def rule(better: Mapping[str, Array], chosen: str, floor: str) -> Verdict:
@@ -83,14 +90,10 @@ def rule(better: Mapping[str, Array], chosen: str, floor: str) -> Verdict:
 
 
 def paired(a: Array, b: Array, target: Array, *, seed: int = 0, draws: int = DRAWS) -> dict[str, float]:
-    """Is `b` better than `a`? The median difference of balanced accuracy (for numbers: of -RMSE), its 95 % interval,
-    and the part of draws in which b is ahead."""
-    counts = bootstrap_counts(len(target), draws, seed)
-    if target.dtype.kind == "f":
-        gap = _number_draws(a, target, counts)["rmse"] - _number_draws(b, target, counts)["rmse"]
-    else:
-        name = "balanced_accuracy"
-        gap = _class_draws(b, target, counts)[name] - _class_draws(a, target, counts)[name]
+    """Is `b` better than `a`? The median difference of balanced accuracy (for numbers of -RMSE, for multi-label of
+    mAP), its 95 % interval, and the part of draws in which b is ahead."""
+    drawn = _drawn({"a": a, "b": b}, target, bootstrap_counts(len(target), draws, seed))
+    gap = _gain(drawn["b"]) - _gain(drawn["a"])
     low, median, high = np.percentile(gap, (2.5, 50, 97.5)).tolist()
     return {"difference": median, "low": low, "high": high, "ahead": float(np.mean(gap > 0))}
 
@@ -111,8 +114,10 @@ def majority(target: Array, train_target: Array, n_classes: int) -> Array:
     return rows
 
 
-def _figures(rows: Array, target: Array, numbers: bool) -> dict[str, float]:
-    return metrics.regression(rows, target) if numbers else metrics.classification(rows, target)
+def _figures(rows: Array, target: Array) -> dict[str, float]:
+    if target.ndim == 2:
+        return metrics.multi_label(rows, target > 0)
+    return metrics.regression(rows, target) if target.dtype.kind == "f" else metrics.classification(rows, target)
 
 
 def _intervals(drawn: Mapping[str, Array]) -> dict[str, tuple[float, float]]:
@@ -140,6 +145,41 @@ def _class_draws(probabilities: Array, target: Array, counts: Array) -> dict[str
         "top5": counts @ in_top / n,
         "ece": _ece_draws(probabilities, predicted == target, counts),
     }
+
+
+def _label_draws(probabilities: Array, target: Array, counts: Array) -> dict[str, Array]:
+    """(B,) draws of every figure of `metrics.multi_label`."""
+    relevant, decided = target > 0, probabilities >= metrics.DECIDED
+    support, claimed = (counts @ marks.astype(np.float32) for marks in (relevant, decided))  # (B, C)
+    hits = counts @ (relevant & decided).astype(np.float32)
+    found = {
+        "map": _precision_draws(probabilities, relevant, counts),
+        "precision": _ratio(hits, claimed).mean(1),
+        "recall": _ratio(hits, support).mean(1),
+        "f1": _ratio(2 * hits, support + claimed).mean(1),
+    }
+    return {**found, "exact_match": counts @ (relevant == decided).all(1) / len(target)}
+
+
+def _precision_draws(scores: Array, relevant: Array, counts: Array) -> Array:
+    """(B,) mAP over the labels that each draw has; equal scores are one step, as in `metrics.average_precision`."""
+    total, labels = np.zeros(len(counts)), np.zeros(len(counts))
+    for column in range(scores.shape[1]):
+        order = np.argsort(-scores[:, column], kind="stable")
+        ranked, weight = scores[order, column], counts[:, order]  # (N,), (B, N)
+        end = np.searchsorted(-ranked, -ranked, side="right") - 1  # (N,) the last row with the same score
+        own = weight * relevant[order, column]
+        precision = _ratio(np.cumsum(own, 1), np.cumsum(weight, 1))[:, end]
+        rows = own.sum(1)
+        total += _ratio((own * precision).sum(1), rows)
+        labels += rows > 0
+    return _ratio(total, labels)
+
+
+def _ratio(top: Array, bottom: Array) -> Array:
+    """top / bottom, and 0 where the bottom is 0."""
+    quotient: Array = np.divide(top, bottom, out=np.zeros_like(top), where=bottom != 0)
+    return quotient
 
 
 def _number_draws(predicted: Array, target: Array, counts: Array) -> dict[str, Array]:

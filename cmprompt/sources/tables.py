@@ -67,8 +67,8 @@ def _column(path: str, names: Sequence[str], asked: str | None, flag: str, known
 
 
 def _item(path: str, row: Row, columns: Columns) -> Item:
-    def cell(name: str | None) -> str | None:
-        value = _plain(row.cells.get(name)) if name else None
+    def cell(name: str | None, plain: Callable[[Any], str] = _plain) -> str | None:
+        value = plain(row.cells.get(name)) if name else None
         return clean_text(value) if value else None
 
     others = {name: _plain(value) for name, value in row.cells.items() if name != columns.image}
@@ -79,7 +79,7 @@ def _item(path: str, row: Row, columns: Columns) -> Item:
         id,
         image,
         text=cell(columns.text),
-        target=cell(columns.target),
+        target=cell(columns.target, _together),
         columns={name: clean_text(value) for name, value in others.items()},
     )
 
@@ -99,6 +99,11 @@ def _picture(path: str, row: Row, name: str | None) -> tuple[str, Callable[[], b
     if written is None:
         return id, None
     return id, image_at(written if "://" in written else os.path.join(os.path.dirname(path), written))
+
+
+def _together(value: Any) -> str:
+    """A cell as text; of a list, all its entries (the labels of one picture)."""
+    return " | ".join(map(_plain, value)) if isinstance(value, list | tuple) else _plain(value)
 
 
 def _plain(value: Any) -> str:
