@@ -84,6 +84,18 @@ def tiny_imagenet(encoder: Encoder, data: Path, ask: Teacher | None) -> Iterator
     yield Row("cat against dog, upsized photos", value, 88, 95, 50)
 
 
+def held_out(folder: Path, data: Path) -> Row:
+    """A second run's words that no image went with (`python -m training.train --held-out 20`), among themselves."""
+    encoder = load_encoder(f"local-dir:{folder}")
+    wnids = (folder / "held_out.txt").read_text().split()
+    table = [r for r in pq.read_table(data / "tiny-imagenet/val.parquet").to_pylist() if r["wnid"] in wnids]
+    names = {row["wnid"]: row["names"].split(",")[0].strip() for row in table}
+    rows = vectors(encoder, (r["image"]["bytes"] for r in table))
+    target = np.array([wnids.index(r["wnid"]) for r in table])
+    value = 100 * accuracy_at_k(scores(encoder, rows, [names[w] for w in wnids]), target, 1)
+    return Row(f"held-out words, {len(wnids)}-way top-1", value, 25, 45, 100 / len(wnids))
+
+
 class Teacher:
     """MobileNetV2's probabilities of the classes that it shares with a set."""
 
@@ -92,14 +104,13 @@ class Teacher:
         from training import teachers
 
         self.names = [name.split(",")[0].strip() for name in teachers.imagenet_names(data)]
-        self.soft_labels, self.model = teachers.soft_labels, teachers.mobilenet(data)
+        self.teachers, self.model = teachers, teachers.mobilenet(data)
 
     def __call__(self, table: list[dict[str, dict[str, bytes]]], names: Sequence[str]) -> Array:
         photos = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB").resize((64, 64)) for row in table]
         columns = [self.names.index(name) for name in names]
-        return self.soft_labels(self.model, np.stack([np.asarray(p) for p in photos]), 224)[:, columns].astype(
-            np.float32
-        )
+        seen = self.teachers.look(self.model, np.stack([np.asarray(p) for p in photos]), 224)
+        return self.teachers.probabilities(self.model, seen)[:, columns].astype(np.float32)
 
 
 def named(encoder: Encoder, photos: Photos, spoken: Callable[[str], str]) -> tuple[float, float]:
@@ -177,6 +188,7 @@ def cells(r: Row) -> list[str]:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--model", default="tiny")
+    options.add_argument("--held-out", type=Path, help="what `python -m training.train --held-out 20` made")
     options.add_argument("--teacher", action="store_true", help="ask the teacher as well: two minutes more")
     given = options.parse_args()
     begun, encoder = time.perf_counter(), load_encoder(given.model)
@@ -185,6 +197,7 @@ def main() -> None:
         cifar(encoder, given.data),
         clothing(encoder, given.data),
         *flickr(encoder, given.data),
+        *([held_out(given.held_out, given.data)] if given.held_out else []),
         *cost(given.data),
     ]
     facts = about(model=encoder.model_id, took=f"{time.perf_counter() - begun:.0f} s")

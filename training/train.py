@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 from training import data, teachers
 from training.concepts import without_latin
-from training.corpus import Corpus
+from training.corpus import Corpus, wnid_names
 from training.evaluate import concept_figures, evaluate, image_rows
 from training.lessons import Lessons, lessons
 from training.model import export
@@ -172,11 +172,19 @@ def work(rank: int, options: Options) -> None:
         with torch.no_grad():
             words.model.logit_scale.copy_(pictures.space.scale.log())
         export(words.model.state_dict(), options.backbone, options.size_px, options.out)
+        if options.held_out:
+            (options.out / "held_out.txt").write_text("".join(f"{wnid}\n" for wnid in sorted(options.held_out)))
         figures = evaluate(words.model, words.tokens, options.cache, corpus.wnids, options.size_px, options.held_out)
         Journal(options, rank)(stage="validation", **figures)
         print(json.dumps(figures, indent=1))
     dist.barrier()
     dist.destroy_process_group()
+
+
+def drawn_classes(data_folder: Path, count: int, seed: int) -> frozenset[str]:
+    """The classes that a run leaves out, the same ones for the same seed."""
+    wnids = sorted(wnid_names(data_folder))
+    return frozenset(np.random.default_rng(seed).choice(wnids, count, replace=False).tolist())
 
 
 def ask(rank: int, options: Options) -> None:
@@ -210,9 +218,9 @@ def main() -> None:
     parser.add_argument("--size-px", type=int, default=112, help="of the shipped preprocess")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--held-out", default="", help="wnids, comma-separated, never paired with an image")
+    parser.add_argument("--held-out", type=int, default=0, help="so many classes are never paired with an image")
     given = vars(parser.parse_args())
-    options = Options(**given | {"held_out": frozenset(filter(None, given["held_out"].split(",")))})
+    options = Options(**given | {"held_out": drawn_classes(given["data"], given["held_out"], given["seed"])})
     prepare(options)
     torch.multiprocessing.spawn(work, (options,), nprocs=options.processes)
 
