@@ -181,7 +181,7 @@ def line_table(lines: Iterable[Line]) -> str:
 def _cells(line: Line) -> list[str]:
     sides = ["" if side is None else f"{side:.4g} {line.unit}" for side in (line.ours, line.theirs)]
     runs = ", ".join(str(len(times)) for times in line.times.values())
-    figure = f"{line.value:.4g}{line.suffix}"
+    figure = f"{line.value:.4g}{line.suffix}" if line.suffix else f"{line.value:.6f}"
     return [line.measure, line.against, *sides, runs, figure, *bounds(line), line.reached]
 
 

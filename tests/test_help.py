@@ -1,0 +1,91 @@
+"""`--help` of every command: examples first, then every flag, each in one spelling wherever it is taken."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from cmprompt.cli.app import app, run
+
+INPUTS = "--files-from -0 --image-col --limit --all-files --allow-truncated"
+TABLE = "--image-col --text-col --target-col --limit"
+LABELS = "--labels --label --pool --prompts --template --language"
+MODEL = "--model --device --precision --exact --batch-size --threads --accept-licence"
+DECISION = "--multi-label --top-k --threshold --min-margin --none --no-none --none-name"
+OUTPUT = "-o --output --format --overwrite --quiet"
+STORE = "--store --no-store"
+VIDEO = "--fps --frames"
+TAKES = {  # the command-line page: which command takes what
+    "classify": f"{INPUTS} {TABLE} --dry-run {VIDEO} --timeline {LABELS} --level {MODEL} --head {DECISION} {OUTPUT} "
+    f"--resume --header --keep-columns --csv-safe -v --timings {STORE}",
+    "finetune": f"{TABLE} --head --image-encoder --text-encoder --use --task --val --shots --seed --class-weight "
+    f"--wise --from --force {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
+    "evaluate": f"{TABLE} --head --task --compare-prompts --predictions --seed {LABELS} {MODEL} --quiet {STORE}",
+    "adapt": f"{INPUTS} {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
+    "embed": f"{INPUTS} --dry-run {MODEL} -o --output --overwrite --quiet --timings {STORE}",
+    "check": f"{TABLE} --fdr --fail-on-flagged {MODEL} {OUTPUT} {STORE}",
+    "explain": f"{LABELS} --model --device --precision --exact --threads --accept-licence {OUTPUT} {STORE}",
+    "search": f"--like --minus --in --name --top-k --device --precision --threads {OUTPUT} --store",
+    "index build": f"--image-col --text-col --limit {VIDEO} {MODEL} --name --store --quiet",
+    "index update": "--name --device --precision --batch-size --threads --store --quiet",
+    "prompts lint": "--labels --label --language --model",
+    "models pull": "--accept-licence",
+    "models convert": "-o --output",
+    "store info": "--store",
+}
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Every command with its name, its group's before it."""
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        children = getattr(command, "commands", None)
+        yield from ((f"{name} {child}", found) for child, found in children.items()) if children else [(name, command)]
+
+
+COMMANDS = dict(commands())
+every_command = pytest.mark.parametrize("name", COMMANDS)
+
+
+@pytest.fixture
+def page(name: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `--help` prints."""
+    assert run([*name.split(), "--help"]) == 0
+    return capsys.readouterr().out
+
+
+def listed(page: str) -> set[str]:
+    """The flags that have a line of their own."""
+    lines = re.findall(r"^  (-.*?)(?:  |$)", page, re.MULTILINE)
+    return {flag for line in lines for flag in re.findall(r"(?:^|(?<=[ ,/]))--?[A-Za-z0-9][\w-]*", line)}
+
+
+def own_flags(name: str) -> set[str]:
+    return {flag for option in COMMANDS[name].params for flag in (*option.opts, *option.secondary_opts) if "-" in flag}
+
+
+@every_command
+def test_examples_come_before_the_flags(name: str, page: str) -> None:
+    first_section = re.search(r"^\w[\w ]*:$", page, re.MULTILINE)
+    assert first_section and f"\n  cmprompt {name}" in page[: first_section.start()]
+
+
+@every_command
+def test_every_flag_has_a_line(name: str, page: str) -> None:
+    assert own_flags(name) <= listed(page) | {"--help"}
+
+
+@every_command
+def test_examples_use_the_commands_own_flags(name: str, page: str) -> None:
+    for line in re.findall(rf"^  (?:.*\| )?cmprompt ({name} [^|\n]*)", page, re.MULTILINE):
+        used = {word for word in shlex.split(line, comments=True) if re.match("--?[a-z]", word)}
+        assert used <= own_flags(name), line
+
+
+@pytest.mark.parametrize("name", TAKES)
+def test_the_flags_of_the_command_line_page_are_there(name: str, page: str) -> None:
+    assert set(TAKES[name].split()) <= listed(page)
