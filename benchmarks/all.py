@@ -60,7 +60,7 @@ def main() -> None:
         spent_s, status = seconds(script, [*places, *(SCRIPTS[script] if asked.tenth else [])], asked.work)
         total_s += spent_s
         lines = [] if status else read_lines(asked.out / f"{script.replace('_', '-')}.json")
-        result = f"ended with {status}" if status else line_table(lines) if lines else "not run here"
+        result = f"Ended with {status}.\n" if status else line_table(lines) if lines else "Not run here.\n"
         body += f"\n## {script}.py, {spent_s:.0f} s\n\n{result}"
     whole = {**facts, "took": f"{total_s / 60:.1f} minutes"}
     print(save_page("speed", "Speed", body, {"scripts": chosen}, whole, asked.out))
