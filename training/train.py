@@ -120,7 +120,7 @@ def teach_pictures(options: Options, rank: int, corpus: Corpus, known: Lessons) 
         )
         if rank == 0 and time.monotonic() - begun > 600:
             begun = time.monotonic()
-            journal(stage="validation", **concept_figures(pictures, options.cache, pictures.size_px(world) * 7 // 6))
+            journal(stage="validation", **concept_figures(pictures, options.cache, pictures.size_px(world)))
     keep(pictures.state(), path, rank)
     pictures.model.eval()
     return pictures
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3, help="of the image tower")
     parser.add_argument("--text-steps", type=int, default=1500)
     parser.add_argument("--text-lr", type=float, default=2e-3)
-    parser.add_argument("--size-px", type=int, default=112, help="of the shipped preprocess")
+    parser.add_argument("--size-px", type=int, default=96, help="of the shipped preprocess")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--held-out", type=int, default=0, help="so many classes are never paired with an image")
