@@ -42,7 +42,7 @@ def contest(
     `answers.wants_vocabulary` names. Raises UsageError when no head has some row's label, or when a head of numbers
     meets labels.
     """
-    labels = _all_labels(data, [head for head, _ in contenders.values()])
+    labels = all_labels(data, [head for head, _ in contenders.values()])
     task: Task = "multi_label" if data.multi_label else "classes" if labels else "regression"
     words = vocabularies or {}
     found = {name: _spread(answers(h, x, task, words.get(name)), h, labels) for name, (h, x) in contenders.items()}
@@ -118,7 +118,7 @@ def class_lines(found: Contest, name: str) -> Iterator[str]:
             yield f"{found.labels[c]:<{width}} {int(table['support'][c]):6} {cells}"
 
 
-def _all_labels(data: Labelled, heads: Sequence[Head]) -> tuple[str, ...]:
+def all_labels(data: Labelled, heads: Sequence[Head]) -> tuple[str, ...]:
     """The labels of all heads, the first one's first. Raises UsageError where a row's label is none of them."""
     if data.numbers is not None:
         if any(head.labels for head in heads):

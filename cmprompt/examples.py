@@ -1,4 +1,4 @@
-"""Sample photos, labelled pairs and label files, so that every command can be tried at once.
+"""Sample photos, labelled pairs, questions and label files, so that every command can be tried at once.
 
 The photos are those that scikit-image and scikit-learn, two dependencies, carry in their wheels; the rest is drawn.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmprompt.errors import OutputError
+from cmprompt.example_texts import CHINESE, DESCRIPTIONS, KINDS, LABELS, POSTS, QUESTIONS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,16 +39,6 @@ PHOTOS = (
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS = ("red", "green", "blue")
 SHAPES_OF_EACH = 12
-LABELS = """# One label a line; phrases after a colon stand for the same label.
-cat
-dog
-horse
-coffee: cup of coffee | espresso
-rocket
-person: person | astronaut
-flower
-building
-"""
 
 
 def write_examples(folder: Path) -> list[Path]:
@@ -69,8 +60,14 @@ def _write_all(folder: Path) -> Iterator[Path]:
             rows.append((f"photos/{name}", caption, label))
     yield _write_table(folder / "photos.csv", rows)
     yield _write_table(folder / "pairs.csv", list(_draw_shapes(folder)))
+    here = {name.removeprefix("photos/") for name, _, _ in rows}
+    posts = [(f"photos/{name}", text, tone) for name, text, tone in POSTS if name in here]
+    yield _write_table(folder / "posts.csv", posts)
+    yield _write_table(folder / "questions.csv", list(QUESTIONS), ("image", "question", "choices"))
     yield _write_text(folder / "labels.txt", LABELS)
-    yield _write_text(folder / "descriptions.json", json.dumps(_descriptions(), indent=2) + "\n")
+    yield _write_text(folder / "chinese.txt", CHINESE)
+    yield _write_text(folder / "descriptions.json", json.dumps(DESCRIPTIONS, indent=2) + "\n")
+    yield _write_text(folder / "kinds.json", json.dumps(KINDS, indent=2) + "\n")
 
 
 def installed(package: str, source: str) -> Path | None:
@@ -81,10 +78,12 @@ def installed(package: str, source: str) -> Path | None:
     return path if path is not None and path.exists() else None
 
 
-def _write_table(path: Path, rows: list[tuple[str, str, str]]) -> Path:
+def _write_table(
+    path: Path, rows: list[tuple[str, str, str]], header: tuple[str, ...] = ("image", "text", "label")
+) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("image", "text", "label"))
+        writer.writerow(header)
         writer.writerows(rows)
     return path
 
@@ -122,12 +121,3 @@ def _draw(shape: str, dice: random.Random) -> Image:
         pen.line((x - r, y, x + r, y), fill=ink, width=r // 2)
         pen.line((x, y - r, x, y + r), fill=ink, width=r // 2)
     return picture
-
-
-def _descriptions() -> dict[str, list[str]]:
-    return {
-        "cat": ["a cat, a small furry animal with whiskers", "a cat with pointed ears and slit eyes"],
-        "coffee": ["a cup of dark coffee on a saucer", "a hot drink with brown foam, seen from above"],
-        "rocket": ["a rocket on its launch pad", "a tall white rocket beside a tower"],
-        "flower": ["a flower with bright petals", "a blossom among green leaves"],
-    }

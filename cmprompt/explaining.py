@@ -10,7 +10,7 @@ import numpy as np
 
 from cmprompt.errors import ItemError, UsageError, unknown
 from cmprompt.heads.zero_shot import POOLS, zero_shot
-from cmprompt.types import Array, Encoder, Features, FileBytes, Item
+from cmprompt.types import Array, Encoder, Features, FileBytes, Head, Item
 from cmprompt.writers.records import clean, rounded
 
 if TYPE_CHECKING:
@@ -67,6 +67,36 @@ def explain(
     weight = _label_vectors(prompts, vectors)
     png, name = _drawn(path, encoder, weight, head.labels, best, scores, method)
     return Explanation(rows, png, name)
+
+
+def explain_text(
+    path: str, text: str, encoder: Encoder, head: Head, *, store: Store | None = None
+) -> list[dict[str, Any]]:
+    """One row for each word of the text that goes with a picture into a fused head: the label it pushes, and how far.
+
+    Raises UsageError for a head that reads no text or has no labels, ItemError where the picture cannot be read.
+    """
+    from cmprompt.embed import embed
+    from cmprompt.explain.fused import pushes, without_each_word
+    from cmprompt.scores import logits_by_row
+
+    if "text" not in head.needs or not head.labels:
+        raise UsageError("only a head with labels that reads texts can be explained by words; fit one: --head concat")
+    words, shorter = without_each_word(text)
+    if not words:
+        raise UsageError("no words to explain; give the text that goes with the picture by --text")
+    items = [Item(path, FileBytes(path), text=each) for each in (text, *shorter)]
+    rows = []
+    for batch in embed(items, encoder, store, needs=head.needs):
+        if (bad := batch.outcomes[0]).status != "ok":
+            raise ItemError(bad.status, f"{path}: {bad.error}")
+        rows.append(logits_by_row(head, batch.features))
+    logits = np.concatenate(rows)  # (1 + L, C)
+    found = pushes(words, head.labels, logits[0], logits[1:])
+    return [
+        {"word": clean(each.word), "label": clean(each.label), "contribution": rounded(each.contribution)}
+        for each in found
+    ]
 
 
 def _drawn(

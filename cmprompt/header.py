@@ -7,18 +7,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cmprompt import __version__
 from cmprompt.rule import Rule
 from cmprompt.types import Encoder, Head
+
+if TYPE_CHECKING:
+    from cmprompt.questions import RowQuestions
 
 _LIBRARIES = ("numpy", "pillow", "torch", "open_clip_torch")
 
 
 def run_header(
     encoder: Encoder,
-    head: Head,
+    head: Head | RowQuestions,
     rule: Rule,
     *,
     prompts: Mapping[str, Sequence[str]] | None = None,
@@ -44,7 +47,7 @@ def run_header(
     }
 
 
-def _head_hash(head: Head) -> str:
+def _head_hash(head: Head | RowQuestions) -> str:
     """sha256 over what a head holds."""
     names = [field.name for field in fields(head)] if is_dataclass(head) else sorted(vars(head))
     digest = hashlib.sha256(type(head).__name__.encode())

@@ -18,7 +18,7 @@ from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Item
 if TYPE_CHECKING:
     from cmprompt.store import Store
 
-TASKS = ("classification", "regression", "retrieval")
+TASKS = ("classification", "regression", "retrieval", "alignment")
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 SEPARATORS = re.compile(r"[|;]")  # between the labels of one cell
 NAMED = 8  # lines that one message names
@@ -104,6 +104,39 @@ def read_labelled(
     if len(names := data.names) < 2:
         raise UsageError(f"{source}: every row has the label {names[0]!r}; at least two labels are needed")
     return data
+
+
+def read_pictures(source: str, options: SourceOptions) -> list[Item]:
+    """Every picture of a folder or table, with the target that its class folder or its row may give."""
+    return list(read_items([source], replace(options, class_folders=os.path.isdir(source))))
+
+
+def targets_among(items: Sequence[Item], labels: Sequence[str]) -> Array | None:
+    """(N,) class numbers where every item's target is one of `labels`, else None: then they are no labels."""
+    places = {label: place for place, label in enumerate(labels)}
+    if not all(item.target in places for item in items):
+        return None
+    return np.array([places[str(item.target)] for item in items])
+
+
+def known_vectors(batches: Iterable[Embedded]) -> tuple[list[Item], Array, int]:
+    """The items that have an image vector, their (N, D) vectors, and how many items have none.
+
+    Raises UsageError where none has one.
+    """
+    items: list[Item] = []
+    parts: list[Array] = []
+    failed = 0
+    for batch in batches:
+        has_image = batch.features.has_image
+        good = [place for place, outcome in enumerate(batch.outcomes) if outcome.status == "ok" and has_image[place]]
+        failed += len(batch.outcomes) - len(good)
+        if good and batch.features.image is not None:
+            items += [batch.items[place] for place in good]
+            parts.append(batch.features.image[good])
+    if not parts:
+        raise UsageError(f"no picture can be read of {failed}; check the paths")
+    return items, np.concatenate(parts), failed
 
 
 def columns_line(source: str, options: SourceOptions) -> str | None:

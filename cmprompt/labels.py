@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from os.path import expanduser
 from pathlib import Path
@@ -50,6 +50,24 @@ def load_labels(specs: Sequence[str], literal: Sequence[str] = (), *, minimum: i
 def label_set(labels: Sequence[str] | Mapping[str, object], *, minimum: int = 2) -> LabelSet:
     """The same from Python values: a list of labels, or what a JSON label file may hold."""
     return _collect(entries_of(labels, "labels"), "labels", minimum)
+
+
+def describe(path: str, chosen: LabelSet | None = None) -> LabelSet:
+    """The labels that the file describes or, of `chosen`, all, with its descriptions where it has some.
+
+    Raises UsageError where that leaves none described.
+    """
+    found = load_labels([f"@{path}"], minimum=1)
+    chosen = chosen or found
+    described = {label: found.phrases[label] for label in chosen.phrases if label in found.verbatim}
+    if not described:
+        raise UsageError(f'{path}: describes none of the labels; write JSON or TOML like {{"cat": ["a cat has ..."]}}')
+    return replace(
+        chosen,
+        phrases={**chosen.phrases, **described},
+        thresholds={**found.thresholds, **chosen.thresholds},
+        verbatim=chosen.verbatim | set(described),
+    )
 
 
 @cache

@@ -18,8 +18,10 @@ from cmprompt.prompts import (
     OPEN_CLIP_SETS,
     QUESTION,
     SET_KEYS,
+    STATEMENT,
     PromptSet,
     choose_sets,
+    has_place,
     language_of,
     load_prompt_set,
     prompt_set_names,
@@ -44,9 +46,9 @@ _BRACES = re.compile(r"\{[^{}]*\}")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found: `where` is a file and line, a label or a text."""
+    """One thing found: `where` is a file and line, a label or a text. A note is a figure, nothing wrong."""
 
-    severity: Literal["error", "warning"]
+    severity: Literal["error", "warning", "note"]
     where: str
     message: str
 
@@ -58,8 +60,12 @@ def lint(
     *,
     encoder: Encoder | None = None,
     language: str = "auto",
+    translations: str | None = None,
 ) -> list[Finding]:
-    """Check prompt sets or files, the labels of --labels and --label, and, given an encoder, the texts they make."""
+    """Check prompt sets or files, the labels of --labels and --label, and, given an encoder, the texts they make.
+
+    `translations`: a file of the labels in another language, which should mean the same to the encoder.
+    """
     findings = [finding for name in prompts for finding in lint_prompts(name)]
     try:
         label_set = load_labels(labels, literal, minimum=0)
@@ -74,6 +80,11 @@ def lint(
         from cmprompt.lint_model import lint_model
 
         findings += lint_model(label_set, sets, encoder)
+    if encoder is not None and translations is not None:
+        from cmprompt.lint_languages import lint_languages
+        from cmprompt.translation import read_translations
+
+        findings += lint_languages(label_set, read_translations(translations, list(label_set.phrases)), encoder)
     return findings
 
 
@@ -81,12 +92,12 @@ def lint_prompts(name: str) -> list[Finding]:
     """Check a set by its name, or a file of templates. Raises UsageError for a name that is nowhere."""
     own = name in prompt_set_names()
     if name in OPEN_CLIP_SETS:
-        return list(_lint_templates([(name, text) for text in load_prompt_set(name).templates], {"en"}, own))
+        return list(_lint_templates([(name, text) for text in load_prompt_set(name).templates], {"en"}))
     path = prompts_dir() / f"{name}.toml" if own else Path(name)
     if not own and not path.exists():
         load_prompt_set(name)
     try:
-        return list(_lint_toml(path, own) if path.suffix.lower() == ".toml" else _lint_lines(path))
+        return list(_lint_toml(path) if path.suffix.lower() == ".toml" else _lint_lines(path))
     except UsageError as error:
         return [Finding("error", str(path), str(error).removeprefix(f"{path}: "))]
 
@@ -129,7 +140,7 @@ def _mixed_languages(labels: LabelSet, sets: Sequence[PromptSet]) -> Iterator[Fi
             yield Finding("warning", f"prompt set {prompt_set.name!r}", message)
 
 
-def _lint_toml(path: Path, own: bool) -> Iterator[Finding]:
+def _lint_toml(path: Path) -> Iterator[Finding]:
     text = read_text(path)
     data = parse_toml(text, path)
     for key in data:
@@ -142,29 +153,29 @@ def _lint_toml(path: Path, own: bool) -> Iterator[Finding]:
     if strange := [template for template in templates if not isinstance(template, str)]:
         yield Finding("error", str(path), f"template {strange[0]!r} is not a text; put it in quotes")
     placed = [(place(str(path), text, each), each) for each in templates if isinstance(each, str)]
-    yield from _lint_templates(placed, _languages(data), own)
+    yield from _lint_templates(placed, _languages(data))
 
 
 def _lint_lines(path: Path) -> Iterator[Finding]:
     lines = [(f"{path}, line {number}", line) for number, line in read_lines(path)]
     if not lines:
         yield Finding("error", str(path), "no templates")
-    yield from _lint_templates(lines, set(NEGATIONS), own=False)
+    yield from _lint_templates(lines, set(NEGATIONS))
 
 
-def _lint_templates(placed: Sequence[tuple[str, str]], languages: set[str], own: bool) -> Iterator[Finding]:
-    """Check templates, each with where it stands. `own`: one of our sets, which may hold {question}."""
+def _lint_templates(placed: Sequence[tuple[str, str]], languages: set[str]) -> Iterator[Finding]:
+    """Check templates, each with where it stands."""
     seen: dict[str, str] = {}
     for where, template in placed:
         if template in seen:
             yield Finding("warning", where, f"template {template!r} is there twice, first at {seen[template]}")
         seen.setdefault(template, where)
-        if "{}" not in template:
+        if not has_place(template):
             yield Finding("error", where, f"template {template!r} has no {{}} for the label")
         rest = _BRACES.sub("", template)
         if "{" in rest or "}" in rest:
             yield Finding("error", where, f"template {template!r} has unbalanced braces")
-        named = [part for part in _BRACES.findall(template) if part != "{}" and not (own and part == QUESTION)]
+        named = [part for part in _BRACES.findall(template) if part not in ("{}", QUESTION, STATEMENT)]
         if named:
             yield Finding(
                 "warning", where, f"template {template!r} keeps {named[0]} as it is; the label's place is {{}}"

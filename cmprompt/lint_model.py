@@ -10,6 +10,7 @@ import numpy as np
 from cmprompt.labels import LabelSet, everyday
 from cmprompt.lint import Finding
 from cmprompt.prompts import PromptSet, expand, label_set, with_question
+from cmprompt.scripts import unread
 
 if TYPE_CHECKING:
     from cmprompt.types import Array, Encoder
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 # sofa 0.2, jacket and coat 0.25, cat and kitten 0.3, cat and dog 0.33, lion and tiger 0.5, apple and banana 0.7.
 SYNONYM_SHARE = 0.3
 SAME_COSINE = 0.9999
-# CLIP's tokenizer takes 0.8 tokens a byte for Chinese, 0.4 for Hindi; one that knows the language under 0.3.
-TOKENS_PER_BYTE = 0.35
 YARDSTICK_STEP = 16  # every 16th everyday word: enough to know the usual distance
 
 
@@ -45,21 +44,13 @@ def _too_long(prompts: Mapping[str, Sequence[str]], encoder: Encoder) -> Iterato
 
 
 def _unknown_script(prompts: Mapping[str, Sequence[str]], encoder: Encoder) -> Iterator[Finding]:
-    """A byte-level tokenizer splits letters it does not know into bytes: many tokens for each byte give it away."""
-    texts = [text for group in prompts.values() for text in group if any(_is_foreign(letter) for letter in text)]
-    if not texts:
-        return
-    # start, end, and the mark that some tokenizers put before a text's first word
-    tokens = sum(count - 3 for count in encoder.count_tokens(texts))
-    size = sum(len("".join(text.split()).encode()) for text in texts)
-    if tokens > TOKENS_PER_BYTE * size:
-        message = f"{tokens / size:.2f} tokens a byte: this model's tokenizer does not know the script"
-        yield Finding("warning", f"text {texts[0]!r}", f"{message}; take a multilingual model, or English labels")
-
-
-def _is_foreign(letter: str) -> bool:
-    # past the Latin blocks: Greek and Cyrillic, then everything else
-    return letter > "\u036f" and letter.isalpha() and not "\u1e00" <= letter <= "\u1eff"
+    """A warning where most tokens of a script are bytes or lone letters."""
+    if found := unread((text for texts in prompts.values() for text in texts), encoder):
+        word, share = found
+        message = (
+            f"{share:.0%} of its tokens are bytes or lone letters: this model's tokenizer does not know the script"
+        )
+        yield Finding("warning", f"text {word!r}", f"{message}; take a multilingual model, or English labels")
 
 
 def _near_synonyms(
@@ -67,8 +58,8 @@ def _near_synonyms(
 ) -> Iterator[Finding]:
     """Pairs of labels that this model can hardly tell apart, closest first."""
     names = list(prompts)
-    weight = _class_vectors(prompts, encoder)  # (C, D)
-    yardstick = _class_vectors(expand(label_set(everyday()[::YARDSTICK_STEP]), sets), encoder)  # (E, D)
+    weight = class_vectors(prompts, encoder)  # (C, D)
+    yardstick = class_vectors(expand(label_set(everyday()[::YARDSTICK_STEP]), sets), encoder)  # (E, D)
     usual = np.median(weight @ yardstick.T, axis=1)  # (C,)
     usual = (usual[:, None] + usual) / 2  # (C, C)
     cosines = weight @ weight.T  # (C, C)
@@ -81,7 +72,7 @@ def _near_synonyms(
         yield Finding("error" if same else "warning", f"labels {names[i]!r} and {names[j]!r}", detail)
 
 
-def _class_vectors(prompts: Mapping[str, Sequence[str]], encoder: Encoder) -> Array:
+def class_vectors(prompts: Mapping[str, Sequence[str]], encoder: Encoder) -> Array:
     """(C, D) unit rows: the normalised mean of each label's texts."""
     vectors = encoder.encode_texts([text for texts in prompts.values() for text in texts])  # (M, D)
     ends = np.cumsum([len(texts) for texts in prompts.values()])

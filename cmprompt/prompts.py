@@ -14,15 +14,18 @@ from types import ModuleType
 from cmprompt.errors import UsageError, unknown
 from cmprompt.label_files import parse_toml, place, read_lines, read_text
 from cmprompt.labels import LabelSet, everyday, label_set, load_labels, prompts_dir
+from cmprompt.statements import statement_of
 from cmprompt.wording import fill, fill_adjusted
 
 __all__ = [
     "DEFAULT_SET",
     "LabelSet",
     "PromptSet",
+    "asks",
     "choose_sets",
     "everyday",
     "expand",
+    "has_place",
     "inline_set",
     "label_set",
     "language_of",
@@ -37,7 +40,7 @@ __all__ = [
 
 DEFAULT_SET = "photo"
 SET_KEYS = ("name", "description", "language", "source", "templates")
-QUESTION = "{question}"
+QUESTION, STATEMENT = "{question}", "{statement}"
 OPEN_CLIP_SETS = {
     "openai-imagenet": ("OPENAI_IMAGENET_TEMPLATES", "80 templates that OpenAI chose for ImageNet"),
     "openai-simple": ("SIMPLE_IMAGENET_TEMPLATES", "The seven of them that do as well"),
@@ -69,7 +72,7 @@ def expand(labels: LabelSet, sets: Sequence[PromptSet]) -> dict[str, tuple[str, 
     A label with descriptions of its own keeps those (CuPL). Raises UsageError where nothing fills a label's texts.
     """
     for prompt_set in sets:
-        if any(QUESTION in template for template in prompt_set.templates) and not prompt_set.verbatim:
+        if asks(prompt_set):
             raise UsageError(f"prompt set {prompt_set.name!r} answers a question; give one with --question")
     prompts = {
         label: phrases if label in labels.verbatim else _fill_sets(phrases, sets)
@@ -111,15 +114,27 @@ def language_of(labels: LabelSet) -> str:
     return max(dict.fromkeys(languages), key=languages.count, default="en")
 
 
+def has_place(template: str) -> bool:
+    """Whether a label can go into it: a statement brings its own {}."""
+    return "{}" in template or STATEMENT in template
+
+
 def inline_set(templates: Sequence[str], name: str = "inline") -> PromptSet:
     """Templates from the command line, verbatim. Raises UsageError for one without {}."""
     prompt_set = PromptSet(name, tuple(templates), "Templates given by hand", "", "the command line", verbatim=True)
     return _checked(prompt_set, "--template")
 
 
-def with_question(prompt_set: PromptSet, question: str) -> PromptSet:
-    """The set with `question` in the place of {question}."""
-    return replace(prompt_set, templates=tuple(text.replace(QUESTION, question) for text in prompt_set.templates))
+def asks(prompt_set: PromptSet) -> bool:
+    """Whether its templates answer a question."""
+    return any(QUESTION in template or STATEMENT in template for template in prompt_set.templates)
+
+
+def with_question(prompt_set: PromptSet, question: str, statement: str | None = None) -> PromptSet:
+    """The set with `question` in the place of {question}, and of {statement} what an answer to it states."""
+    stated = statement_of(question) if statement is None else statement
+    filled = (text.replace(QUESTION, question).replace(STATEMENT, stated) for text in prompt_set.templates)
+    return replace(prompt_set, templates=tuple(filled))
 
 
 def prompt_set_names() -> list[str]:
@@ -169,7 +184,7 @@ def _templates(value: object, path: Path) -> tuple[str, ...]:
 def _checked(prompt_set: PromptSet, where: str, text: str = "") -> PromptSet:
     if not prompt_set.templates:
         raise UsageError(f"{where}: no templates")
-    if bare := next((template for template in prompt_set.templates if "{}" not in template), None):
+    if bare := next((template for template in prompt_set.templates if not has_place(template)), None):
         raise UsageError(f"{place(where, text, bare)}: template {bare!r} has no {{}} for the label")
     return prompt_set
 

@@ -132,7 +132,8 @@ class Prediction:
 
     `score` is a probability, `cosine` the raw similarity of the winner, `margin` the gap between the two best scores,
     `top` the best labels with their scores, `labels` those above the threshold under multi-label,
-    `value` a regression head's number.
+    `value` a regression head's number, `question` what this row asked, `descriptors` the winner's texts with their
+    cosines, the most similar first.
     """
 
     item: Item
@@ -146,6 +147,8 @@ class Prediction:
     top: tuple[tuple[str, float], ...] = ()
     labels: tuple[str, ...] | None = None
     value: float | None = None
+    question: str | None = None
+    descriptors: tuple[tuple[str, float], ...] = ()
 
 
 class Encoder(Protocol):
@@ -170,6 +173,10 @@ class Encoder(Protocol):
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text before truncation, with the start and end tokens."""
+        ...
+
+    def fallback_share(self, texts: Sequence[str]) -> float:
+        """The part of the texts' tokens, 0 to 1, that show a script which the tokenizer does not know."""
         ...
 
 

@@ -56,6 +56,9 @@ class FakeEncoder:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) + 2 for text in texts]
 
+    def fallback_share(self, texts: Sequence[str]) -> float:
+        return 0.0
+
     def _text_vector(self, text: str) -> Array:
         digest = hashlib.sha256(text.encode()).digest()
         vector = np.array([*([0.0] * 3), *(byte / 2550 for byte in digest[:5])], np.float32)

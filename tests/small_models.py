@@ -30,7 +30,7 @@ def save_model(
     from cmprompt.encoders.towers import build
 
     torch.manual_seed(0)
-    model = build(model_cfg)
+    model = build(model_cfg, folder)
     for parameter in model.parameters():
         if not parameter.any():  # some layers start at zero, which would hide what they do
             torch.nn.init.normal_(parameter, std=0.02)

@@ -132,3 +132,20 @@ def test_a_head_that_is_no_head(table: Path, tmp_path: Path, capsys) -> None:
     save_head(head, tmp_path / "h", {"model": "tiny"})
     assert evaluate(table, "--head", tmp_path / "h") == 3
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_descriptions_that_won_and_labels_in_another_language(table: Path, model: str, tmp_path: Path, capsys) -> None:
+    words = {"red": ["a red wall", "a red flag"], "green": ["a green field"], "blue": ["a blue sky"]}
+    (tmp_path / "d.json").write_text(json.dumps(words))
+    (tmp_path / "fr.txt").write_text("red: rouge\ngreen: vert\nblue: bleu\n")
+    flags = ["--describe", tmp_path / "d.json", "--translate-labels", tmp_path / "fr.txt"]
+    assert evaluate(table, "--model", model, *flags) == 0
+    shown, won = capsys.readouterr().out.split("zero-shot, the descriptions that won:\n")
+    assert "rouge" in shown and "red" not in shown
+    assert sum(int(line.split()[0]) for line in won.splitlines()) == 60
+
+
+def test_labels_may_be_answers_to_a_question(table: Path, model: str, capsys) -> None:
+    assert evaluate(table, "--model", model, "--question", "What color is the wall?") == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("zero-shot")
+    assert evaluate(table, "--model", model, "--question", "Is it red?", "--labels", "yes,no") == 2

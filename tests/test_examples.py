@@ -10,6 +10,9 @@ from PIL import Image
 
 from cmprompt.errors import OutputError
 from cmprompt.examples import write_examples
+from cmprompt.labels import describe, load_labels
+from cmprompt.questions import ask, choices_of, question_sets
+from cmprompt.translation import read_translations
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -39,3 +42,13 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
         write_examples(tmp_path / "file")
+
+
+def test_label_files_and_questions_are_what_they_are_for(tmp_path: Path) -> None:
+    write_examples(tmp_path)
+    labels = load_labels([f"@{tmp_path / 'labels.txt'}"])
+    assert len(read_translations(str(tmp_path / "chinese.txt"), list(labels.phrases))) == len(labels)
+    assert describe(str(tmp_path / "kinds.json")).verbatim >= {"animal/cat/tabby"}
+    for row in rows(tmp_path / "questions.csv"):
+        assert ask(row["question"], choices_of(row["choices"]), question_sets()).texts
+    assert {row["label"] for row in rows(tmp_path / "posts.csv")} == {"positive", "negative"}

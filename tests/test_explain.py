@@ -14,11 +14,12 @@ from PIL import Image
 
 from cmprompt.errors import ItemError, UsageError
 from cmprompt.explain.draw import overlay, panels
+from cmprompt.explain.fused import pushes
 from cmprompt.explain.gradients import heat_maps
 from cmprompt.explain.heat import Heat, against_others, heat_of, seen_box
 from cmprompt.explain.occlusion import occlusion_maps
 from cmprompt.explain.words import contributions
-from cmprompt.explaining import explain
+from cmprompt.explaining import explain, explain_text
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.types import Array, Features, Preprocess
 
@@ -169,3 +170,37 @@ def test_colours_rise_in_lightness() -> None:
     from cmprompt.explain.draw import COLOURS
 
     assert rising(COLOURS @ np.array([0.299, 0.587, 0.114]))
+
+
+class SumHead:
+    """Reads both sides: a label's logit is what both say of its colour."""
+
+    labels, model_id, needs = ("red", "green", "blue"), "fake", frozenset({"image", "text"})
+
+    def logits(self, features: Features) -> Array:
+        assert features.image is not None and features.text is not None
+        rows: Array = features.image[:, :3] + features.text[:, :3]
+        return rows
+
+
+def test_what_a_word_adds_to_all_labels_decides_nothing() -> None:
+    whole, without = np.array([2.0, 1.0, 1.0]), np.array([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+    first, second = pushes(["red", "the"], ("red", "green", "blue"), whole, without)
+    assert (first.label, round(first.contribution, 4)) == ("red", 0.6667)
+    assert second.contribution == 0
+
+
+def test_each_word_of_a_fused_text_names_the_label_it_pushes(half_red: str, fake_encoder: FakeEncoder) -> None:
+    rows = explain_text(half_red, "green or blue", fake_encoder, SumHead())
+    assert [row["word"] for row in rows] == ["green", "or", "blue"]
+    assert (rows[0]["label"], rows[2]["label"]) == ("green", "blue")
+    assert rows[0]["contribution"] > 10 * abs(rows[1]["contribution"])
+
+
+def test_only_a_head_that_reads_texts_is_explained_by_words(half_red: str, fake_encoder: FakeEncoder) -> None:
+    with pytest.raises(UsageError, match="reads texts"):
+        explain_text(half_red, "a text", fake_encoder, zero_shot(fake_encoder, PROMPTS))
+    with pytest.raises(UsageError, match="no words"):
+        explain_text(half_red, " ", fake_encoder, SumHead())
+    with pytest.raises(ItemError, match=r"none\.png"):
+        explain_text(half_red.replace("half", "none"), "a text", fake_encoder, SumHead())

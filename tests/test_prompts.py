@@ -160,7 +160,7 @@ def test_questions_are_put_into_their_set() -> None:
     with pytest.raises(UsageError, match="--question"):
         expand(labels, [load_prompt_set("question")])
     texts = expand(labels, [with_question(load_prompt_set("question"), "What is the man holding?")])
-    assert all("What is the man holding?" in text and "umbrella" in text for text in texts["umbrella"])
+    assert all("the man is holding an umbrella" in text for text in texts["umbrella"])
 
 
 def test_names_hold_every_set_once() -> None:

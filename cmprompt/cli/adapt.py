@@ -69,6 +69,7 @@ def command(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
+    road.warn_of_texts(encoder, texts, say)
     kept = road.open_store(store, no_store, say)
     before = fitting.start_head(encoder, texts, pool, kept)
     done = adapt_to(read_items(sources, options), encoder, before, kept, shares=shares, allow_truncated=allow_truncated)

@@ -31,6 +31,9 @@ def command(
     prompts: o.Prompts = None,
     template: o.Template = None,
     language: o.Language = "auto",
+    question: o.Question = None,
+    describe: o.Describe = None,
+    translate_labels: o.TranslateLabels = None,
     model: o.Model = "auto",
     device: o.Device = "auto",
     precision: o.Precision = "auto",
@@ -63,21 +66,19 @@ def command(
     cmprompt classify photo.jpg --labels cat,dog
     cmprompt classify photos/ --labels @labels.txt --none -o labels.jsonl
     cmprompt classify photos/ --head pets.head
+    cmprompt classify photo.jpg --question "What is the man holding?" --labels umbrella,bag
     cmprompt classify clip.mp4 --labels running,jumping --timeline
     find . -name '*.jpg' -print0 | cmprompt classify -0 - --labels cat,dog > labels.tsv
     """
     from dataclasses import replace
     from time import perf_counter
 
-    from cmprompt.cli import road
+    from cmprompt.cli import answering, road
     from cmprompt.cli.progress import Progress
     from cmprompt.clips import pooled, sampling_of, segments, with_frames
     from cmprompt.embed import BATCH_SIZE, Stats, cores, embed
     from cmprompt.encoders import load_encoder
-    from cmprompt.heads.zero_shot import zero_shot
-    from cmprompt.labels import LabelSet
-    from cmprompt.openset import vocabulary_vectors
-    from cmprompt.predict import Rule, needs_vocabulary, predict
+    from cmprompt.rule import Rule
     from cmprompt.runs import OutputOptions, open_output, run_header
     from cmprompt.sources import SourceOptions, read_items
     from cmprompt.writers import choose_format
@@ -94,36 +95,37 @@ def command(
         raise UsageError("--timeline gives a clip several records, which --resume cannot match; use --overwrite")
     form = choose_format(format, output, terminal=sys.stdout.isatty())
     one_will_do = none or multi_label or (threshold or "").startswith(("z:", "cos:"))
-    fitted = road.read_head(head, labels, label)
     multi_label = multi_label or road.is_multi_label(head)
-    label_set, texts = (LabelSet({}), {}) if fitted else road.read_prompts(
-        labels, label, prompts, template, language, minimum=1 if one_will_do else 2
+    wanted = answering.wanted(
+        sources, head, labels, label, prompts, template, language, question=question, describe=describe,
+        minimum=1 if one_will_do else 2,
     )  # fmt: skip
-    rule = Rule.parse(
-        multi_label=multi_label, top_k=top_k, threshold=threshold, label_thresholds=label_set.thresholds,
+    rule = wanted.rule(Rule.parse(
+        multi_label=multi_label, top_k=top_k, threshold=threshold, label_thresholds=wanted.labels.thresholds,
         min_margin=min_margin, none=none, none_name=none_name, level=level,
-    )  # fmt: skip
+    ))  # fmt: skip
     encoder = load_encoder(
         road.model_for(head, model), device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
-    if fitted is not None:
-        road.check_head(fitted, encoder, head)
+    if wanted.head is not None:
+        road.check_head(wanted.head, encoder, head)
     if dry_run:
-        for line in road.describe_run(encoder, texts, head or "zero-shot", read_items(sources, chosen)):
+        for line in road.describe_run(encoder, wanted.texts, head or "zero-shot", read_items(sources, chosen)):
             typer.echo(line)
         return 0
-    road.warn_of_cut_texts(encoder, texts, say)
+    road.warn_of_texts(encoder, wanted.texts, say)
     kept = road.open_store(store, no_store, say)
-    judge = fitted or zero_shot(encoder, texts, pool=pool, store=kept)  # type: ignore[arg-type]
+    judge = wanted.judge(encoder, pool, kept)
+    names = answering.translations(translate_labels, judge, level)
+    decide = answering.decider(judge, wanted, rule, encoder, kept, names)
     if verbose:
         say(f"model {encoder.model_id}, encoding {encoder.store_key}, store {kept.path if kept else 'off'}")
-        say(f"{len(judge.labels)} labels, {sum(map(len, texts.values()))} texts")
-    vocabulary = vocabulary_vectors(encoder, kept) if needs_vocabulary(judge, rule) else None
+        say(f"{len(judge.labels)} labels, {sum(map(len, wanted.texts.values()))} texts")
     about = run_header(
-        encoder, judge, rule, prompts=texts or None, inputs=sources,
-        options={"allow_truncated": allow_truncated, "pool": pool, "source": vars(chosen),
-                 "video": {**vars(sampling), "timeline": timeline}},
+        encoder, judge, rule, prompts=wanted.texts or None, inputs=sources,
+        options={"allow_truncated": allow_truncated, "pool": pool, "source": vars(chosen), "translations": names,
+                 "video": {**vars(sampling), "timeline": timeline}, **wanted.options()},
     )  # fmt: skip
     stats, started_s, write_s = Stats(), perf_counter(), 0.0
     with (
@@ -143,8 +145,7 @@ def command(
             decode_threads=threads, stats=stats,
         )  # fmt: skip
         rows = embedded if timeline else pooled(embedded)
-        predictions = predict(rows, judge, rule, vocabulary=vocabulary)
-        for prediction in segments(predictions) if timeline else predictions:
+        for prediction in segments(decide(rows)) if timeline else decide(rows):
             before_s = perf_counter()
             out.write(prediction)
             write_s += perf_counter() - before_s

@@ -25,6 +25,7 @@ def command(
     multi_label: o.MultiLabel = False,
     compare_prompts: o.ComparePrompts = None,
     predictions: o.Predictions = None,
+    plot: o.Plot = None,
     seed: o.Seed = 0,
     labels: o.Labels = None,
     label: o.Label = None,
@@ -32,6 +33,9 @@ def command(
     prompts: o.Prompts = None,
     template: o.Template = None,
     language: o.Language = "auto",
+    question: o.Question = None,
+    describe: o.Describe = None,
+    translate_labels: o.TranslateLabels = None,
     model: o.Model = "auto",
     device: o.Device = "auto",
     precision: o.Precision = "auto",
@@ -49,6 +53,7 @@ def command(
     cmprompt evaluate pets.csv --labels @pets.txt
     cmprompt evaluate test.csv --head pets.head --labels @pets.txt
     cmprompt evaluate photos/ --compare-prompts photo,plain
+    cmprompt evaluate pets.csv --task alignment --plot pets.svg
 
     The table's lines stand beside each other on the same rows; each after the first is compared with the first by
     1,000 paired bootstrap draws of balanced accuracy (of the error, for numbers).
@@ -84,15 +89,29 @@ def command(
         for line in fitting.table_lines(retrieval(data, features, seed=seed)):
             typer.echo(line)
         return 0
+    if plot is not None and task != "alignment":
+        raise UsageError("--plot draws what --task alignment measures; add it, or leave --plot out")
+    if task == "alignment":
+        encoder = open_encoder(model)
+        _, texts = fitting.texts_of(data.names, labels, label, prompts, template, language, describe, question)
+        road.warn_of_texts(encoder, texts, say)
+        text = fitting.start_head(encoder, texts, pool, kept)
+        features = embed_labelled(data, encoder, kept, frozenset({"image"}))
+        for line in measuring.alignment_lines(data, text, features, translate_labels, plot, overwrite=overwrite):
+            typer.echo(line)
+        return 0
     contenders: dict[str, tuple[Head, Features]] = {}
     encoders: dict[str, Encoder] = {}
-    if task == "classification" and (labels or label or compare_prompts or not heads):
+    described: str | None = None
+    if task == "classification" and (labels or label or describe or question or compare_prompts or not heads):
         reader = next(iter(heads.values()))[1] if heads else open_encoder(model)
         features = embed_labelled(data, reader, kept, frozenset({"image"}))
         for name, sets in measuring.prompt_choices(compare_prompts, prompts).items():
-            _, texts = fitting.texts_of(data.names, labels, label, sets, template, language)
+            _, texts = fitting.texts_of(data.names, labels, label, sets, template, language, describe, question)
+            road.warn_of_texts(reader, texts, say)
             contenders[name] = measuring.text_head(reader, texts, pool, kept), features
             encoders[name] = reader
+        described = name if describe else None
     for name, (fitted, reader) in heads.items():
         contenders[name] = fitted, embed_labelled(data, reader, kept, fitted.needs)
         encoders[name] = reader
@@ -100,10 +119,12 @@ def command(
         raise UsageError("numbers have no prompts; name a fitted head with --head DIR")
     words = measuring.vocabularies(contenders, encoders, kept) if multi_label else {}
     found = contest(data, contenders, vocabularies=words, seed=seed)
-    for line in fitting.table_lines(found.table):
-        typer.echo(line)
     names = list(contenders)
     first, last = names[0], names[-1]
+    won = measuring.description_lines(found, described, features, texts, encoders, kept) if described else []
+    found = measuring.translated(found, translate_labels)
+    for line in fitting.table_lines(found.table):
+        typer.echo(line)
     for name, gap in comparisons(found, seed=seed).items():
         typer.echo(measuring.gap_line(first, name, gap, found.target))
     if found.labels:
@@ -114,6 +135,8 @@ def command(
         typer.echo("\nmost confused:")
         for truth, answer, times in confused_pairs(found, last):
             typer.echo(f"{times:5} {truth} taken for {answer}")
+    for line in won:
+        typer.echo(line)
     if predictions:
         measuring.write_answers(predictions, data, found, last, overwrite=overwrite, argv=sys.argv[1:])
     return 0

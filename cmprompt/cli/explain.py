@@ -28,6 +28,11 @@ def command(
             help="Where heat comes from: the model's gradients, or what covering parts of the picture costs.",
         ),
     ] = "auto",
+    head: o.HeadDir = None,
+    text: Annotated[
+        str | None,
+        o.option("--text", metavar="TEXT", group=EXPLAINING, help="With --head: the text beside the picture."),
+    ] = None,
     top_k: o.TopK = "3",
     model: o.Model = "auto",
     device: o.Device = "auto",
@@ -50,19 +55,35 @@ def command(
     cmprompt explain photo.jpg --labels cat,dog
     cmprompt explain photo.jpg --labels cat,dog -o why.png
     cmprompt explain photo.jpg --labels @descriptions.json --method occlusion -o why.png
+    cmprompt explain photo.jpg --head posts.head --text "what a lovely day"
 
-    A heat map shows what tells its label from the others. --top-k limits the labels, best first.
+    A heat map shows what tells its label from the others. --top-k limits the labels, best first. With a fitted head
+    that reads texts: the label that each word of the text pushes, and by how much of its logit.
     """  # fmt: skip
     from cmprompt.cli import road
     from cmprompt.encoders import load_encoder
-    from cmprompt.explaining import explain
+    from cmprompt.errors import UsageError
+    from cmprompt.explaining import explain, explain_text
     from cmprompt.writers.rows import write_file, write_rows
 
     say = road.speaker(quiet)
-    _, texts = road.read_prompts(labels, label, prompts, template, language)
+    if head is None and text is not None:
+        raise UsageError("--text goes with a fitted head; name it by --head DIR")
+    if head is not None and output is not None:
+        raise UsageError("-o draws labels on the picture, and --head explains words; leave one out")
+    fitted = road.read_head(head, labels, label)
+    texts = {} if fitted else road.read_prompts(labels, label, prompts, template, language)[1]
     encoder = load_encoder(
-        model, device, precision, exact=exact, threads=threads, accept_licence=accept_licence, notices=say
-    )
+        road.model_for(head, model), device, precision, exact=exact, threads=threads, accept_licence=accept_licence,
+        notices=say,
+    )  # fmt: skip
+    if fitted is not None:
+        road.check_head(fitted, encoder, head)
+        kept = road.open_store(store, no_store, say)
+        rows = explain_text(image, text or "", encoder, fitted, store=kept)
+        write_rows(rows, format=format, columns=("word", "label", "contribution"))
+        return
+    road.warn_of_texts(encoder, texts, say)
     kept = road.open_store(store, no_store, say)
     found = explain(image, encoder, texts, pool=pool, method=method, top_k=top_k, draw=output is not None, store=kept)
     if output is not None:

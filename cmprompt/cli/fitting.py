@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from cmprompt.cli import road
+from cmprompt.errors import UsageError
 
 if TYPE_CHECKING:
     from cmprompt.heads.linear import LinearHead
@@ -33,10 +34,20 @@ def texts_of(
     prompts: Sequence[str] | None,
     template: Sequence[str] | None,
     language: str,
+    describe: str | None = None,
+    question: str | None = None,
 ) -> tuple[LabelSet, dict[str, tuple[str, ...]]]:
-    """The prompts of the labels named, or else of the targets' own `names`."""
-    own = None if labels or label else list(names)
-    return road.read_prompts(labels, own or label, prompts, template, language)
+    """The prompts of the labels named or described, or else of the targets' own `names`; as answers to a `question`.
+
+    Raises UsageError for a question of yes or no, whose no is no text that could be compared.
+    """
+    own = None if labels or label or describe else list(names)
+    if question:
+        asked = road.read_question(question, labels, own or label, prompts, template)
+        if asked.yes_no:
+            raise UsageError(f"question {question!r} has no two answers to measure; ask what, where or who")
+        return asked.labels, asked.texts
+    return road.read_prompts(labels, own or label, prompts, template, language, describe=describe)
 
 
 def model_name(model: str, encoder: Encoder) -> str:
@@ -128,7 +139,6 @@ def origin(
 
 def start_head(encoder: Encoder, texts: Mapping[str, Sequence[str]], pool: str, store: Store | None) -> LinearHead:
     """The zero-shot head that fitting starts from: one vector for each label."""
-    from cmprompt.errors import UsageError
     from cmprompt.heads.linear import LinearHead
     from cmprompt.heads.zero_shot import zero_shot
 

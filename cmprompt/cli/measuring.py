@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -10,6 +10,7 @@ from cmprompt.errors import UsageError
 
 if TYPE_CHECKING:
     from cmprompt.evaluation import Contest
+    from cmprompt.heads.linear import LinearHead
     from cmprompt.heads.zero_shot import Pool
     from cmprompt.labelled import Labelled
     from cmprompt.store import Store
@@ -90,6 +91,73 @@ def write_answers(
     with open_output(path, {"contender": name, "source": data.source}, options, overwrite=overwrite, argv=argv) as out:
         for row, _ in enumerate(data.items):
             out.write(_prediction(data, found, name, row))
+
+
+def translated(found: Contest, path: str | None) -> Contest:
+    """The same with every label by its translation in the file; as it is without one."""
+    from dataclasses import replace
+
+    from cmprompt.translation import read_translations
+
+    return replace(found, labels=tuple(read_translations(path, found.labels).values())) if path else found
+
+
+def description_lines(
+    found: Contest,
+    name: str,
+    features: Features,
+    texts: Mapping[str, Sequence[str]],
+    encoders: Mapping[str, Encoder],
+    store: Store | None,
+) -> list[str]:
+    """For each label that a contender gave, how often each of its texts was the nearest to the picture."""
+    from cmprompt.descriptors import Descriptors, tally
+    from cmprompt.embed import embed_texts
+
+    assert features.image is not None
+    known = Descriptors.of(texts, embed_texts([text for own in texts.values() for text in own], encoders[name], store))
+    answers = [found.labels[c] for c in found.answers[name].argmax(1)]
+    lines = [f"{times:5} {label}: {text}" for label, text, times in tally(answers, features.image, known)]
+    return ["", f"{name}, the descriptions that won:", *lines]
+
+
+def alignment_lines(
+    data: Labelled,
+    text: LinearHead,
+    features: Features,
+    translations: str | None,
+    plot: str | None,
+    *,
+    overwrite: bool,
+) -> Iterator[str]:
+    """Figures, the classes that fit worst, the texts that lie nearest; the picture in `plot`."""
+    import numpy as np
+
+    from cmprompt.alignment import measure, nearest_texts
+    from cmprompt.alignment_plot import svg
+    from cmprompt.evaluation import all_labels
+    from cmprompt.translation import read_translations
+    from cmprompt.writers.rows import write_file
+
+    all_labels(data, [text])  # every row's label has a text
+    target = np.array([text.labels.index(name) for name in data.targets])
+    labels = tuple(read_translations(translations, text.labels).values()) if translations else text.labels
+    texts = text.weight / np.linalg.norm(text.weight, axis=1, keepdims=True)
+    assert features.image is not None
+    found = measure(features.image, texts, target)
+    for name, value in found.figures.items():
+        yield f"{name:<33} {value:8.4f}"
+    width = max(map(len, labels))
+    yield f"\n{'label':<{width}} {'rows':>6} {'own':>8} {'other':>8} {'nearest':>8}"
+    for c in np.argsort(found.own - found.other, kind="stable").tolist():
+        if found.support[c]:
+            cells = f"{found.support[c]:6} {found.own[c]:8.4f} {found.other[c]:8.4f} {100 * found.recall[c]:7.1f}%"
+            yield f"{labels[c]:<{width}} {cells}"
+    yield "\ntexts that lie nearest to each other:"
+    yield from (f"{cosine:8.4f} {labels[a]} and {labels[b]}" for a, b, cosine in nearest_texts(found))
+    if plot is not None:
+        drawing = svg(found, features.image, texts, target, labels)
+        write_file(plot, drawing.encode(), overwrite=overwrite)
 
 
 def _prediction(data: Labelled, found: Contest, name: str, row: int) -> Prediction:

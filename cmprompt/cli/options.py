@@ -76,6 +76,23 @@ Language = Annotated[
     str, option("--language", metavar="auto|CODE", group=LABELS, help="Language of the prompts: auto, en, zh, es, ...")
 ]
 
+# What to say in words
+Question = Annotated[
+    str | None,
+    option(
+        "--question", metavar="TEXT", group=LABELS,
+        help="Labels are answers to this; a yes or no question needs none. Tables may hold questions and choices.",
+    ),
+]  # fmt: skip
+Describe = Annotated[
+    str | None,
+    option("--describe", metavar="FILE", group=LABELS, help="Labels' descriptions, and say which of them won."),
+]
+TranslateLabels = Annotated[
+    str | None,
+    option("--translate-labels", metavar="FILE", group=LABELS, help="Report each label by its translation in FILE."),
+]
+
 # What to look with
 Model = Annotated[
     str, option("--model", metavar="auto|NAME|local-dir:DIR|hf-hub:ID", group=MODEL, help="See `cmprompt models list`.")
@@ -195,13 +212,16 @@ HeadDirs = Annotated[
 Measured = Annotated[
     str,
     option(
-        "--task", metavar="classification|regression|retrieval", group=MEASURING,
-        help="Labels, numbers, or which text belongs to which image.",
+        "--task", metavar="classification|regression|retrieval|alignment", group=MEASURING,
+        help="Labels, numbers, which text belongs to which image, or how well a model's two sides fit.",
     ),
 ]  # fmt: skip
 ComparePrompts = Annotated[
     str | None,
     option("--compare-prompts", metavar="A,B", group=MEASURING, help="Score each template set alone, and together."),
+]
+Plot = Annotated[
+    str | None, option("--plot", metavar="FILE.svg", group=MEASURING, help="With --task alignment: draw it here.")
 ]
 Predictions = Annotated[
     str | None,

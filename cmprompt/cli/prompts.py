@@ -1,4 +1,4 @@
-"""`cmprompt prompts list | show | lint`: the template sets, and what is wrong with one's own."""
+"""`cmprompt prompts list | show | lint | ablate`: the template sets, and what is wrong with one's own."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cmprompt.cli import options
+from cmprompt.cli import ablate, options
 from cmprompt.cli.help import GroupedCommand
 
-app = typer.Typer(help="Template sets: list, show and check them.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Template sets: list, show, check and measure.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list", cls=GroupedCommand)
@@ -71,25 +71,42 @@ def lint(
         ),
     ] = None,
     device: options.Device = "auto",
+    translate_labels: Annotated[
+        str | None,
+        options.option(
+            "--translate-labels",
+            metavar="FILE",
+            group=options.LABELS,
+            help="The labels in another language; with --model, measure whether the two agree.",
+        ),
+    ] = None,
 ) -> int:
     """Check prompt files and labels; exit status 1 where there is an error, 0 where there are warnings only.
 
     cmprompt prompts lint my-prompts.toml
     cmprompt prompts lint photo --labels @labels.txt --model auto
+    cmprompt prompts lint --labels @labels.txt --translate-labels chinese.txt --model xlm-roberta-base-ViT-B-32
     """
     from cmprompt.errors import UsageError
     from cmprompt.lint import lint as check
 
     if not files and not labels and not label:
         raise UsageError("nothing to check; name prompt files, or labels with --labels @FILE")
+    if translate_labels and not ((labels or label) and model):
+        raise UsageError("--translate-labels compares the labels of --labels in a model; name it by --model")
     encoder = None
     if model is not None:
         from cmprompt.encoders import load_encoder
 
         encoder = load_encoder(model, device)
-    findings = check(files or [], labels or [], label or [], encoder=encoder, language=language)
+    findings = check(
+        files or [], labels or [], label or [], encoder=encoder, language=language, translations=translate_labels
+    )
     for finding in findings:
         typer.echo(f"{finding.severity}: {finding.where}: {finding.message}")
-    errors = sum(finding.severity == "error" for finding in findings)
-    print(f"cmprompt: {errors} errors, {len(findings) - errors} warnings", file=sys.stderr)
+    errors, warnings = (sum(each.severity == kind for each in findings) for kind in ("error", "warning"))
+    print(f"cmprompt: {errors} errors, {warnings} warnings", file=sys.stderr)
     return 1 if errors else 0
+
+
+app.command("ablate", cls=GroupedCommand)(ablate.command)

@@ -13,6 +13,7 @@ from cmprompt.errors import UsageError
 if TYPE_CHECKING:
     from cmprompt.embed import Stats
     from cmprompt.labels import LabelSet
+    from cmprompt.questions import Asked
     from cmprompt.sources import SourceOptions
     from cmprompt.store import Store
     from cmprompt.types import Encoder, Head, Item
@@ -51,20 +52,48 @@ def read_prompts(
     prompts: Sequence[str] | None,
     template: Sequence[str] | None,
     language: str,
+    *,
     minimum: int = 2,
+    describe: str | None = None,
 ) -> tuple[LabelSet, dict[str, tuple[str, ...]]]:
     """The labels and, for each, its texts. Raises UsageError where fewer than `minimum` labels are named."""
+    from cmprompt.labels import describe as described
     from cmprompt.prompts import choose_sets, expand, load_labels
 
-    if not labels and not label:
+    if not labels and not label and not describe:
         raise UsageError("no labels; give --labels cat,dog, --labels @FILE, or --labels @everyday to tag")
-    label_set = load_labels(labels or [], label or [], minimum=minimum)
+    label_set = load_labels(labels or [], label or [], minimum=minimum) if labels or label else None
+    if describe:
+        label_set = described(describe, label_set)
+    assert label_set is not None
     sets = choose_sets(prompts or [], template or [], label_set, language=language)
     return label_set, expand(label_set, sets)
 
 
-def warn_of_cut_texts(encoder: Encoder, prompts: Mapping[str, Sequence[str]], say: Say) -> None:
-    """Name the texts that the model will not read to their end; the libraries cut them without a word."""
+def read_question(
+    question: str,
+    labels: Sequence[str] | None,
+    label: Sequence[str] | None,
+    prompts: Sequence[str] | None,
+    template: Sequence[str] | None,
+) -> Asked:
+    """The question with its answers. Raises UsageError where it cannot be asked."""
+    from cmprompt.labels import load_labels
+    from cmprompt.questions import ask, question_sets
+
+    return ask(question, load_labels(labels or [], label or [], minimum=0), question_sets(prompts, template))
+
+
+def warn_of_texts(encoder: Encoder, prompts: Mapping[str, Sequence[str]], say: Say) -> None:
+    """Name the texts that the model will not read to their end, or at all; the libraries do not say a word."""
+    from cmprompt.scripts import unread
+
+    if found := unread((text for texts in prompts.values() for text in texts), encoder):
+        word, share = found
+        say(
+            f"this model does not know the script of {word!r}: {share:.0%} of the tokens of such words are bytes or"
+            " lone letters; take a multilingual model, or score English labels and report by --translate-labels"
+        )
     room = encoder.context_length - 2  # a token is a byte or more, so shorter texts need no counting
     long = [text for texts in prompts.values() for text in texts if len(text.encode("utf-8", "replace")) > room]
     counts = encoder.count_tokens(long) if long else []

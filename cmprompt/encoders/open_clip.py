@@ -67,6 +67,9 @@ class OpenClipEncoder:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return self.tokenizer.count(texts)
 
+    def fallback_share(self, texts: Sequence[str]) -> float:
+        return self.tokenizer.fallback_share(texts)
+
     def encode_images(self, pixels: Array) -> Array:
         """(N, 3, H, W) uint8 -> (N, D) float32 unit rows. A row that has no direction even in fp32 is NaN.
 

@@ -45,6 +45,10 @@ class PairEncoder:
         """Words of each text."""
         return [len(text.split()) for text in texts]
 
+    def fallback_share(self, texts: Sequence[str]) -> float:
+        """0: a side of its own has no script that it does not know."""
+        return 0.0
+
 
 def pair_name(image: str | None, text: str | None, model: str) -> str:
     """What `load_encoder` must be told for these two; `model` gives the side that is not named."""

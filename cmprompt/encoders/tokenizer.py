@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import gzip
 import html
+import re
 import string
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -19,10 +20,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from cmprompt.errors import ModelError, UsageError
+from cmprompt.scripts import is_fallback
 from cmprompt.types import Array
 
 CLIP_PATTERN = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # openai/CLIP
 BYTES_AND_SPECIALS = 256 * 2 + 2
+BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")  # what SentencePiece calls a byte
 
 
 class Tokenizer(Protocol):
@@ -34,6 +37,10 @@ class Tokenizer(Protocol):
 
     def batch(self, texts: Sequence[str]) -> Array:
         """(M, context) int64, truncated and padded as open_clip does."""
+        ...
+
+    def fallback_share(self, texts: Sequence[str]) -> float:
+        """The part of the texts' tokens, 0 to 1, that are bytes, letters alone or unknown (`scripts.is_fallback`)."""
         ...
 
 
@@ -80,6 +87,19 @@ class ClipTokenizer:
             row[: len(ids)] = ids
         return rows
 
+    def fallback_share(self, texts: Sequence[str]) -> float:
+        tokens = [token for text in texts for token in self.encode(text)[1:-1]]
+        return _share([is_fallback(self._pieces[token]) for token in tokens])
+
+    @cached_property
+    def _pieces(self) -> dict[int, str]:
+        """The text of each token; bytes that are no whole letter as the replacement character."""
+        bytes_of = {letter: byte for byte, letter in byte_letters().items()}
+        return {
+            token: bytes(bytes_of[letter] for letter in word.removesuffix("</w>")).decode("utf-8", "replace")
+            for word, token in self._ids.items()
+        }
+
     def _word(self, piece: str) -> tuple[int, ...]:
         if piece not in self._known:
             letters = byte_letters()
@@ -97,6 +117,10 @@ class ClipTokenizer:
                 break
             parts = _join(parts, pair)
         return parts
+
+
+def _share(marks: Sequence[bool]) -> float:
+    return sum(marks) / len(marks) if marks else 0.0
 
 
 def _join(parts: list[str], pair: tuple[str, str]) -> list[str]:
@@ -173,3 +197,14 @@ class HuggingFaceTokenizer:
     def batch(self, texts: Sequence[str]) -> Array:
         rows: Array = self._wrapped(list(texts)).numpy()
         return rows
+
+    def fallback_share(self, texts: Sequence[str]) -> float:
+        inner = self._wrapped.tokenizer
+        cleaned = [self._wrapped.clean_fn(text) for text in texts]
+        tokens = [token for ids in inner(cleaned, add_special_tokens=False).input_ids for token in ids]
+        names = inner.convert_ids_to_tokens(tokens)
+        marks = [
+            token == inner.unk_token_id or bool(BYTE_TOKEN.fullmatch(name)) or is_fallback(inner.decode([token]))
+            for token, name in zip(tokens, names, strict=True)
+        ]
+        return _share(marks)

@@ -71,7 +71,7 @@ def _item(path: str, row: Row, columns: Columns) -> Item:
         value = plain(row.cells.get(name)) if name else None
         return clean_text(value) if value else None
 
-    others = {name: _plain(value) for name, value in row.cells.items() if name != columns.image}
+    others = {name: _together(value) for name, value in row.cells.items() if name != columns.image}
     id, image = _picture(path, row, columns.image)
     if image is None and cell(columns.text) is None:
         return failed(id, ItemError("missing", f"{path}, line {row.line}: neither a picture nor a text"))
@@ -102,7 +102,7 @@ def _picture(path: str, row: Row, name: str | None) -> tuple[str, Callable[[], b
 
 
 def _together(value: Any) -> str:
-    """A cell as text; of a list, all its entries (the labels of one picture)."""
+    """A cell as text; of a list, all its entries (labels, choices)."""
     return " | ".join(map(_plain, value)) if isinstance(value, list | tuple) else _plain(value)
 
 

@@ -66,4 +66,6 @@ def _top(row: Record) -> list[dict[str, Any]] | None:
 
 
 def _text(value: Any) -> str | None:
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
     return None if value is None else str(value)

@@ -5,7 +5,8 @@
     {"id", "status": "ok", "value"}                                    regression
 
 Beside them, where they apply: `path_b64` after `id` (a name that is not UTF-8), `labels` after `label` (multi-label),
-`flags`, `start_s` and `end_s` (a stretch of video), and at the end the input's own columns. A column named as a field
+`flags`, `start_s` and `end_s` (a stretch of video), `question` (a row's own), `descriptors` [[text, cosine], ...] (of
+the winning label), and at the end the input's own columns. A column named as a field
 of the record becomes `input_NAME`.
 """
 
@@ -49,6 +50,10 @@ def to_record(prediction: Prediction, *, keep_columns: bool = False) -> Record:
         record["flags"] = list(prediction.flags)
     if prediction.item.end_s is not None:
         record |= {"start_s": rounded(prediction.item.time_s), "end_s": rounded(prediction.item.end_s)}
+    if prediction.question is not None:
+        record["question"] = clean(prediction.question)
+    if prediction.descriptors:
+        record["descriptors"] = [[clean(text), rounded(cosine)] for text, cosine in prediction.descriptors]
     if keep_columns:
         record |= _columns(prediction.item.columns)
     return record

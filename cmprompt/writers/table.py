@@ -65,9 +65,10 @@ class TableWriter:
 
 
 def _name(record: Record) -> str:
-    """The id, and the seconds of a stretch of video."""
+    """The id, with the seconds of a stretch of video or the question that was asked."""
+    question = f" {_printable(record['question'])}" if "question" in record else ""
     seconds = f" {record['start_s']:.1f}-{record['end_s']:.1f} s" if "start_s" in record else ""
-    return _printable(record["id"]) + seconds
+    return _printable(record["id"]) + seconds + question
 
 
 def _bar(score: float) -> str:

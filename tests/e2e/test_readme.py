@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shlex
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 from conftest import Cli
+from pasted import blocks, commands, paste
 
 from cmprompt.cli.app import run
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-
-
-COMMANDS = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
 
 
 @pytest.fixture
@@ -36,24 +24,19 @@ def room(cli: Cli, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return tmp_path
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", commands(README))
 def test_a_pasted_command_runs(command: str, room: Path) -> None:
-    if shlex.split(command)[0] == "cmprompt" and not re.search("[|>]", command):
-        assert run(shlex.split(command)[1:]) == 0
-        return
-    scripts = os.path.dirname(sys.executable)
-    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
-    subprocess.run(["bash", "-euo", "pipefail", "-c", command], env=environment, check=True)
+    paste(command)
 
 
 def test_the_python_lines_run(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for block in blocks("python"):
+    for block in blocks(README, "python"):
         exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out.count("'") == 4  # two labels
 
 
 def test_the_configuration_is_one(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = blocks("toml")
+    (block,) = blocks(README, "toml")
     (room / "config.toml").write_text(block)
     monkeypatch.setenv("CMPROMPT_CONFIG", str(room / "config.toml"))
     assert tomllib.loads(block)["classify"]["none"] is True
@@ -61,6 +44,6 @@ def test_the_configuration_is_one(room: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_first_two_shell_blocks_are_the_two_commands() -> None:
-    first, second = blocks("sh")
+    first, second = blocks(README, "sh")
     assert first.startswith("python3 -m venv") and "cmprompt classify" in first
     assert "pytest" in second and "mypy" in second

@@ -1,0 +1,81 @@
+"""`cmprompt prompts ablate`: what each template contributes on a folder or a table."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cmprompt.cli import options as o
+
+
+def command(
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="A folder, a folder of class folders, or a table with labels or without."),
+    ],
+    image_col: o.ImageCol = None,
+    target_col: o.TargetCol = None,
+    limit: o.Limit = None,
+    labels: o.Labels = None,
+    label: o.Label = None,
+    prompts: o.Prompts = None,
+    template: o.Template = None,
+    language: o.Language = "auto",
+    model: o.Model = "auto",
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    exact: o.Exact = False,
+    batch_size: o.BatchSize = None,
+    threads: o.Threads = None,
+    accept_licence: o.AcceptLicence = False,
+    output: o.OutputFile = None,
+    format: o.Format = None,
+    overwrite: o.Overwrite = False,
+    quiet: o.Quiet = False,
+    store: o.StoreDir = None,
+    no_store: o.NoStore = False,
+) -> int:
+    """Show what each template contributes: alone, and what changes without it; the most useful first.
+
+    cmprompt prompts ablate pets.csv
+    cmprompt prompts ablate photos/ --labels cat,dog --prompts photo --prompts sketch
+
+    Where the rows have labels, the figures are accuracies. Where they have none: how often the template alone, and the
+    others without it, answer as all together do, and what it adds to the mean probability of the answers.
+    """
+    from cmprompt.ablation import ablate, single_sets, template_vectors
+    from cmprompt.cli import road
+    from cmprompt.embed import embed
+    from cmprompt.encoders import load_encoder
+    from cmprompt.labelled import known_vectors, read_pictures, targets_among
+    from cmprompt.labels import load_labels
+    from cmprompt.prompts import choose_sets
+    from cmprompt.sources import SourceOptions
+    from cmprompt.writers.records import rounded
+    from cmprompt.writers.rows import write_rows
+
+    say = road.speaker(quiet)
+    items = read_pictures(data, SourceOptions(image_col=image_col, target_col=target_col, limit=limit))
+    own = sorted({str(item.target) for item in items if item.target}) if not (labels or label) else []
+    chosen = load_labels(labels or [], label or own)
+    singles = single_sets(choose_sets(prompts or [], template or [], chosen, language=language))
+    encoder = load_encoder(
+        model, device, precision, exact=exact, threads=threads, batch_size=batch_size, accept_licence=accept_licence,
+        notices=say,
+    )  # fmt: skip
+    kept = road.open_store(store, no_store, say)
+    vectors = template_vectors(chosen, singles, encoder, kept)
+    items, images, failed = known_vectors(embed(items, encoder, kept))
+    if failed:
+        say(f"{failed} pictures cannot be read and are left out")
+    target = targets_among(items, list(chosen.phrases))
+    say(
+        f"{len(items)} pictures, " + ("measured by their labels" if target is not None else "which have no such labels")
+    )
+    rows = ablate(images, vectors, [each.templates[0] for each in singles], scale=encoder.logit_scale, target=target)
+    write_rows(
+        ({name: rounded(value) if isinstance(value, float) else value for name, value in row.items()} for row in rows),
+        output=output, format=format, overwrite=overwrite, columns=("alone", "without", "contribution", "template"),
+    )  # fmt: skip
+    return 1 if failed else 0

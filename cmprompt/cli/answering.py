@@ -1,0 +1,123 @@
+"""How `classify` comes to its answers: labels and texts from the flags, what judges, what is said beside a label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from cmprompt.cli import road
+from cmprompt.errors import UsageError
+
+if TYPE_CHECKING:
+    from cmprompt.descriptors import Decide
+    from cmprompt.heads.zero_shot import Pool
+    from cmprompt.labels import LabelSet
+    from cmprompt.prompts import PromptSet
+    from cmprompt.questions import Asked, RowQuestions
+    from cmprompt.rule import Rule
+    from cmprompt.store import Store
+    from cmprompt.types import Embedded, Encoder, Head, Prediction
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be told apart: labels with their texts, a fitted `head`, or questions that the rows bring (`sets`)."""
+
+    labels: LabelSet
+    texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    head: Head | None = None
+    asked: Asked | None = None
+    sets: tuple[PromptSet, ...] = ()
+    described: bool = False
+
+    def rule(self, rule: Rule) -> Rule:
+        """`rule`, as a question may change it."""
+        return self.asked.rule(rule) if self.asked else rule
+
+    def judge(self, encoder: Encoder, pool: str, store: Store | None) -> Head | RowQuestions:
+        """What answers: the fitted head, the texts' own, or one for each question."""
+        from cmprompt.heads.zero_shot import zero_shot
+        from cmprompt.questions import RowQuestions
+
+        if self.sets:
+            return RowQuestions(encoder, self.sets, cast("Pool", pool), store)
+        return self.head or zero_shot(encoder, self.texts, pool=cast("Pool", pool), store=store)
+
+    def options(self) -> dict[str, Any]:
+        """For the run's header: what changes the records and stands nowhere else in it."""
+        return {"described": self.described, "question_templates": [each.templates for each in self.sets]}
+
+
+def wanted(
+    sources: Sequence[str],
+    head: str | None,
+    labels: Sequence[str] | None,
+    label: Sequence[str] | None,
+    prompts: Sequence[str] | None,
+    template: Sequence[str] | None,
+    language: str,
+    *,
+    question: str | None = None,
+    describe: str | None = None,
+    minimum: int = 2,
+) -> Wanted:
+    """Raises UsageError for flags that do not go together, or say nothing."""
+    from cmprompt.labels import LabelSet
+    from cmprompt.questions import hold_questions, question_sets
+
+    if head and (question or describe):
+        raise UsageError("--head brings its own labels; leave --question and --describe out")
+    if question and describe:
+        raise UsageError("--question and --describe exclude each other; a question's answers have its own texts")
+    if head:
+        return Wanted(LabelSet({}), head=road.read_head(head, labels, label))
+    if question:
+        asked = road.read_question(question, labels, label, prompts, template)
+        return Wanted(asked.labels, asked.texts, asked=asked)
+    if not (labels or label or describe) and hold_questions(sources):
+        return Wanted(LabelSet({}), sets=tuple(question_sets(prompts, template)))
+    chosen, texts = road.read_prompts(labels, label, prompts, template, language, minimum=minimum, describe=describe)
+    return Wanted(chosen, texts, described=describe is not None)
+
+
+def translations(path: str | None, judge: Head | RowQuestions, level: int | None) -> dict[str, str]:
+    """What --translate-labels says of the labels that are shown."""
+    from cmprompt.scores import level_labels
+    from cmprompt.translation import read_translations
+
+    return read_translations(path, level_labels(judge.labels, level)[0]) if path else {}
+
+
+def decider(
+    judge: Head | RowQuestions,
+    chosen: Wanted,
+    rule: Rule,
+    encoder: Encoder,
+    store: Store | None,
+    names: Mapping[str, str],
+) -> Decide:
+    """From vectors to predictions, with descriptions and translations where they are asked for."""
+    from cmprompt.descriptors import Descriptors, with_descriptors
+    from cmprompt.embed import embed_texts
+    from cmprompt.openset import vocabulary_vectors
+    from cmprompt.predict import needs_vocabulary, predict
+    from cmprompt.questions import RowQuestions
+    from cmprompt.translation import translated
+
+    if isinstance(judge, RowQuestions):
+        return lambda rows: judge.answer(rows, rule)
+    vocabulary = vocabulary_vectors(encoder, store) if needs_vocabulary(judge, rule) else None
+    known = None
+    if chosen.described:
+        texts = [text for own in chosen.texts.values() for text in own]
+        known = Descriptors.of(chosen.texts, embed_texts(texts, encoder, store), rule.level)
+
+    def plain(rows: Iterable[Embedded]) -> Iterator[Prediction]:
+        return predict(rows, judge, rule, vocabulary=vocabulary)
+
+    def worded(rows: Iterable[Embedded]) -> Iterator[Prediction]:
+        found = with_descriptors(rows, plain, known) if known else plain(rows)
+        return translated(found, names) if names else found
+
+    return worded

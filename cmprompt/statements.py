@@ -1,0 +1,66 @@
+"""English questions as statements that their answers complete: "What is he holding?" -> "he is holding a {}".
+
+A model of images and texts knows captions, not questions (TAP-C, Song et al., ACL 2022, section 3.2). The rules are
+few; a question that fits none stays as it is, with the answer behind it.
+"""
+
+from __future__ import annotations
+
+import re
+
+YES_NO = re.compile(r"(?:is|are|was|were|do|does|did|can|could|has|have|will|would)\b", re.IGNORECASE)
+_BE = r"(is|are|was|were)"
+_PLACE = r"(?:in|on|at|under|above|below|behind|beside|near|inside|over|between|among|around|next to|in front of|with)"
+# -ing at the end of a noun is no verb
+_VERB = r"(?!(?:building|ceiling|thing|ring|king|wing|string|painting|clothing|evening|morning|spring|swing)\b)(\w+ing)"
+_SUBJECT = (
+    r"((?:this|that|these|those)(?= (?:a|an|the)\b)|(?:the|a|an|his|her|their|my|your|any|this|that|these|those) \w+"
+    r"|it|he|she|they|you|everyone|everybody|everything|anyone|someone|something)"
+)
+_OPEN = (
+    (rf"what colou?rs? {_BE} (.+)", r"\2 \1 {}"),
+    (rf"what {_BE} (.+) doing", r"\2 \1 {}"),
+    (rf"what (?:\w+ of )?\w+ {_BE} (.+?) {_VERB}(.*)", r"\2 \1 \3 a {}\4"),
+    (rf"what (?:\w+ of )?\w+ {_BE} (this|that|it|these|those|the .+)", r"\2 \1 a {}"),
+    (rf"what {_BE} (?!(?:the|a|an) \w+$)(.+?) {_VERB}(.*)", r"\2 \1 \3 a {}\4"),
+    (rf"what {_BE} {_VERB}(.*)", r"a {} \1 \2\3"),
+    (rf"what {_BE} ({_PLACE} .+)", r"there \1 a {} \2"),
+    (rf"what {_BE} (.+)", r"\2 \1 a {}"),
+    (rf"where {_BE} (.+)", r"\2 \1 in the {}"),
+    (rf"who {_BE} (.+)", r"the {} \1 \2"),
+    (r"how many (.+?) (?:is|are|was|were|do|does|can|has|have)\b.*", r"there are {} \1"),
+)
+_CLOSED = (
+    (rf"{_BE} there (.+)", r"there \1 \2"),
+    (rf"{_BE} (.+?) {_VERB}(.*)", r"\2 \1 \3\4"),
+    (rf"{_BE} (.+?) ({_PLACE} .+)", r"\2 \1 \3"),
+    (rf"{_BE} {_SUBJECT} (.+)", r"\2 \1 \3"),
+    (r"can (?:you|we|i|one) see (.+)", r"there is \1"),
+    (rf"does {_SUBJECT} have (.+)", r"\1 has \2"),
+    (rf"(?:do|does|did) {_SUBJECT} (.+)", r"\1 \2"),
+    (rf"(can|could|has|have|will|would) {_SUBJECT} (.+)", r"\2 \1 \3"),
+)
+
+
+def is_yes_no(question: str) -> bool:
+    """Whether the question can be answered by yes or no, as far as its first word tells."""
+    return bool(YES_NO.match(question.strip()))
+
+
+def statement_of(question: str) -> str:
+    """A statement with {} where the answer belongs."""
+    return _turned(question, _OPEN) or f"{question.strip()} {{}}"
+
+
+def affirmed(question: str) -> str | None:
+    """What a yes to the question states; None for a question that no rule fits."""
+    return _turned(question, _CLOSED)
+
+
+def _turned(question: str, rules: tuple[tuple[str, str], ...]) -> str | None:
+    plain = " ".join(question.split()).rstrip("?!. ")
+    plain = plain[:1].lower() + plain[1:]
+    for pattern, statement in rules:
+        if found := re.fullmatch(pattern, plain, re.IGNORECASE):
+            return found.expand(statement)
+    return None
