@@ -39,9 +39,9 @@ def _map(images: Array, texts: Array, target: Array, labels: Sequence[str]) -> I
     dots, marks = plane(images, texts)
     low, size = _frame(np.concatenate([dots, marks]))
     dots, marks = ((points - low) / size for points in (dots, marks))
-    ends = [_place(points.mean(0)) for points in (dots, marks)]
+    start, end = (_place(points.mean(0)) for points in (dots, marks))
     yield _text(MARGIN_PX, 24, "Images (dots) and label texts (diamonds) on their two main axes", "t")
-    yield _line(*ends, "#222")
+    yield _line(start, end, "#222")
     for row in chosen:
         x, y = _place(dots[row])
         yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{_colour(int(target[row]))}" fill-opacity="0.6"/>'
@@ -50,8 +50,7 @@ def _map(images: Array, texts: Array, target: Array, labels: Sequence[str]) -> I
     for c, mark in enumerate(marks):
         x, y = _place(mark)
         yield f'<path d="M{x:.1f} {y - 6:.1f}l6 6-6 6-6-6z" fill="{_colour(c)}" stroke="#222"/>'
-    middle = (np.array(ends[0]) + np.array(ends[1])) / 2
-    yield _text(middle[0] + 6, middle[1], "modality gap", "s")
+    yield _text((start[0] + end[0]) / 2 + 6, (start[1] + end[1]) / 2, "modality gap", "s")
 
 
 def _names(places: Sequence[tuple[float, float]], labels: Sequence[str]) -> Iterator[str]:
