@@ -63,7 +63,7 @@ def ablate(
     total = vectors.sum(0)  # (C, D)
     everything = images @ _unit(total).T  # (N, C)
     truth = everything.argmax(1) if target is None else target
-    rows = []
+    rows: list[Row] = []
     for template, own in zip(templates, vectors, strict=True):
         left = images @ _unit(total - own).T
         rows.append(

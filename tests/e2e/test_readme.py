@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -47,3 +48,18 @@ def test_the_first_two_shell_blocks_are_the_two_commands() -> None:
     first, second = blocks(README, "sh")
     assert first.startswith("python3 -m venv") and "cmprompt classify" in first
     assert "pytest" in second and "mypy" in second
+
+
+def test_the_chinese_readme_has_the_same_blocks() -> None:
+    chinese = (Path(__file__).parents[2] / "README.zh.md").read_text(encoding="utf-8")
+    fenced = [re.findall(r"^```.*?^```", page, re.MULTILINE | re.DOTALL) for page in (README, chinese)]
+    assert fenced[0] == fenced[1] and len(fenced[0]) > 10
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [("README.md", ("audio", "captions", "translating")), ("README.zh.md", ("音频", "图片说明", "翻译"))],
+)
+def test_both_say_what_this_does_not_do(page: str, words: tuple[str, ...]) -> None:
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    assert all(word in text for word in words)
