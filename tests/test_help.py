@@ -22,8 +22,8 @@ STORE = "--store --no-store"
 VIDEO = "--fps --frames"
 WORDS = "--question --describe --translate-labels"
 TAKES = {  # the command-line page: which command takes what
-    "classify": f"{INPUTS} {TABLE} --dry-run {VIDEO} --timeline {LABELS} {WORDS} --level {MODEL} --head {DECISION} {OUTPUT} "
-    f"--resume --header --keep-columns --csv-safe -v --timings {STORE}",
+    "classify": f"{INPUTS} {TABLE} --dry-run {VIDEO} --timeline {LABELS} {WORDS} --level {MODEL} --head {DECISION} "
+    f"{OUTPUT} --resume --header --keep-columns --csv-safe -v --timings {STORE}",
     "finetune": f"{TABLE} --head --image-encoder --text-encoder --use --task --val --shots --seed --class-weight "
     f"--wise --from --force {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
     "evaluate": f"{TABLE} --head --task --compare-prompts --predictions --plot --seed {LABELS} {WORDS} {MODEL} --quiet "
@@ -31,12 +31,14 @@ TAKES = {  # the command-line page: which command takes what
     "adapt": f"{INPUTS} {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
     "embed": f"{INPUTS} --dry-run {MODEL} -o --output --overwrite --quiet --timings {STORE}",
     "check": f"{TABLE} --fdr --fail-on-flagged {MODEL} {OUTPUT} {STORE}",
-    "explain": f"{LABELS} --head --text --model --device --precision --exact --threads --accept-licence {OUTPUT} {STORE}",
+    "explain": f"{LABELS} --head --text --model --device --precision --exact --threads --accept-licence {OUTPUT} "
+    f"{STORE}",
     "search": f"--like --minus --in --name --top-k --device --precision --threads {OUTPUT} --store",
     "index build": f"--image-col --text-col --limit {VIDEO} {MODEL} --name --store --quiet",
     "index update": "--name --device --precision --batch-size --threads --store --quiet",
     "prompts lint": "--labels --label --language --translate-labels --model",
-    "prompts ablate": f"--image-col --target-col --limit --labels --label --prompts --template {MODEL} {OUTPUT} {STORE}",
+    "prompts ablate": f"--image-col --target-col --limit --labels --label --prompts --template {MODEL} {OUTPUT} "
+    f"{STORE}",
     "models pull": "--accept-licence",
     "models convert": "-o --output",
     "store info": "--store",
