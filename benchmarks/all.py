@@ -1,4 +1,4 @@
-"""Every measure of speed, one after another, at most 25 minutes on two cores; the summary is results/speed.md.
+"""Every measure of speed, one after another, about 25 minutes on two cores; the summary is results/speed.md.
 
     python benchmarks/all.py                 # a quiet machine, please
     python benchmarks/all.py --tenth         # a tenth of the size, to see that it works
