@@ -23,8 +23,9 @@ def commands(page: str) -> list[str]:
 
 def paste(command: str) -> None:
     """Run one command and expect status 0: cmprompt in this process, which has its libraries, else in a shell."""
-    if shlex.split(command)[0] == "cmprompt" and not re.search("[|>]", command):
-        assert run(shlex.split(command)[1:]) == 0
+    words = shlex.split(command, comments=True)
+    if words[0] == "cmprompt" and not re.search("[|>]", command):
+        assert run(words[1:]) == 0
         return
     scripts = os.path.dirname(sys.executable)
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}

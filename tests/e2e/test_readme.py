@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -13,12 +14,22 @@ from pasted import blocks, commands, paste
 from cmprompt.cli.app import run
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+SCRIPTS = [*blocks(README, "sh"), *blocks(README, "bash")]
+# An installation downloads gigabytes, and what comes after it is there already; the checks would run this test again.
+SKIPPED = ("python3 -m venv", ".venv/bin/pip install", ".venv-dev/bin/")
+
+
+def steps(script: str) -> list[str]:
+    """The commands of a block, without those that are skipped."""
+    found = [step.strip() for line in script.splitlines() for step in line.split("&&")]
+    return [step for step in found if step and not step.startswith(("#", *SKIPPED))]
 
 
 @pytest.fixture
 def room(cli: Cli, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the samples in `try`, as after the first command."""
     (tmp_path / "try").symlink_to(samples)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
     monkeypatch.chdir(tmp_path)
     for name, value in cli.environment.items():
         monkeypatch.setenv(name, value)
@@ -28,6 +39,19 @@ def room(cli: Cli, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("command", commands(README))
 def test_a_pasted_command_runs(command: str, room: Path) -> None:
     paste(command)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=range(len(SCRIPTS)))
+def test_a_pasted_block_runs(script: str, room: Path) -> None:
+    if not steps(script):
+        pytest.skip("it installs, or runs the checks that run this")
+    for step in steps(script):
+        paste(step)
+
+
+def test_no_block_is_of_a_kind_that_nothing_runs() -> None:
+    kinds = set(re.findall(r"^```(\S+)$", README, re.MULTILINE))
+    assert kinds <= {"sh", "bash", "console", "python", "toml"}
 
 
 def test_the_python_lines_run(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,7 +69,7 @@ def test_the_configuration_is_one(room: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_first_two_shell_blocks_are_the_two_commands() -> None:
-    first, second = blocks(README, "sh")
+    first, second = blocks(README, "sh")[:2]
     assert first.startswith("python3 -m venv") and "cmprompt classify" in first
     assert "pytest" in second and "mypy" in second
 
