@@ -1,27 +1,19 @@
-"""Exact nearest neighbours: one pass over stored vectors, however many, in bounded memory.
-
-numpy turns half precision into single at 2.5 s per million 512-d rows on one core, five times what the product itself
-costs. Two halves lie in each 32-bit word, and a half is a single whose exponent is off by 112: shifting the words in a
-block that stays in the processor's cache takes 0.4 s, and the query carries the factor 2^112.
-"""
+"""Exact nearest neighbours: one pass over stored vectors, however many, in bounded memory."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
+from cmprompt.halves import BLOCK_ROWS, multiplier
 from cmprompt.types import Array
 
-BLOCK_ROWS = 256  # 256 KB of 512 halves as singles: what a core's own cache holds
 CHUNK_ROWS = 32_768  # rows whose scores are looked at together
 DOUBT = 1e-5  # more than a float32 sum of a product of unit vectors is ever off
-_HALF = np.int32(-0x70002000)  # 0x8fffe000: sign, exponent and mantissa of a half, shifted into a single's place
-_EXPONENT = np.float32(2.0**112)
 
 
 @dataclass(frozen=True)
@@ -49,46 +41,13 @@ def nearest(queries: Array, matrix: Array, k: int, *, threads: int = 2) -> Neigh
 
 def products(queries: Array, matrix: Array) -> Iterator[tuple[int, Array]]:
     """(first row, (n, Q) float32 products) for the rows of `matrix` (N, D), a chunk at a time. `queries` (Q, D)."""
-    multiply = _multiply_halves(queries) if _is_half(matrix) else _multiply_any(queries)
+    multiply = multiplier(queries, matrix)
     for start in range(0, len(matrix), CHUNK_ROWS):
         chunk = matrix[start : start + CHUNK_ROWS]
         scores = np.empty((len(chunk), len(queries)), np.float32)
         for row in range(0, len(chunk), BLOCK_ROWS):
             multiply(chunk[row : row + BLOCK_ROWS], scores[row : row + BLOCK_ROWS])
         yield start, scores
-
-
-def _is_half(matrix: Array) -> bool:
-    little = sys.byteorder == "little" and matrix.dtype == np.float16
-    return little and matrix.shape[1] % 2 == 0 and matrix.flags.c_contiguous
-
-
-def _multiply_halves(queries: Array) -> Callable[[Array, Array], None]:
-    """A function that writes the products of (n, D) halves with the queries into (n, Q)."""
-    scaled = queries * _EXPONENT
-    low, high = (np.ascontiguousarray(scaled[:, place::2].T) for place in (0, 1))  # (D / 2, Q) each
-    buffer = np.empty((BLOCK_ROWS, len(low)), np.int32)
-
-    def multiply(rows: Array, out: Array) -> None:
-        words, shifted = rows.view(np.int32), buffer[: len(rows)]  # (n, D / 2)
-        np.right_shift(words, 3, out=shifted)
-        np.bitwise_and(shifted, _HALF, out=shifted)
-        np.matmul(shifted.view(np.float32), high, out=out)
-        np.left_shift(words, 16, out=shifted)
-        np.right_shift(shifted, 3, out=shifted)
-        np.bitwise_and(shifted, _HALF, out=shifted)
-        out += shifted.view(np.float32) @ low
-
-    return multiply
-
-
-def _multiply_any(queries: Array) -> Callable[[Array, Array], None]:
-    turned = np.ascontiguousarray(queries.T)
-
-    def multiply(rows: Array, out: Array) -> None:
-        np.matmul(rows.astype(np.float32), turned, out=out)
-
-    return multiply
 
 
 _Best = tuple[Array, Array]  # rows (K,) int64 and their scores (K,) float64, best first
