@@ -13,7 +13,7 @@ import string
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from cmprompt.types import Array
 CLIP_PATTERN = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # openai/CLIP
 BYTES_AND_SPECIALS = 256 * 2 + 2
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")  # what SentencePiece calls a byte
+MERGES = 49408 - BYTES_AND_SPECIALS  # of CLIP itself; its file holds more
 
 
 class Tokenizer(Protocol):
@@ -60,7 +61,7 @@ class ClipTokenizer:
     """CLIP's byte-pair encoding, its merges cut to `vocab_size`."""
 
     def __init__(self, vocab_size: int = 49408, context: int = 77, clean: str = "lower") -> None:
-        merges = read_merges()[: max(0, vocab_size - BYTES_AND_SPECIALS)]
+        merges = read_merges(max(0, vocab_size - BYTES_AND_SPECIALS))
         letters = list(byte_letters().values())
         words = [*letters, *(letter + "</w>" for letter in letters), *(a + b for a, b in merges)]
         self.context = context
@@ -149,27 +150,36 @@ def byte_letters() -> dict[int, str]:
 
 
 @cache
-def read_merges() -> list[tuple[str, str]]:
-    """CLIP's merges from the file that open_clip installs; finding it does not import the package."""
+def read_merges(count: int) -> list[tuple[str, str]]:
+    """CLIP's first `count` merges from the file that open_clip installs; finding it does not import the package.
+
+    The file is unpacked only as far as it is read: a small vocabulary costs a fraction of the whole.
+    """
     spec = find_spec("open_clip")
     if spec is None or spec.origin is None:
         raise ModelError(
             "open_clip is not installed, whose merges file CLIP's tokenizer needs: pip install open-clip-torch"
         )
     path = Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
-    lines = gzip.decompress(path.read_bytes()).decode().split("\n")[1 : 49408 - BYTES_AND_SPECIALS + 1]
-    return [(a, b) for a, b in (line.split() for line in lines)]
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return [(a, b) for a, b in (line.split() for line in islice(lines, 1, 1 + min(count, MERGES)))]
 
 
 def clean_text(text: str, how: str) -> str:
     """open_clip's `lower` (CLIP), `canonicalize` (SigLIP: no punctuation, lower case) or `whitespace`."""
-    import ftfy
+    if not _is_plain(text):
+        import ftfy
 
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
     if how == "canonicalize":
         text = text.strip().replace("_", " ").translate(str.maketrans("", "", string.punctuation))
     text = " ".join(text.split())
     return text if how == "whitespace" else text.lower()
+
+
+def _is_plain(text: str) -> bool:
+    """Printable ASCII without an HTML entity: nothing to mend, so that ftfy need not be imported for it."""
+    return text.isascii() and text.isprintable() and "&" not in text
 
 
 def require_transformers(what: str) -> None:

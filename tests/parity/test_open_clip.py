@@ -17,7 +17,7 @@ from small_models import CLIP, HALF, save_model
 
 from cmprompt import load_encoder
 from cmprompt.encoders.open_clip import OpenClipEncoder
-from cmprompt.encoders.tokenizer import ClipTokenizer
+from cmprompt.encoders.tokenizer import ClipTokenizer, clean_text
 from cmprompt.encoders.towers import is_trimmable
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.images import decode
@@ -143,3 +143,13 @@ def test_the_tokenizer_alone(clean: str) -> None:
     theirs = open_clip.SimpleTokenizer(context_length=24, clean=clean)
     texts = [words, words.upper(), *words.split(" "), "supercalifragilistic" * 9]
     np.testing.assert_array_equal(ClipTokenizer(context=24, clean=clean).batch(texts), theirs(texts).numpy())
+
+
+def test_text_that_needs_no_mending_is_left_as_open_clip_leaves_it() -> None:
+    from open_clip.tokenizer import get_clean_fn
+
+    dice = np.random.default_rng(0)
+    letters = [chr(code) for code in range(32, 127) if chr(code) != "&"]
+    texts = ["".join(dice.choice(letters, 40)) for _ in range(300)]
+    for how in ("lower", "canonicalize", "whitespace"):
+        assert [clean_text(text, how) for text in texts] == [get_clean_fn(how)(text) for text in texts]
