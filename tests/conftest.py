@@ -7,7 +7,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What the bundled weights are for; they are a first rough version so far, and these tests say what they have to reach.
 needs_trained_weights = pytest.mark.xfail(strict=False, reason="the bundled weights are a first rough version")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of the session's own: the user's is neither used nor filled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 class FakeEncoder:

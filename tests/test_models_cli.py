@@ -80,7 +80,7 @@ def test_convert_says_where_it_wrote(capsys: pytest.CaptureFixture[str], tmp_pat
 def test_doctor_says_what_would_run(capsys: pytest.CaptureFixture[str], small: Path) -> None:
     assert run(["doctor", "--model", f"local-dir:{small}", "--device", "cpu", "--precision", "bf16"]) == 0
     out = capsys.readouterr().out
-    assert version("torch") in out and "bf16/torch-cpu" in out and "32 px, shortest, bicubic" in out
+    assert version("torch") in out and "bf16/" in out and "32 px, shortest, bicubic" in out
 
 
 def test_doctor_downloads_nothing(capsys: pytest.CaptureFixture[str]) -> None:

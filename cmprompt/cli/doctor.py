@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import typer
 
 from cmprompt.cli import options as o
 
 PACKAGES = (
-    "torch", "torchvision", "open-clip-torch", "timm", "numpy", "pillow", "pyarrow", "scikit-learn", "safetensors",
-    "huggingface-hub", "transformers", "pillow-heif",
+    "torch", "torchvision", "open-clip-torch", "openvino", "timm", "numpy", "pillow", "pyarrow", "scikit-learn",
+    "safetensors", "huggingface-hub", "transformers", "pillow-heif",
 )  # fmt: skip
 FAST_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "bf16")
 
@@ -52,6 +53,7 @@ def versions() -> Iterator[tuple[str, str]]:
 def devices() -> Iterator[tuple[str, str]]:
     """The processor, its instruction sets, the accelerators, and the back ends that use them."""
     import os
+    from importlib.util import find_spec
 
     import torch
 
@@ -65,7 +67,7 @@ def devices() -> Iterator[tuple[str, str]]:
         facts = torch.cuda.get_device_properties(index)
         yield f"cuda:{index}", f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB"
     yield "mps", "yes" if torch.backends.mps.is_available() else "no"
-    yield "back ends", "torch"
+    yield "back ends", "openvino (on the cpu), torch" if find_spec("openvino") else "torch"
 
 
 def caches() -> Iterator[tuple[str, str]]:
@@ -115,8 +117,16 @@ def would_run(model: str, device: str, precision: str) -> Iterator[tuple[str, st
         yield "nothing", str(error)
         return
     yield "model", encoder.model_id
-    yield "as", encoder.store_key.removeprefix(f"{encoder.model_id}/")
+    yield "as", encoding_of(encoder)
     yield "images", f"{encoder.preprocess.size_px} px, {encoder.preprocess.resize}, {encoder.preprocess.interpolation}"
     yield "texts", f"up to {encoder.context_length} tokens"
     for note in notes:
         yield "note", note
+
+
+def encoding_of(encoder: Any) -> str:
+    """Precision and back end, told without the export that the store's key may need."""
+    from cmprompt.encoders.openvino import runs_here
+
+    back_end = "openvino" if runs_here(encoder.device, encoder.precision) else f"torch-{encoder.device}"
+    return f"{encoder.precision}/{back_end}"

@@ -41,8 +41,9 @@ def load_encoder(
 
     def make(checkpoint: Checkpoint) -> Encoder:
         return OpenClipEncoder(
-            checkpoint, device=device, precision=precision, exact=exact, threads=threads, batch_size=batch_size
-        )
+            checkpoint, device=device, precision=precision, exact=exact, threads=threads, batch_size=batch_size,
+            notices=tell,
+        )  # fmt: skip
 
     checkpoint = find_checkpoint(model, accept_licence=accept_licence, notices=tell)
     try:

@@ -7,6 +7,7 @@ import json
 import os
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,4 +226,5 @@ def _remember(memo: Path, digest: str) -> None:
         partial.write_text(digest)
         partial.replace(memo)
     except OSError:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()

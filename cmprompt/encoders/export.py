@@ -1,0 +1,171 @@
+"""A checkpoint's towers as OpenVINO models on disk: made from torch once, whole or not at all, checked at each load."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+
+from cmprompt.encoders.batches import unit
+from cmprompt.encoders.weights import Checkpoint, cache_dir, file_sha256, fresh_sha256
+from cmprompt.errors import CmpromptError
+from cmprompt.types import Array
+
+MANIFEST = "export.json"
+FORMAT = 1  # of the folder; another one is made again
+TOLERANCE = 2e-4  # of a number in a unit vector, between an exported tower and torch, both in fp32
+Notices = Callable[[str], None]
+
+
+def exported(checkpoint: Checkpoint, weights_hash: str, notices: Notices) -> Mapping[str, Path]:
+    """The towers, `images` and `texts`, that are exported; one that does not export is absent.
+
+    They are made now, which loads torch and says so, where nothing sound is on disk. Raises ModelError where the
+    weights do not fit their configuration.
+    """
+    folder = cache_dir() / "exports" / f"{weights_hash[:16]}-{checkpoint.config_digest}"
+    here = _read(folder, weights_hash)
+    if here is None:
+        notices(f"preparing {checkpoint.name} for this processor; this is done once, and takes some seconds")
+        _make(folder, checkpoint, weights_hash, notices)
+        here = _read(folder, weights_hash)
+    return here or {}
+
+
+def openvino_version() -> str:
+    """Of the installed package, without importing it."""
+    from importlib.metadata import version
+
+    return version("openvino")
+
+
+def _read(folder: Path, weights_hash: str) -> dict[str, Path] | None:
+    """None where there is nothing, or nothing that can be trusted."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if (manifest["format"], manifest["weights"]) != (FORMAT, weights_hash):
+            return None
+        if manifest["failed"] and manifest["openvino"] != openvino_version():
+            return None  # another version may export what this one did not
+        if any(file_sha256(folder / name) != digest for name, digest in manifest["files"].items()):
+            return None
+        return {tower: folder / f"{tower}.xml" for tower in manifest["towers"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _make(folder: Path, checkpoint: Checkpoint, weights_hash: str, notices: Notices) -> None:
+    """Export into a folder beside, then give it its name. A cache that cannot be written costs only speed."""
+    partial = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(mkdtemp(prefix=".", dir=folder.parent))
+        failed = _export_towers(checkpoint, partial)
+        for tower, reason in failed.items():
+            notices(f"{checkpoint.name}: torch will encode its {tower}, since they do not export: {reason}")
+        _write_manifest(partial, weights_hash, failed)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except OSError as error:
+        notices(f"{folder} cannot be written ({error.strerror or error}), so torch encodes")
+    finally:
+        if partial:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_manifest(folder: Path, weights_hash: str, failed: Mapping[str, str]) -> None:
+    files = sorted(path for path in folder.iterdir())
+    manifest = {
+        "format": FORMAT,
+        "weights": weights_hash,
+        "openvino": openvino_version(),
+        "towers": [path.stem for path in files if path.suffix == ".xml"],
+        "failed": dict(failed),
+        "files": {path.name: fresh_sha256(path) for path in files},
+    }
+    for path in files:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _export_towers(checkpoint: Checkpoint, folder: Path) -> dict[str, str]:
+    """Write what exports; returns why the others do not. In fp32: a lower precision is chosen when one is loaded."""
+    from cmprompt.encoders.openvino import import_openvino
+
+    ov = import_openvino()
+    failed = {}
+    for plan in _plans(checkpoint):
+        try:
+            model = _convert(ov, plan)
+            _compare(ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}), plan)
+            ov.save_model(model, folder / f"{plan.tower}.xml", compress_to_fp16=False)
+        except (CmpromptError, OSError, MemoryError):
+            raise
+        except Exception as error:  # tracing runs code of any architecture
+            failed[plan.tower] = " ".join(str(error).split())[:200] or type(error).__name__
+    return failed
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How to export one tower: torch's function, inputs to trace (the first of them) and to compare both with."""
+
+    tower: str
+    run: Callable[[Any], Any]
+    inputs: list[Array]
+    shape: list[int]  # -1 where any will do
+
+
+def _plans(checkpoint: Checkpoint) -> Iterator[_Plan]:
+    from cmprompt.encoders.torch import TorchTowers, normalised
+    from cmprompt.encoders.towers import encode_trimmed, is_trimmable
+
+    model, side = TorchTowers(checkpoint, "cpu", "fp32").model, checkpoint.preprocess.size_px
+    dice = np.random.default_rng(0)
+    pixels = [dice.integers(0, 256, (n, 3, side, side), np.uint8) for n in (2, 3)]
+
+    def see(pixels: Any) -> Any:
+        return model.encode_image(normalised(pixels, checkpoint.preprocess))
+
+    yield _Plan("images", see, pixels, [-1, 3, side, side])
+    text_cfg = checkpoint.model_cfg["text_cfg"]
+    context = int(text_cfg.get("context_length", 77))
+    trims = is_trimmable(text_cfg)
+    lengths = [max(2, context // 4), max(3, context // 2), context] if trims else [context] * 2
+    tokens = [dice.integers(1, 256, (2, length)) for length in lengths]
+    run = (lambda x: encode_trimmed(model, x)) if trims else model.encode_text
+    yield _Plan("texts", run, tokens, [-1, -1 if trims else context])
+
+
+def _convert(ov: Any, plan: _Plan) -> Any:
+    """The OpenVINO model of a tower."""
+    import torch
+
+    class Tower(torch.nn.Module):
+        def forward(self, inputs: Any) -> Any:
+            return plan.run(inputs)
+
+    with torch.inference_mode(), warnings.catch_warnings(action="ignore"):  # tracing warns of every constant
+        example = torch.from_numpy(plan.inputs[0])
+        return ov.convert_model(Tower(), example_input=example, input=[ov.PartialShape(plan.shape)])
+
+
+def _compare(compiled: Any, plan: _Plan) -> None:
+    """Raises ValueError where the exported tower gives other vectors: tracing may have fixed what should vary."""
+    import torch
+
+    for inputs in plan.inputs:
+        with torch.inference_mode():
+            expected = plan.run(torch.from_numpy(inputs)).numpy()
+        error = np.abs(unit(compiled(inputs)[0]) - unit(expected)).max()
+        if not error <= TOLERANCE:  # nor where it is not a number
+            raise ValueError(f"the export is off by {error:.1g}")

@@ -1,0 +1,61 @@
+"""A model's exported towers run by OpenVINO: the fast back end on a processor, and no torch."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from cmprompt.encoders.devices import has_native_bf16
+from cmprompt.types import Array
+
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+def runs_here(device: str, precision: str) -> bool:
+    """Whether OpenVINO is installed, and computes on this device at this precision without emulating it."""
+    able = precision == "fp32" or (precision == "bf16" and has_native_bf16())
+    return device == "cpu" and able and find_spec("openvino") is not None
+
+
+def import_openvino() -> Any:
+    """The package, its usage statistics left out: it takes what stands here for a library that is not installed."""
+    if "openvino" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+
+    return openvino
+
+
+class Tower:
+    """One exported tower, compiled. `streams` threads may run it at once, each on one core.
+
+    Rows do not depend on each other, nor on which stream computes them, but the shape of a batch may matter.
+    """
+
+    def __init__(self, path: Path, precision: str, streams: int) -> None:
+        # A stream is one thread, as in torch.py. Pinned threads of two processes would meet on the same cores.
+        options = {
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "NUM_STREAMS": str(streams),
+            "INFERENCE_NUM_THREADS": str(streams),
+            "ENABLE_CPU_PINNING": "NO",
+            "ENABLE_HYPER_THREADING": "YES",
+        }
+        compiled = import_openvino().Core().compile_model(path, "CPU", options)
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(streams):
+            self._idle.put(compiled.create_infer_request())
+
+    def __call__(self, inputs: Array) -> Array:
+        """(N, ...) -> (N, D) float32, not normalised."""
+        request = self._idle.get()
+        try:
+            rows: Array = request.infer({0: np.ascontiguousarray(inputs)}, share_inputs=True)[0]
+        finally:
+            self._idle.put(request)
+        return rows

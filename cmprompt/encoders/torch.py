@@ -1,0 +1,66 @@
+"""A model's towers run by torch: on any device, for every tower, and whatever needs gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cmprompt.encoders.weights import Checkpoint
+from cmprompt.types import Array, Preprocess
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+class TorchTowers:
+    """The open_clip model on `device` in one precision. Raises ModelError where the weights do not fit it."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str, precision: str, exact: bool = False) -> None:
+        import torch
+
+        from cmprompt.encoders.towers import load_towers
+
+        if device == "cpu":
+            # One thread for each stream: threads that share a product wait for the slowest at every layer, and where
+            # something else wants a core too (decoding does) they spin there for most of the time.
+            torch.set_num_threads(1)
+        if exact:
+            torch.backends.cudnn.allow_tf32 = False
+        self.device = device
+        self.preprocess = checkpoint.preprocess
+        self.context_length = int(checkpoint.model_cfg["text_cfg"].get("context_length", 77))
+        self.model = load_towers(checkpoint, device, DTYPES[precision])
+
+    def images(self, pixels: Array) -> Array:
+        """(N, 3, H, W) uint8 -> (N, D) float32, not normalised."""
+        import torch
+
+        with torch.inference_mode():
+            x = normalised(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device), self.preprocess)
+            rows: Array = self.model.encode_image(x.to(next(self.model.parameters()).dtype)).float().cpu().numpy()
+        return rows
+
+    def texts(self, tokens: Array) -> Array:
+        """(M, L) int64, perhaps trimmed -> (M, D) float32, not normalised."""
+        import torch
+
+        with torch.inference_mode():
+            ids = torch.from_numpy(np.ascontiguousarray(tokens)).to(self.device)
+            rows: Array = encode_tokens(self.model, ids, self.context_length).float().cpu().numpy()
+        return rows
+
+
+def normalised(pixels: Any, preprocess: Preprocess) -> Any:
+    """(N, 3, H, W) uint8 -> float32 as the checkpoint was trained on."""
+    import torch
+
+    mean, std = (torch.tensor(v, device=pixels.device).view(3, 1, 1) for v in (preprocess.mean, preprocess.std))
+    return (pixels.float() / 255 - mean) / std
+
+
+def encode_tokens(model: Any, tokens: Any, context_length: int) -> Any:
+    """(M, L) tokens through the text tower, its own way where they fill the context."""
+    from cmprompt.encoders.towers import encode_trimmed
+
+    whole = tokens.shape[1] == context_length
+    return model.encode_text(tokens) if whole else encode_trimmed(model, tokens)

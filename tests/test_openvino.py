@@ -1,0 +1,135 @@
+"""The fast back end on a processor: the same vectors as torch, exported once, and trusted only while whole."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_models import SMALL, save_model
+
+from cmprompt import load_encoder
+from cmprompt.encoders.weights import cache_dir
+from cmprompt.types import Array, Encoder
+
+WEIGHTS = "open_clip_model.safetensors"
+TEXTS = ["", "a cat", "a photo of a dog in the snow", "rain over the grey harbour and a boat that leaves it for good"]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("small"), SMALL)
+
+
+@pytest.fixture
+def pixels() -> Array:
+    return np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with nothing in it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def load(folder: Path, notices: Callable[[str], None] = print, **options: object) -> Encoder:
+    return load_encoder(f"local-dir:{folder}", device="cpu", notices=notices, **{"precision": "fp32", **options})  # type: ignore[arg-type]
+
+
+def exports() -> list[Path]:
+    return sorted(path for path in (cache_dir() / "exports").iterdir())
+
+
+def poison(folder: Path, tensor: str) -> Path:
+    """Make one of the weights NaN: a tower that gives no vectors cannot be shown to agree with torch."""
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(folder / WEIGHTS)
+    tensors[tensor][:] = np.nan
+    save_file(tensors, folder / WEIGHTS)
+    return folder
+
+
+def test_vectors_are_those_of_torch(small: Path, pixels: Array) -> None:
+    fast, exact = load(small), load(small, exact=True)
+    assert "openvino" in fast.store_key and "torch" in exact.store_key
+    np.testing.assert_allclose(fast.encode_images(pixels), exact.encode_images(pixels), atol=1e-5)
+    np.testing.assert_allclose(fast.encode_texts(TEXTS), exact.encode_texts(TEXTS), atol=1e-5)
+
+
+def test_once_exported_nothing_needs_torch(small: Path) -> None:
+    assert load(small).store_key
+    script = (
+        "import sys, numpy as np; from cmprompt import load_encoder\n"
+        f"e = load_encoder('local-dir:{small}', device='cpu')\n"
+        "e.encode_images(np.zeros((1, 3, 32, 32), np.uint8)); e.encode_texts(['a new label'])\n"
+        "print(e.back_end, sorted({'torch', 'open_clip', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("openvino-") and done.stdout.endswith(" []\n")
+
+
+def test_the_export_sends_no_usage_statistics(small: Path, empty: Path) -> None:
+    script = (
+        "import sys; from cmprompt import load_encoder\n"
+        f"load_encoder('local-dir:{small}', device='cpu').store_key\n"
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry') and sys.modules[name]])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_towers_are_exported_once_and_it_is_said(small: Path, empty: Path) -> None:
+    said: list[str] = []
+    keys = {load(small, said.append, precision=precision).store_key for precision in ("fp32", "bf16", "fp32")}
+    assert len(keys) == 2 and len(said) == 1 and "once" in said[0]
+    assert len(exports()) == 1
+
+
+@pytest.mark.parametrize("name", ["images.bin", "texts.xml", "export.json"])
+def test_a_damaged_export_is_made_again(small: Path, empty: Path, pixels: Array, name: str) -> None:
+    expected = load(small).encode_images(pixels)
+    (folder,) = exports()
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 255
+    (folder / name).write_bytes(data)
+    said: list[str] = []
+    assert np.array_equal(load(small, said.append).encode_images(pixels), expected) and len(said) == 1
+    assert exports() == [folder]
+
+
+def test_an_export_of_other_weights_is_not_used(small: Path, empty: Path, tmp_path: Path, pixels: Array) -> None:
+    assert load(small).store_key
+    other = save_model(tmp_path / "other", {**SMALL, "embed_dim": 8})
+    assert load(other).encode_images(pixels).shape == (5, 8) and len(exports()) == 2
+
+
+def test_torch_runs_a_tower_that_does_not_export(small: Path, empty: Path, tmp_path: Path, pixels: Array) -> None:
+    folder, said = poison(Path(shutil.copytree(small, tmp_path / "copy")), "text_projection"), []
+    encoder = load(folder, said.append)
+    assert encoder.store_key.split("/")[2].endswith("-images") and "texts" in said[1]
+    assert np.isfinite(encoder.encode_images(pixels)).all() and np.isnan(encoder.encode_texts(["a cat"])).all()
+    load(folder, said.append).encode_texts(["a cat"])
+    assert len(said) == 2  # not tried again
+
+
+def test_torch_runs_both_where_nothing_can_be_kept(small: Path, empty: Path, pixels: Array) -> None:
+    empty.write_text("a file where the cache should be")
+    said: list[str] = []
+    encoder = load(small, said.append)
+    assert "torch-cpu" in encoder.store_key and "cannot be written" in said[1]
+    np.testing.assert_array_equal(encoder.encode_images(pixels), load(small, exact=True).encode_images(pixels))
+
+
+def test_several_threads_may_encode_at_once(small: Path, pixels: Array) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    encoder = load(small, threads=2)
+    expected = encoder.encode_images(pixels)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(np.array_equal(rows, expected) for rows in pool.map(encoder.encode_images, [pixels] * 12))
