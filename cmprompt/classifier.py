@@ -84,6 +84,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         from cmprompt.openset import vocabulary_vectors
         from cmprompt.predict import needs_vocabulary, predict
 
+        if _are_vectors(X) and not self.none and (weight := _plain_weight(self.head_)) is not None:
+            return self._nearest(X, weight)
         rule = Rule(top_k=1, none=self.none, none_name=self.none_name)
         vocabulary = vocabulary_vectors(self.encoder_, self._store()) if needs_vocabulary(self.head_, rule) else None
         found = [p.label for p in predict(self._embedded(X, self.head_.needs), self.head_, rule, vocabulary=vocabulary)]
@@ -95,6 +97,17 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
         blocks = [score(b.features, self.head_, Rule(), None) for b in self._embedded(X, self.head_.needs)]
         return np.concatenate([block.probability for block in blocks] or [np.zeros((0, len(self.head_.labels)))])
+
+    def _nearest(self, vectors: Array, weight: Array) -> Array:
+        """(N,) labels of (N, D) vectors by the largest product alone, which their lengths do not change."""
+        from cmprompt.heads.ranking import best_labels
+
+        _check_dim(vectors, self.encoder_.dim)
+        best = best_labels(vectors, weight, 2)
+        nothing = ~np.isfinite(best.products[:, 0]) | ~best.products.any(axis=1)
+        for row in np.flatnonzero(nothing):
+            _lengths(vectors[row : row + 1], int(row))
+        return np.array(self.head_.labels, dtype=np.str_)[best.columns[:, 0]]
 
     @property
     def classes_(self) -> Array:
@@ -167,7 +180,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def _embedded(self, X: Any, needs: frozenset[str]) -> Iterator[Embedded]:
         """X as batches of vectors. Raises ItemError at the first that failed."""
-        if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f":
+        if _are_vectors(X):
             yield from _vectors(X, self.encoder_.dim)
             return
         from cmprompt.embed import embed
@@ -181,18 +194,40 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             yield batch
 
 
+def _are_vectors(x: Any) -> bool:
+    """(N, D) numbers, which need no encoder."""
+    return isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype.kind == "f"
+
+
+def _plain_weight(head: Head) -> Array | None:
+    """(C, D) of a head that is a product with text vectors and nothing more, or None."""
+    from cmprompt.heads.linear import LinearHead
+
+    return head.weight if isinstance(head, LinearHead) and head.text_built else None
+
+
 def _vectors(rows: Array, dim: int) -> Iterator[Embedded]:
     """(N, D) vectors, made unit rows, as batches."""
+    _check_dim(rows, dim)
+    for at in range(0, len(rows), BLOCK):
+        part = rows[at : at + BLOCK].astype(np.float32)
+        unit = (part / _lengths(part, at)).astype(np.float32)
+        items = tuple(Item(str(at + place), None) for place in range(len(part)))
+        yield Embedded(items, (Outcome(),) * len(part), Features.of_images(unit))
+
+
+def _check_dim(rows: Array, dim: int) -> None:
     if rows.shape[1] != dim:
         raise UsageError(f"vectors of {rows.shape[1]} numbers; this model's have {dim}")
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not np.all(np.isfinite(lengths) & (lengths > 0)):
-        raise CmpromptError(f"vector {int(np.argmin(np.isfinite(lengths) & (lengths > 0)))} is zero or not a number")
-    unit = (rows / lengths).astype(np.float32)
-    for at in range(0, len(unit), BLOCK):
-        part = unit[at : at + BLOCK]
-        items = tuple(Item(str(at + place), None) for place in range(len(part)))
-        yield Embedded(items, (Outcome(),) * len(part), Features.of_images(part))
+
+
+def _lengths(rows: Array, first: int) -> Array:
+    """(N, 1) lengths. Raises CmpromptError, which counts from `first`, where a row has no direction."""
+    lengths: Array = np.linalg.norm(rows, axis=1, keepdims=True)
+    bad = ~(np.isfinite(lengths) & (lengths > 0))
+    if bad.any():
+        raise CmpromptError(f"vector {first + int(bad.argmax())} is zero or not a number")
+    return lengths
 
 
 def _items(X: Iterable[Any]) -> Iterator[Item]:

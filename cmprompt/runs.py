@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ class OutputOptions:
     header: bool = False
     keep_columns: bool = False
     csv_safe: bool = False
+    flush: bool = False  # each record at once, for who waits for it
 
 
 @contextmanager
@@ -85,11 +86,12 @@ class StreamOutput:
     done = 0
     hint: str | None = None
 
-    def __init__(self, writer: Writer, name: str, keep_columns: bool) -> None:
+    def __init__(self, writer: Writer, name: str, keep_columns: bool, flush: Callable[[], None]) -> None:
         self.statuses: Counter[str] = Counter()
         self._writer = writer
         self._name = name
         self._keep_columns = keep_columns
+        self._flush = flush
 
     def remaining(self, items: Iterable[Item]) -> Iterator[Item]:
         """All of `items`."""
@@ -100,6 +102,7 @@ class StreamOutput:
         self.statuses[prediction.status] += 1
         with writing(self._name):
             self._writer.write(to_record(prediction, keep_columns=self._keep_columns))
+            self._flush()
 
     def close(self) -> None:
         """Write what is held back."""
@@ -260,7 +263,7 @@ def _streaming(
 ) -> Iterator[StreamOutput]:
     with writing(name):
         writer = make_writer(options.format, stream, header if options.header else None, csv_safe=options.csv_safe)
-    output = StreamOutput(writer, name, options.keep_columns)
+    output = StreamOutput(writer, name, options.keep_columns, stream.flush if options.flush else lambda: None)
     yield output
     output.close()
 

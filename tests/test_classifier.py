@@ -111,6 +111,15 @@ def test_nonsense_says_what_and_where(x: object, error: type[Exception], message
         classifier().predict(x)
 
 
+def test_many_vectors_are_labelled_as_one_by_one() -> None:
+    x = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float16)
+    model = classifier()
+    assert model.predict(x).tolist() == [model.classes_[row.argmax()] for row in model.predict_proba(x)]
+    x[577] = np.nan
+    with pytest.raises(CmpromptError, match="vector 577 is zero or not a number"):
+        model.predict(x)
+
+
 def test_it_wants_labels_or_a_head() -> None:
     with pytest.raises(UsageError, match="no labels"):
         classifier(labels=None).predict(np.eye(8))

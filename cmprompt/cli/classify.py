@@ -21,6 +21,7 @@ def command(
     all_files: o.AllFiles = False,
     allow_truncated: o.AllowTruncated = False,
     dry_run: o.DryRun = False,
+    stdin_jsonl: o.StdinJsonl = False,
     fps: o.Fps = None,
     frames: o.Frames = None,
     timeline: o.Timeline = False,
@@ -69,6 +70,7 @@ def command(
     cmprompt classify photo.jpg --question "What is the man holding?" --labels umbrella,bag
     cmprompt classify clip.mp4 --labels running,jumping --timeline
     find . -name '*.jpg' -print0 | cmprompt classify -0 - --labels cat,dog > labels.tsv
+    echo '{"path": "photo.jpg"}' | cmprompt classify --stdin-jsonl --labels cat,dog
     """
     from dataclasses import replace
     from time import perf_counter
@@ -76,7 +78,7 @@ def command(
     from cmprompt.cli import answering, road
     from cmprompt.cli.progress import Progress
     from cmprompt.clips import pooled, sampling_of, segments, with_frames
-    from cmprompt.embed import BATCH_SIZE, Stats, cores, embed
+    from cmprompt.embed import BATCH_SIZE, READ_AHEAD, Stats, cores, embed
     from cmprompt.encoders import load_encoder
     from cmprompt.rule import Rule
     from cmprompt.runs import OutputOptions, open_output, run_header
@@ -85,15 +87,19 @@ def command(
 
     say = road.speaker(quiet)
     progress = Progress(quiet=quiet, rows_on_terminal=output is None and sys.stdout.isatty())
-    sources = road.require_inputs(inputs, files_from)
+    sources = road.require_inputs(inputs, files_from, stdin_jsonl)
     chosen = SourceOptions(
-        files_from=files_from, null_separated=null, image_col=image_col, text_col=text_col, target_col=target_col,
-        limit=limit, all_files=all_files, videos=True,
+        files_from=files_from, null_separated=null, requests=stdin_jsonl, image_col=image_col, text_col=text_col,
+        target_col=target_col, limit=limit, all_files=all_files, videos=True,
     )  # fmt: skip
     sampling = sampling_of(fps, frames)
     if timeline and resume:
         raise UsageError("--timeline gives a clip several records, which --resume cannot match; use --overwrite")
-    form = choose_format(format, output, terminal=sys.stdout.isatty())
+    if stdin_jsonl and (output is not None or timeline or format not in (None, "jsonl")):
+        raise UsageError(
+            "--stdin-jsonl answers in JSON lines on standard output; leave -o, --format and --timeline out"
+        )
+    form = "jsonl" if stdin_jsonl else choose_format(format, output, terminal=sys.stdout.isatty())
     one_will_do = none or multi_label or (threshold or "").startswith(("z:", "cos:"))
     multi_label = multi_label or road.is_multi_label(head)
     wanted = answering.wanted(
@@ -128,10 +134,11 @@ def command(
                  "video": {**vars(sampling), "timeline": timeline}, **wanted.options()},
     )  # fmt: skip
     stats, started_s, write_s = Stats(), perf_counter(), 0.0
+    waiting, scoring = road.Clock(), road.Clock()
     with (
         open_output(
-            output, about, OutputOptions(form, header, keep_columns, csv_safe), resume=resume, overwrite=overwrite,
-            batch_size=getattr(encoder, "batch_size", BATCH_SIZE), argv=sys.argv[1:],
+            output, about, OutputOptions(form, header, keep_columns, csv_safe, flush=stdin_jsonl), resume=resume,
+            overwrite=overwrite, batch_size=getattr(encoder, "batch_size", BATCH_SIZE), argv=sys.argv[1:],
         ) as out,
         progress,
     ):  # fmt: skip
@@ -140,17 +147,19 @@ def command(
             return road.exit_status(out.statuses)
         road.count_in_background(sources, chosen, progress.expect, progress.drawn)
         items = out.remaining(read_items(sources, replace(chosen, skipped=progress.skip)))
-        embedded = embed(
-            with_frames(items, sampling), encoder, kept, needs=judge.needs, allow_truncated=allow_truncated,
-            decode_threads=threads, stats=stats,
-        )  # fmt: skip
+        embedded = waiting.timed(embed(
+            items if stdin_jsonl else with_frames(items, sampling), encoder, kept, needs=judge.needs,
+            read_ahead=1 if stdin_jsonl else READ_AHEAD, allow_truncated=allow_truncated, decode_threads=threads,
+            stats=stats,
+        ))  # fmt: skip
         rows = embedded if timeline else pooled(embedded)
-        for prediction in segments(decide(rows)) if timeline else decide(rows):
+        for prediction in scoring.timed(segments(decide(rows)) if timeline else decide(rows)):
             before_s = perf_counter()
             out.write(prediction)
             write_s += perf_counter() - before_s
             progress.count(prediction.status)
     if show_timings:
-        for line in road.timings(stats, threads or cores(), perf_counter() - started_s, write_s):
+        score_s = scoring.seconds - waiting.seconds
+        for line in road.timings(stats, threads or cores(), perf_counter() - started_s, write_s, score_s):
             print(line, file=sys.stderr)
     return road.exit_status(out.statuses)

@@ -34,6 +34,13 @@ AllFiles = Annotated[
 AllowTruncated = Annotated[
     bool, option("--allow-truncated", group=INPUTS, help="Score what can be read of a cut-off picture, and flag it.")
 ]
+StdinJsonl = Annotated[
+    bool,
+    option(
+        "--stdin-jsonl", group=INPUTS,
+        help='Read {"path": ...} lines from standard input, and answer each with a record before the next is read.',
+    ),
+]  # fmt: skip
 DryRun = Annotated[
     bool, option("--dry-run", group=INPUTS, help="Say what would be read, and with what; encode nothing.")
 ]

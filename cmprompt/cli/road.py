@@ -6,7 +6,8 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
 
 from cmprompt.errors import UsageError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cmprompt.types import Encoder, Head, Item
 
 Say = Callable[[str], None]
+T = TypeVar("T")
 STREAMS = (".tar", ".gz", ".tgz", ".zip", ".parquet")  # reading these only to count them would double the work
 
 
@@ -32,8 +34,12 @@ def speaker(quiet: bool) -> Say:
     return say
 
 
-def require_inputs(inputs: Sequence[str] | None, files_from: str | None) -> list[str]:
-    """What is to be read. Raises UsageError where nothing is named."""
+def require_inputs(inputs: Sequence[str] | None, files_from: str | None, requests: bool = False) -> list[str]:
+    """What is to be read. Raises UsageError where nothing is named, or something beside `requests`."""
+    if requests:
+        if inputs or files_from is not None:
+            raise UsageError("--stdin-jsonl reads its inputs from standard input; name no others")
+        return []
     if not inputs and files_from is None:
         raise UsageError("nothing to read; name files, folders or tables, or - for a list on standard input")
     return list(inputs or [])
@@ -170,13 +176,34 @@ def describe_run(
         yield f"input\t{item.id.encode('utf-8', 'replace').decode()}"
 
 
-def timings(stats: Stats, threads: int, total_s: float, write_s: float) -> Iterator[str]:
+class Clock:
+    """Counts the seconds that are spent waiting for what an iterator yields."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, source: Iterable[T]) -> Iterator[T]:
+        """`source`, each of its steps counted."""
+        iterator = iter(source)
+        while True:
+            started = perf_counter()
+            try:
+                step = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self.seconds += perf_counter() - started
+            yield step
+
+
+def timings(stats: Stats, threads: int, total_s: float, write_s: float, score_s: float = 0.0) -> Iterator[str]:
     """The lines of --timings: seconds of each stage, and which one the run waited for."""
     stages = {
         "look up": stats.lookup_s,
         "read": stats.read_s / threads,
         "decode": stats.decode_s / threads,
         "encode": stats.encode_s,
+        "score": score_s,
         "write": write_s,
     }
     for name, seconds in stages.items():

@@ -9,6 +9,7 @@ from itertools import islice
 from cmprompt.errors import UsageError
 from cmprompt.sources.files import read_list, read_named
 from cmprompt.sources.options import SourceOptions
+from cmprompt.sources.requests import read_requests
 from cmprompt.types import Item
 
 __all__ = ["SourceOptions", "read_items"]
@@ -23,6 +24,8 @@ def read_items(inputs: Sequence[str], options: SourceOptions = SourceOptions()) 
 
 
 def _all(inputs: Sequence[str], options: SourceOptions) -> Iterator[Item]:
+    if options.requests:
+        yield from read_requests(options.stdin or sys.stdin.buffer)
     if options.files_from is not None:
         yield from _listed(options.files_from, options)
     for name in inputs:

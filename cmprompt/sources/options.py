@@ -17,12 +17,15 @@ _URL = re.compile(r"https?://", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """The input flags. `stdin` is what `-` reads; `skipped` is called with each file that a walk leaves out.
-    `videos`: folders give videos too, where the extra for them is installed.
+    """The input flags. `stdin` is what `-` reads, or `requests`, lines of JSON.
+
+    `skipped` is called with each file that a walk leaves out. `videos`: folders give videos too, where the extra for
+    them is installed.
     """
 
     files_from: str | None = None
     null_separated: bool = False
+    requests: bool = False
     image_col: str | None = None
     text_col: str | None = None
     target_col: str | None = None

@@ -1,0 +1,40 @@
+"""Requests on standard input: one JSON object a line, for a program that asks about one picture at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from cmprompt.errors import ItemError
+from cmprompt.sources.options import failed, image_at
+from cmprompt.types import Item
+
+MAX_LINE_BYTES = 1 << 20
+
+
+def read_requests(stream: BinaryIO) -> Iterator[Item]:
+    """`{"path": "a.jpg", "id": "7", "text": "..."}` on each line; `id` is the path where it is not given.
+
+    A line that makes no sense is an item that fails, so that every line has its answer; empty ones have none.
+    """
+    number = 0
+    while line := stream.readline(MAX_LINE_BYTES):
+        number += 1
+        if line.strip():
+            yield _item(line, f"line {number}")
+
+
+def _item(line: bytes, where: str) -> Item:
+    try:
+        request = json.loads(line)
+    except ValueError:  # not JSON, or not UTF-8
+        request = None
+    if not isinstance(request, dict) or not isinstance(request.get("path"), str):
+        return failed(where, ItemError("unreadable", f'{where} is no JSON object with a "path"'))
+    path = request["path"]
+    return Item(_text(request.get("id", path)), image_at(path), text=_text(request.get("text")) or None)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
