@@ -103,10 +103,10 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         from cmprompt.heads.ranking import best_labels
 
         _check_dim(vectors, self.encoder_.dim)
+        _check_finite(vectors)
         best = best_labels(vectors, weight, 2)
-        nothing = ~np.isfinite(best.products[:, 0]) | ~best.products.any(axis=1)
-        for row in np.flatnonzero(nothing):
-            _lengths(vectors[row : row + 1], int(row))
+        for row in np.flatnonzero(~best.products.any(axis=1)):  # zeros, or at right angles to the best two
+            _lengths(vectors[row : row + 1].astype(np.float32), int(row))
         return np.array(self.head_.labels, dtype=np.str_)[best.columns[:, 0]]
 
     @property
@@ -219,6 +219,13 @@ def _vectors(rows: Array, dim: int) -> Iterator[Embedded]:
 def _check_dim(rows: Array, dim: int) -> None:
     if rows.shape[1] != dim:
         raise UsageError(f"vectors of {rows.shape[1]} numbers; this model's have {dim}")
+
+
+def _check_finite(rows: Array) -> None:
+    for at in range(0, len(rows), BLOCK):
+        whole = np.isfinite(rows[at : at + BLOCK]).all(axis=1)
+        if not whole.all():
+            raise CmpromptError(f"vector {at + int(whole.argmin())} is zero or not a number")
 
 
 def _lengths(rows: Array, first: int) -> Array:

@@ -152,16 +152,21 @@ class Prediction:
 
 
 class Encoder(Protocol):
-    """Pixels and texts to unit vectors. Reading the attributes costs no torch; the weights load at the first encode."""
+    """Pixels and texts to unit vectors. Reading the attributes costs no torch, but for a first `store_key`: it
+    may have to find out which back end runs the model. The weights load at the first encode."""
 
     model_id: str  # checkpoint + weights hash + preprocess: what a head is tied to
-    store_key: str  # model_id + precision + back end + decode path: the store's namespace
     dim: int  # D
     logit_scale: float  # already exponentiated
     logit_bias: float | None  # SigLIP family only
     preprocess: Preprocess
     context_length: int  # tokens a text may have, with the start and end tokens
     exact: bool  # decode and encode exactly as open_clip does
+
+    @property
+    def store_key(self) -> str:
+        """model_id + precision + back end + decode path: the store's namespace."""
+        ...
 
     def encode_images(self, pixels: Array) -> Array:
         """(N, 3, H, W) uint8 -> (N, D) float32 unit rows."""

@@ -288,3 +288,15 @@ def test_a_hugging_face_tokenizer_names_its_extra(copy: Path) -> None:
     encoder = load_encoder(f"local-dir:{edit(copy, model_cfg={**SMALL, 'text_cfg': text_cfg})}")
     with pytest.raises((UsageError, ModelError), match=r"multilingual|tokenizer"):
         encoder.encode_texts(["a cat"])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_gpu_gives_the_same_vectors(small: Path, pixels: Array, precision: str) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    fast = load_encoder(f"local-dir:{small}", device="cuda", precision=precision)
+    exact = load_encoder(f"local-dir:{small}", device="cpu", exact=True)
+    assert (fast.encode_images(pixels) * exact.encode_images(pixels)).sum(1).min() > 0.99
+    assert (fast.encode_texts(TEXTS) * exact.encode_texts(TEXTS)).sum(1).min() > 0.99

@@ -22,7 +22,7 @@ from cmprompt.types import Array
 
 TEXT_BUCKET = 4  # contexts are cut to a multiple of this many tokens
 TOKENS_PER_BATCH = 256  # enough to keep a processor's matrix units busy; a few labels should not wait for more
-IMAGE_POSITIONS = 400  # enough rows to keep a processor's matrix units busy
+IMAGE_POSITIONS = 200  # enough rows to keep a processor's matrix units busy; one image should not wait for more
 Side = Literal["images", "texts"]
 Notices = Callable[[str], None]
 
@@ -170,7 +170,9 @@ class OpenClipEncoder:
             return 64
         vision = self.checkpoint.model_cfg["vision_cfg"]
         positions = max(1, self.preprocess.size_px // int(vision.get("patch_size", 32))) ** 2
-        return max(1, min(8, 1 << (IMAGE_POSITIONS // positions).bit_length() - 1)) if positions < 400 else 1
+        return (
+            max(1, min(8, 1 << (IMAGE_POSITIONS // positions).bit_length() - 1)) if positions < IMAGE_POSITIONS else 1
+        )
 
     def _read_logit_numbers(self) -> tuple[float, float | None]:
         scale = read_scalar(self.checkpoint.weights, "logit_scale")

@@ -79,6 +79,19 @@ def test_the_same_answers_from_python(samples: Path, cli: Cli) -> None:
     assert result.stdout.split() == [line.split("\t")[1] for line in lines]
 
 
+@pytest.mark.parametrize("labels", [LABELS, "a label that nobody has asked for,another"])
+def test_once_the_model_is_prepared_no_run_imports_torch(cli: Cli, samples: Path, labels: str) -> None:
+    photos = samples / "photos"
+    assert cli("classify", photos / "cat.png", "--labels", LABELS).returncode == 0
+    code = (
+        "import sys; from cmprompt.cli.app import run; assert run(sys.argv[1:]) == 0\n"
+        "print(sorted({'torch', 'torchvision', 'open_clip', 'timm'} & set(sys.modules)), file=sys.stderr)"
+    )
+    line = [sys.executable, "-c", code, "classify", str(photos / "rocket.jpg"), "--labels", labels, "--quiet"]
+    result = subprocess.run(line, capture_output=True, text=True, env=cli.environment, check=True)
+    assert result.stderr == "[]\n" and result.stdout.count("\n") == 1
+
+
 def test_other_labels_on_the_same_folder_decode_nothing(crowd: Path, tmp_path: Path) -> None:
     from cmprompt import embed, load_encoder
     from cmprompt.embed import Stats
