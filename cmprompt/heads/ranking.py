@@ -22,11 +22,11 @@ class Ranked:
 
 
 def best_labels(vectors: Array, weight: Array, k: int, *, threads: int | None = None) -> Ranked:
-    """The `k` largest of each row's products with `weight` (C, D); `vectors` (N, D) finite, fp16 or fp32, perhaps mapped.
+    """The `k` largest of each row's products with `weight` (C, D); `vectors` (N, D) fp16 or fp32, mapped or not.
 
-    Rows go through products of one fixed shape, the last of them padded, each on one thread: a product of another
-    shape may round differently, and a row must give the same bits in any company. Memory is constant beside the
-    result.
+    They must be finite: a half that is not turns into a number. Rows go through products of one fixed shape, the last
+    of them padded, each on one thread: a product of another shape may round differently, and a row must give the same
+    bits in any company. Memory is constant beside the result.
     """
     n, k = len(vectors), min(k, len(weight))
     ranked = Ranked(np.empty((n, k), np.int64), np.empty((n, k), np.float32))
