@@ -75,7 +75,8 @@ def _make(folder: Path, checkpoint: Checkpoint, weights_hash: str, notices: Noti
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     except OSError as error:
-        notices(f"{folder} cannot be written ({error.strerror or error}), so torch encodes")
+        if not (folder / MANIFEST).is_file():  # else another process was quicker
+            notices(f"{folder} cannot be written ({error.strerror or error}), so torch encodes")
     finally:
         if partial:
             shutil.rmtree(partial, ignore_errors=True)
