@@ -50,7 +50,7 @@ def _map(images: Array, texts: Array, target: Array, labels: Sequence[str]) -> I
     for c, mark in enumerate(marks):
         x, y = _place(mark)
         yield f'<path d="M{x:.1f} {y - 6:.1f}l6 6-6 6-6-6z" fill="{_colour(c)}" stroke="#222"/>'
-    yield _text((start[0] + end[0]) / 2 + 6, (start[1] + end[1]) / 2, "modality gap", "s")
+    yield _text(0.8 * start[0] + 0.2 * end[0] + 6, 0.8 * start[1] + 0.2 * end[1] + 14, "modality gap", "s")
 
 
 def _names(places: Sequence[tuple[float, float]], labels: Sequence[str]) -> Iterator[str]:

@@ -44,10 +44,9 @@ def with_descriptors(embedded: Iterable[Embedded], decide: Decide, known: Descri
     """`decide` on each batch, every answer with the descriptions that spoke for it."""
     for batch in embedded:
         for place, found in enumerate(decide([batch])):
-            if found.label is None or batch.features.image is None:
-                yield found
-            else:
-                yield replace(found, descriptors=known.best(found.label, batch.features.image[place]))
+            image = batch.features.image
+            texts = () if image is None else known.best(found.label, image[place])
+            yield replace(found, descriptors=texts)  # a record that failed too: the first one names the columns
 
 
 def tally(answers: Sequence[str], images: Array, known: Descriptors) -> Iterator[tuple[str, str, int]]:

@@ -133,7 +133,7 @@ class Prediction:
     `score` is a probability, `cosine` the raw similarity of the winner, `margin` the gap between the two best scores,
     `top` the best labels with their scores, `labels` those above the threshold under multi-label,
     `value` a regression head's number, `question` what this row asked, `descriptors` the winner's texts with their
-    cosines, the most similar first.
+    cosines, the most similar first: empty where nothing won, None where nobody asked.
     """
 
     item: Item
@@ -148,7 +148,7 @@ class Prediction:
     labels: tuple[str, ...] | None = None
     value: float | None = None
     question: str | None = None
-    descriptors: tuple[tuple[str, float], ...] = ()
+    descriptors: tuple[tuple[str, float], ...] | None = None
 
 
 class Encoder(Protocol):

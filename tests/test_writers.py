@@ -107,6 +107,14 @@ def test_tsv_has_five_columns_and_escapes() -> None:
     assert written("tsv", bad()) == b"b.jpg\t\t\tmissing\tno such file: b.jpg\n"
 
 
+def test_the_descriptions_that_won_and_the_question_stand_behind_the_label() -> None:
+    found = good(question="What is it?", descriptors=(("a cat's whiskers", 0.25), ("fur", 0.125)))
+    assert written("tsv", found).decode().rstrip().split("\t")[5:] == [
+        "What is it?", '[["a cat\'s whiskers", 0.25], ["fur", 0.125]]']  # fmt: skip
+    line = written("table", found).decode()
+    assert "What is it?" in line and "a cat's whiskers" in line and "fur" not in line
+
+
 def test_tsv_with_several_labels_a_value_a_header_and_columns() -> None:
     assert written("tsv", good(labels=("cat", "dog"))).split(b"\t")[1] == b"cat|dog"
     assert written("tsv", Prediction(Item("a", None), value=2.5)) == b"a\t\t2.5\tok\t\n"

@@ -52,7 +52,7 @@ def to_record(prediction: Prediction, *, keep_columns: bool = False) -> Record:
         record |= {"start_s": rounded(prediction.item.time_s), "end_s": rounded(prediction.item.end_s)}
     if prediction.question is not None:
         record["question"] = clean(prediction.question)
-    if prediction.descriptors:
+    if prediction.descriptors is not None:
         record["descriptors"] = [[clean(text), rounded(cosine)] for text, cosine in prediction.descriptors]
     if keep_columns:
         record |= _columns(prediction.item.columns)

@@ -61,7 +61,8 @@ class TableWriter:
         line.append(f" {score:5.1%}".rjust(7) + " ")
         line.append(_bar(score), "green" if label else "dim")
         others = [f"{_printable(name)} {value:.0%}" for name, value in record["top"] if name != record["label"]]
-        line.append("  " + ", ".join([*(f"[{flag}]" for flag in record.get("flags", ())), *others]), "dim")
+        texts = [_printable(text) for text, _ in record.get("descriptors", ())[:1]]
+        line.append("  " + ", ".join([*(f"[{flag}]" for flag in record.get("flags", ())), *texts, *others]), "dim")
 
 
 def _name(record: Record) -> str:

@@ -1,4 +1,4 @@
-r"""Tab-separated: id, label, score, status, error, then the input's own columns where they are kept.
+r"""Tab-separated: id, label, score, status, error, then a row's question, descriptions that won, and kept columns.
 
 Tab, newline, carriage return and backslash are written \t, \n, \r and \\. Several labels are joined by `|`.
 A regression's value stands in the score column. The columns' names are the first line only where a header is asked
@@ -7,6 +7,7 @@ for, so that every line is a record to `head`, `cut` and `wc -l`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
@@ -50,4 +51,7 @@ class TsvWriter:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value).translate(_ESCAPES)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+    return text.translate(_ESCAPES)
