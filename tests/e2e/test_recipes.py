@@ -32,7 +32,7 @@ def test_a_recipe_runs_from_top_to_bottom(page: Path, room: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_recipe_names_sets_that_are_there(page: Path) -> None:
-    named = re.findall(r"--prompts (\S+)", page.read_text(encoding="utf-8"))
+    named = re.findall(r"--prompts ([\w-]+)", page.read_text(encoding="utf-8"))
     assert set(named) <= set(prompt_set_names())
 
 
