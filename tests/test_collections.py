@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from cmprompt.errors import StoreError, UsageError
-from cmprompt.index.collections import About, Changes, Collection, Entry, build, drop, names, only_name
+from cmprompt.index.building import Changes, build
+from cmprompt.index.collections import About, Collection, Entry, drop, names, only_name
 from cmprompt.types import Array, Embedded, Features, Item, Outcome
 
 
-def about(name: str = "trips") -> About:
-    return About(name, "tiny", "tiny@1", 4, "float16", ("photos",))
+def about(name: str = "trips", dim: int = 4, ann: bool = False) -> About:
+    return About(name, "tiny", "tiny@1", dim, "float16", ("photos",), ann=ann)
 
 
 def batch(ids: list[str], vectors: Array, texts: list[str] | None = None, failed: int | None = None) -> Embedded:

@@ -14,7 +14,9 @@ from cmprompt.cli.help import GroupedCommand
 
 if TYPE_CHECKING:
     from cmprompt.cli.road import Say
-    from cmprompt.index.collections import About, Changes
+    from cmprompt.index.building import Changes
+    from cmprompt.index.collections import About
+    from cmprompt.index.recall import Recall
     from cmprompt.store import Store
     from cmprompt.types import Embedded, Encoder
 
@@ -43,6 +45,9 @@ def build(
     threads: o.Threads = None,
     accept_licence: o.AcceptLicence = False,
     name: Name = "default",
+    ann: Annotated[
+        bool, o.option("--ann", group=o.STORE, help="An approximate index too, by LanceDB, for what outgrows memory.")
+    ] = False,
     store: o.StoreDir = None,
     quiet: o.Quiet = False,
 ) -> int:
@@ -50,6 +55,7 @@ def build(
 
     cmprompt index build photos/ --name trips
     cmprompt index build pairs.csv --name products
+    cmprompt index build archive/ --name archive --ann
 
     A table's texts go in beside its images, and a video's frames one by one. A collection of this name is replaced.
     """
@@ -57,12 +63,15 @@ def build(
     from cmprompt.encoders import load_encoder
     from cmprompt.encoding import store_dtype
     from cmprompt.errors import UsageError
+    from cmprompt.index import lancedb
     from cmprompt.index.collections import About
 
     say = road.speaker(quiet)
     sources = road.require_inputs(inputs, None)
     if "-" in sources:
         raise UsageError("a collection needs inputs that can be read again; name files or folders instead of -")
+    if ann:
+        lancedb.require()
     encoder = load_encoder(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
@@ -72,6 +81,7 @@ def build(
         tuple(str(Path(source).absolute()) for source in sources),  # so that update finds them from anywhere
         {"image_col": image_col, "text_col": text_col, "limit": limit, "all_files": all_files,
          "allow_truncated": allow_truncated, "fps": fps, "frames": frames},
+        ann,
     )  # fmt: skip
     changes, failed = _build(about, encoder, _store(store, say), list(about.inputs), quiet)
     say(_described(about.name, changes))
@@ -97,11 +107,14 @@ def update(
     from cmprompt.cli import road
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import ModelError
+    from cmprompt.index import lancedb
     from cmprompt.index.collections import Collection, only_name
 
     say = road.speaker(quiet)
     kept = _store(store, say)
     about = Collection(kept.path, name or only_name(kept.path)).about
+    if about.ann:
+        lancedb.require()
     encoder = load_encoder(
         about.model, device, precision, exact=about.dtype == "float32", threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
@@ -114,28 +127,35 @@ def update(
 
 
 @app.command("list", cls=GroupedCommand)
-def list_names(store: o.StoreDir = None) -> None:
-    """List the collections: name, images, texts, model, inputs.
+def list_names(format: o.Format = None, store: o.StoreDir = None) -> None:
+    """List the collections.
 
     cmprompt index list
+    cmprompt index list --format jsonl
     """
     from cmprompt.cli import road
     from cmprompt.index.collections import Collection, names
+    from cmprompt.writers.rows import write_rows
 
     kept = _store(store, road.speaker(False))
-    for name in names(kept.path):
-        about = Collection(kept.path, name).about
-        typer.echo(f"{name}\t{about.images}\t{about.texts}\t{about.model_id}\t{' '.join(about.inputs)}")
+    found = [Collection(kept.path, name).about for name in names(kept.path)]
+    rows = [
+        {"name": about.name, "images": about.images, "texts": about.texts, "index": "lancedb" if about.ann else "exact",
+         "model": about.model_id, "inputs": " ".join(about.inputs)}
+        for about in found
+    ]  # fmt: skip
+    write_rows(rows, format=format)
 
 
 @app.command("verify", cls=GroupedCommand)
 def verify(name: ChosenName = None, store: o.StoreDir = None) -> int:
-    """Read every vector and compare it with its checksum.
+    """Read every vector and compare it with its checksum; measure an approximate index against the exact answer.
 
     cmprompt index verify --name trips
     """
     from cmprompt.cli import road
-    from cmprompt.index.collections import Collection, only_name
+    from cmprompt.index.collections import KINDS, Collection, only_name
+    from cmprompt.index.recall import recall
 
     kept = _store(store, road.speaker(False))
     collection = Collection(kept.path, name or only_name(kept.path))
@@ -144,6 +164,9 @@ def verify(name: ChosenName = None, store: o.StoreDir = None) -> int:
         typer.echo(f"{collection.about.name}: {count:,} of the {kind} are damaged; build it again")
     if not damaged:
         typer.echo(f"{collection.about.name}: {collection.about.images:,} images, {collection.about.texts:,} texts, ok")
+    for kind in KINDS if collection.about.ann and not damaged else ():
+        if collection.count(kind):
+            typer.echo(_recall_line(kind, recall(collection, kind)))
     return 3 if damaged else 0
 
 
@@ -226,7 +249,7 @@ def _build(about: About, encoder: Encoder, kept: Store, sources: list[str], quie
     from cmprompt.cli.progress import Progress
     from cmprompt.clips import sampling_of, with_frames
     from cmprompt.embed import embed
-    from cmprompt.index.collections import build
+    from cmprompt.index.building import build
     from cmprompt.sources import SourceOptions, read_items
 
     chosen = dict(about.options)
@@ -250,6 +273,13 @@ def _build(about: About, encoder: Encoder, kept: Store, sources: list[str], quie
                 yield batch
 
         return build(kept.path, about, counted()), progress.failed
+
+
+def _recall_line(kind: str, found: Recall) -> str:
+    return (
+        f"{kind}: recall@{found.k} {found.share:.1%} of the exact answer, asked with {found.queries} {found.asked}; "
+        f"{found.approximate_ms:.1f} ms a query, exact {found.exact_ms:.1f} ms"
+    )
 
 
 def _described(name: str, changes: Changes) -> str:

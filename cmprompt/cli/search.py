@@ -24,6 +24,12 @@ def command(
         str | None,
         o.option("--name", metavar="COLLECTION", group=SEARCH, help="Where to look. Default: the only collection."),
     ] = None,
+    ann: Annotated[
+        bool | None,
+        o.option(
+            "--ann/--no-ann", group=SEARCH, help="Ask the approximate index. Default: where the collection has one."
+        ),
+    ] = None,
     top_k: o.TopK = "10",
     device: o.Device = "auto",
     precision: o.Precision = "auto",
@@ -49,14 +55,14 @@ def command(
     cmprompt search --like photo.jpg "but at night" --minus people
     cmprompt search "a cup of coffee" --name trips -o coffee.html
 
-    Every vector is compared; the score is the cosine with the signed sum of what is looked for.
+    Every vector is compared, unless the collection was built with --ann. The score is the cosine with the signed sum
+    of what is looked for.
     """  # fmt: skip
     from cmprompt.cli import road
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.devices import cores
     from cmprompt.errors import ModelError, UsageError, unknown
     from cmprompt.index.collections import KINDS, Collection, only_name
-    from cmprompt.index.exact import nearest
     from cmprompt.index.query import query_vector
     from cmprompt.store import Store, default_store_dir
     from cmprompt.writers.records import rounded
@@ -84,7 +90,10 @@ def command(
     if encoder.model_id != about.model_id:
         raise ModelError(f"{about.model} is another model now; build the collection {about.name!r} again")
     query = query_vector(encoder, kept, texts=[text] if text else [], like=like or [], minus=minus or [])
-    found = nearest(query[None], collection.matrix(kind), _top_k(top_k, count), threads=threads or cores())
+    approximate = about.ann if ann is None else ann
+    found = collection.nearest(
+        kind, query[None], _top_k(top_k, count), threads=threads or cores(), approximate=approximate
+    )
     entries = collection.entries(kind, found.rows[0].tolist())
     scores = found.scores[0].tolist()
     if output and output.lower().endswith((".png", ".html")) and format is None:

@@ -3,6 +3,7 @@
     STORE/collections/NAME/about.json       model, inputs, options, counts
                           /entries.sqlite   what each row is: id, second, text
                           /images.vectors   a segment (segments.py), and one for texts
+                          /images.lance     an approximate index, where one was asked for (lancedb.py)
 
 A collection holds vectors of its own, a kilobyte for each: one pass over them in order is what makes search quick, and
 pruning the store does not hurt it. It is built beside the old one and takes its place when it is whole.
@@ -11,36 +12,28 @@ pruning the store does not hurt it. It is built beside the old one and takes its
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sqlite3
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from hashlib import blake2b
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
 
 import numpy as np
 
-from cmprompt.clips import ClipFrame
 from cmprompt.errors import StoreError, UsageError, unknown
+from cmprompt.index import exact
+from cmprompt.index.exact import Neighbours
 from cmprompt.segments import DType, Segment, SegmentDamaged
-from cmprompt.types import Array, Embedded, FileBytes, Item
+from cmprompt.types import Array
 
 Kind = Literal["images", "texts"]
 KINDS: tuple[Kind, ...] = ("images", "texts")
-ROWS_AT_ONCE = 4096
+MOST_APPROXIMATE = 1000  # neighbours; for more an exact pass costs little more
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
-SCHEMA = """
-CREATE TABLE entries (
-    kind TEXT NOT NULL, row INTEGER NOT NULL, id BLOB NOT NULL, time_s REAL, text TEXT, path BLOB,
-    checksum INTEGER NOT NULL,
-    PRIMARY KEY (kind, row)) WITHOUT ROWID;
-"""
 
 
 @dataclass(frozen=True)
@@ -67,26 +60,17 @@ class About:
     dtype: DType
     inputs: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    ann: bool = False  # whether there is an approximate index beside the vectors
     built_at: int = 0
     images: int = 0
     texts: int = 0
-
-
-@dataclass(frozen=True)
-class Changes:
-    """How a collection differs from the one it replaces, counted in entries."""
-
-    new: int
-    changed: int
-    deleted: int
-    same: int
 
 
 class Collection:
     """One collection, opened for reading. Raises UsageError for a name that is not there, StoreError for damage."""
 
     def __init__(self, store_dir: Path, name: str) -> None:
-        self.folder = _folder(store_dir, name)
+        self.folder = folder_of(store_dir, name)
         if not (self.folder / "about.json").is_file():
             raise UsageError(_missing(name, names(store_dir)))
         try:
@@ -101,13 +85,24 @@ class Collection:
 
     def matrix(self, kind: Kind) -> Array:
         """(N, D) in the store's dtype, memory-mapped."""
-        if not self.count(kind):
-            return np.zeros((0, self.about.dim), self.about.dtype)
-        segment = Segment(self.folder / f"{kind}.vectors", self.about.dim, self.about.dtype)
-        try:
-            return segment.mapped(self.count(kind))[: self.count(kind)]
-        except SegmentDamaged as damage:
-            raise StoreError(f"the collection {self.about.name!r} is damaged ({damage}); build it again") from damage
+        return mapped(self.folder, self.about, kind)
+
+    def nearest(self, kind: Kind, queries: Array, k: int, *, threads: int = 2, approximate: bool = False) -> Neighbours:
+        """The `k` best rows for each of `queries` (Q, D); `approximate` asks the index, which may miss some.
+
+        Raises UsageError where there is no such index, or the extra for it is not installed.
+        """
+        matrix = self.matrix(kind)
+        if not approximate or k > MOST_APPROXIMATE:
+            return exact.nearest(queries, matrix, k, threads=threads)
+        if not self.about.ann:
+            name = self.about.name
+            raise UsageError(
+                f"{name!r} has no approximate index; build it with: cmprompt index build --ann --name {name}"
+            )
+        from cmprompt.index import lancedb
+
+        return lancedb.nearest(queries, matrix, k, folder=self.folder, kind=kind)
 
     def entries(self, kind: Kind, rows: Sequence[int]) -> list[Entry]:
         """What some rows stand for, in the order asked for."""
@@ -125,7 +120,7 @@ class Collection:
             matrix, sums = self.matrix(kind), np.array(rows, np.int64).reshape(-1)
             if len(sums) != len(matrix):
                 found[kind] = abs(len(sums) - len(matrix))
-            elif wrong := int((_checksums(matrix) != sums).sum()):
+            elif wrong := int((checksums(matrix) != sums).sum()):
                 found[kind] = wrong
         return found
 
@@ -149,31 +144,9 @@ def names(store_dir: Path) -> list[str]:
     return sorted(path.parent.name for path in (store_dir / "collections").glob("*/about.json"))
 
 
-def build(store_dir: Path, about: About, embedded: Iterable[Embedded]) -> Changes:
-    """Make the collection `about.name` of what is embedded, in place of the one that has this name.
-
-    Items that failed are left out; a text that several rows share is kept once. Returns what has changed.
-    """
-    folder = _folder(store_dir, about.name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    before = Collection(store_dir, about.name).fingerprints() if (folder / "about.json").is_file() else {}
-    fresh = folder.with_name(f".{about.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    with _Builder(fresh, about) as builder:
-        for batch in embedded:
-            builder.add(batch)
-    finished = replace(about, built_at=int(time.time()), images=builder.counts["images"], texts=builder.counts["texts"])
-    text = json.dumps(asdict(finished), ensure_ascii=False, indent=2)
-    (fresh / "about.json").write_text(text + "\n", encoding="utf-8")
-    drop(store_dir, about.name, missing_ok=True)
-    fresh.rename(folder)
-    return _changes(before, Collection(store_dir, about.name).fingerprints())
-
-
 def drop(store_dir: Path, name: str, *, missing_ok: bool = False) -> None:
     """Remove a collection; the store's own embeddings stay. Raises UsageError for a name that is not there."""
-    folder = _folder(store_dir, name)
+    folder = folder_of(store_dir, name)
     if not folder.is_dir():
         if not missing_ok:
             raise UsageError(_missing(name, names(store_dir)))
@@ -194,83 +167,24 @@ def only_name(store_dir: Path) -> str:
     raise UsageError(f"there are {len(found)} collections; choose one with --name: {', '.join(found)}")
 
 
-class _Builder:
-    """Writes vectors and entries as they come."""
-
-    def __init__(self, folder: Path, about: About) -> None:
-        self.counts: dict[Kind, int] = {"images": 0, "texts": 0}
-        self._about = about
-        self._segments = {kind: Segment(folder / f"{kind}.vectors", about.dim, about.dtype) for kind in KINDS}
-        self._waiting: dict[Kind, list[tuple[Entry, Array]]] = {"images": [], "texts": []}
-        self._seen_texts: set[bytes] = set()
-        self._database = sqlite3.connect(folder / "entries.sqlite")
-
-    def __enter__(self) -> _Builder:
-        self._database.executescript(SCHEMA)
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        if failure[0] is None:
-            for kind in KINDS:
-                self._write(kind)
-        self._database.commit()
-        self._database.close()
-
-    def add(self, batch: Embedded) -> None:
-        """Take the rows of a batch that did not fail."""
-        image, text = batch.features.image, batch.features.text
-        for row, item in enumerate(batch.items):
-            if image is not None and batch.features.has_image[row]:
-                self._put("images", Entry(item.id, item.time_s, path=_path_of(item)), image[row])
-            if text is not None and batch.features.has_text[row] and self._is_new(item):
-                self._put("texts", Entry(item.id, item.time_s, item.text, _path_of(item)), text[row])
-
-    def _is_new(self, item: Item) -> bool:
-        digest = blake2b((item.text or "").encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        is_new = digest not in self._seen_texts
-        self._seen_texts.add(digest)
-        return is_new
-
-    def _put(self, kind: Kind, entry: Entry, vector: Array) -> None:
-        self._waiting[kind].append((entry, vector))
-        if len(self._waiting[kind]) == ROWS_AT_ONCE:
-            self._write(kind)
-
-    def _write(self, kind: Kind) -> None:
-        waiting, first = self._waiting[kind], self.counts[kind]
-        if not waiting:
-            return
-        rows = np.stack([vector for _, vector in waiting]).astype(self._about.dtype)  # (n, D)
-        self._segments[kind].write(first, rows)
-        values = [
-            (
-                kind,
-                first + place,
-                _bytes(entry.id),
-                entry.time_s,
-                entry.text,
-                entry.path and _bytes(entry.path),
-                int(checksum),
-            )
-            for place, ((entry, _), checksum) in enumerate(zip(waiting, _checksums(rows), strict=True))
-        ]
-        self._database.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", values)
-        self.counts[kind] += len(waiting)
-        waiting.clear()
+def mapped(folder: Path, about: About, kind: Kind) -> Array:
+    """(N, D) of a collection's folder, memory-mapped. Raises StoreError."""
+    count = about.images if kind == "images" else about.texts
+    if not count:
+        return np.zeros((0, about.dim), about.dtype)
+    try:
+        return Segment(folder / f"{kind}.vectors", about.dim, about.dtype).mapped(count)[:count]
+    except SegmentDamaged as damage:
+        raise StoreError(f"the collection {about.name!r} is damaged ({damage}); build it again") from damage
 
 
-def _checksums(rows: Array) -> Array:
+def checksums(rows: Array) -> Array:
     """(N,) CRC-32 of each row."""
     return np.fromiter((crc32(row) for row in rows), np.int64, len(rows))
 
 
-def _changes(before: Mapping[tuple[object, ...], int], after: Mapping[tuple[object, ...], int]) -> Changes:
-    both = before.keys() & after.keys()
-    same = sum(before[key] == after[key] for key in both)
-    return Changes(len(after) - len(both), len(both) - same, len(before) - len(both), same)
-
-
-def _folder(store_dir: Path, name: str) -> Path:
+def folder_of(store_dir: Path, name: str) -> Path:
+    """Where a collection of this name is or would be. Raises UsageError for what cannot be one."""
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name for a collection; use letters, digits, '.', '_' and '-'")
     return store_dir.absolute() / "collections" / name
@@ -280,16 +194,6 @@ def _missing(name: str, known: Sequence[str]) -> str:
     if known:
         return unknown("collection", name, known)
     return f"no collection {name!r}; make one with: cmprompt index build FOLDER --name {name}"
-
-
-def _path_of(item: Item) -> str | None:
-    image = item.image.clip.image if isinstance(item.image, ClipFrame) else item.image
-    return os.path.abspath(image.path) if isinstance(image, FileBytes) else None
-
-
-def _bytes(id: str) -> bytes:
-    """Names may hold bytes that are not UTF-8."""
-    return id.encode("utf-8", "surrogateescape")
 
 
 def _text(name: bytes) -> str:

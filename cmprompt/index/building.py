@@ -1,0 +1,152 @@
+"""Makes a collection of what is embedded."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from cmprompt.clips import ClipFrame
+from cmprompt.index.collections import KINDS, About, Collection, Entry, Kind, checksums, drop, folder_of, mapped
+from cmprompt.segments import Segment
+from cmprompt.types import Array, Embedded, FileBytes, Item
+
+ROWS_AT_ONCE = 4096
+SCHEMA = """
+CREATE TABLE entries (
+    kind TEXT NOT NULL, row INTEGER NOT NULL, id BLOB NOT NULL, time_s REAL, text TEXT, path BLOB,
+    checksum INTEGER NOT NULL,
+    PRIMARY KEY (kind, row)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How a collection differs from the one it replaces, counted in entries."""
+
+    new: int
+    changed: int
+    deleted: int
+    same: int
+
+
+def build(store_dir: Path, about: About, embedded: Iterable[Embedded]) -> Changes:
+    """Make the collection `about.name` of what is embedded, in place of the one that has this name.
+
+    Items that failed are left out; a text that several rows share is kept once. Returns what has changed.
+    """
+    folder = folder_of(store_dir, about.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    before = Collection(store_dir, about.name).fingerprints() if (folder / "about.json").is_file() else {}
+    fresh = folder.with_name(f".{about.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    with _Builder(fresh, about) as builder:
+        for batch in embedded:
+            builder.add(batch)
+    finished = replace(about, built_at=int(time.time()), images=builder.counts["images"], texts=builder.counts["texts"])
+    if about.ann:
+        _index(fresh, finished)
+    text = json.dumps(asdict(finished), ensure_ascii=False, indent=2)
+    (fresh / "about.json").write_text(text + "\n", encoding="utf-8")
+    drop(store_dir, about.name, missing_ok=True)
+    fresh.rename(folder)
+    return _changes(before, Collection(store_dir, about.name).fingerprints())
+
+
+def _index(folder: Path, about: About) -> None:
+    """Add the approximate index over every kind of row there is."""
+    from cmprompt.index import lancedb
+
+    for kind in KINDS:
+        if len(matrix := mapped(folder, about, kind)):
+            lancedb.build(folder, kind, matrix)
+
+
+class _Builder:
+    """Writes vectors and entries as they come."""
+
+    def __init__(self, folder: Path, about: About) -> None:
+        self.counts: dict[Kind, int] = {"images": 0, "texts": 0}
+        self._about = about
+        self._segments = {kind: Segment(folder / f"{kind}.vectors", about.dim, about.dtype) for kind in KINDS}
+        self._waiting: dict[Kind, list[tuple[Entry, Array]]] = {"images": [], "texts": []}
+        self._seen_texts: set[bytes] = set()
+        self._database = sqlite3.connect(folder / "entries.sqlite")
+
+    def __enter__(self) -> _Builder:
+        self._database.executescript(SCHEMA)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if failure[0] is None:
+            for kind in KINDS:
+                self._write(kind)
+        self._database.commit()
+        self._database.close()
+
+    def add(self, batch: Embedded) -> None:
+        """Take the rows of a batch that did not fail."""
+        image, text = batch.features.image, batch.features.text
+        for row, item in enumerate(batch.items):
+            if image is not None and batch.features.has_image[row]:
+                self._put("images", Entry(item.id, item.time_s, path=_path_of(item)), image[row])
+            if text is not None and batch.features.has_text[row] and self._is_new(item):
+                self._put("texts", Entry(item.id, item.time_s, item.text, _path_of(item)), text[row])
+
+    def _is_new(self, item: Item) -> bool:
+        digest = blake2b((item.text or "").encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        is_new = digest not in self._seen_texts
+        self._seen_texts.add(digest)
+        return is_new
+
+    def _put(self, kind: Kind, entry: Entry, vector: Array) -> None:
+        self._waiting[kind].append((entry, vector))
+        if len(self._waiting[kind]) == ROWS_AT_ONCE:
+            self._write(kind)
+
+    def _write(self, kind: Kind) -> None:
+        waiting, first = self._waiting[kind], self.counts[kind]
+        if not waiting:
+            return
+        rows = np.stack([vector for _, vector in waiting]).astype(self._about.dtype)  # (n, D)
+        self._segments[kind].write(first, rows)
+        values = [
+            (
+                kind,
+                first + place,
+                _bytes(entry.id),
+                entry.time_s,
+                entry.text,
+                entry.path and _bytes(entry.path),
+                int(checksum),
+            )
+            for place, ((entry, _), checksum) in enumerate(zip(waiting, checksums(rows), strict=True))
+        ]
+        self._database.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        self.counts[kind] += len(waiting)
+        waiting.clear()
+
+
+def _changes(before: Mapping[tuple[object, ...], int], after: Mapping[tuple[object, ...], int]) -> Changes:
+    both = before.keys() & after.keys()
+    same = sum(before[key] == after[key] for key in both)
+    return Changes(len(after) - len(both), len(both) - same, len(before) - len(both), same)
+
+
+def _path_of(item: Item) -> str | None:
+    image = item.image.clip.image if isinstance(item.image, ClipFrame) else item.image
+    return os.path.abspath(image.path) if isinstance(image, FileBytes) else None
+
+
+def _bytes(id: str) -> bytes:
+    """Names may hold bytes that are not UTF-8."""
+    return id.encode("utf-8", "surrogateescape")

@@ -1,0 +1,51 @@
+"""How much of the exact answer an approximate index finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from cmprompt.index.collections import Collection, Kind
+from cmprompt.types import Array
+
+NEIGHBOURS = 10
+QUERIES = 100
+
+
+@dataclass(frozen=True)
+class Recall:
+    """The share of the exact `k` best that is found, over `queries` queries like `asked`; milliseconds for each."""
+
+    share: float
+    k: int
+    queries: int
+    asked: Kind
+    exact_ms: float
+    approximate_ms: float
+
+
+def recall(collection: Collection, kind: Kind, *, k: int = NEIGHBOURS, queries: int = QUERIES) -> Recall:
+    """Ask with vectors of the other kind where there are any, as a search by words does, else with rows of its own.
+
+    Raises UsageError where there is no approximate index.
+    """
+    others: Kind = "texts" if kind == "images" else "images"
+    asked = others if collection.count(others) else kind
+    vectors = _spread(collection.matrix(asked), queries)  # (Q, D)
+    collection.nearest(kind, vectors[:1], k, approximate=True)  # opens what is only opened once
+    started = perf_counter()
+    near = collection.nearest(kind, vectors, k, approximate=True).rows
+    between = perf_counter()
+    exact = collection.nearest(kind, vectors, k).rows  # (Q, k)
+    seconds = perf_counter() - between, between - started
+    found = [len(np.intersect1d(*rows)) / len(rows[0]) for rows in zip(exact, near, strict=True)]
+    exact_ms, approximate_ms = (1000 * part / len(vectors) for part in seconds)
+    return Recall(float(np.mean(found)), exact.shape[1], len(vectors), asked, exact_ms, approximate_ms)
+
+
+def _spread(matrix: Array, count: int) -> Array:
+    """(at most `count`, D) rows from all over the matrix, as float32."""
+    places = np.unique(np.linspace(0, len(matrix) - 1, min(count, len(matrix))).astype(int))
+    return matrix[places].astype(np.float32)
