@@ -1,0 +1,145 @@
+"""`cmprompt index` and `cmprompt search` as commands, on pictures of one colour and an encoder that sees it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import FakeEncoder, draw
+from labelled_photos import write_table
+from PIL import Image
+
+from cmprompt.cli.app import run
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, fake_encoder: FakeEncoder, tmp_path: Path) -> None:
+    """The commands use the fake encoder and a cache of their own."""
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: fake_encoder)
+    monkeypatch.setattr("cmprompt.store.default_store_dir", lambda: tmp_path / "store")
+
+
+def hits(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    assert run(["search", *map(str, arguments), "--format", "jsonl", "-q"]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def names(found: list[dict[str, Any]]) -> list[str]:
+    return [Path(row["id"]).stem for row in found]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A table of four pictures and three texts."""
+    for name in ("red", "green", "blue"):
+        draw(name).save(tmp_path / f"{name}.png")
+    draw((200, 0, 0)).save(tmp_path / "dark.png")
+    rows = [(f"{name}.png", f"a {name} thing") for name in ("red", "green", "blue")]
+    return write_table(tmp_path / "pairs.csv", [*rows, ("dark.png", "a red thing")], ("image", "text"))
+
+
+def test_words_find_the_picture(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["index", "build", str(colours), "-q"]) == 0
+    found = hits(capsys, "something green")
+    assert names(found)[0] == "green" and len(found) == 3
+    assert [row["rank"] for row in found] == [1, 2, 3]
+    assert found[0]["score"] > found[1]["score"] >= found[2]["score"]
+
+
+def test_text_beside_a_picture_less_another_text(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["index", "build", str(colours), "-q"]) == 0
+    both = hits(capsys, "blue", "--like", colours / "red.png", "--minus", "red", "--minus", "red")
+    assert names(both)[0] == "blue"
+    assert names(hits(capsys, "--like", colours / "red.png", "--top-k", "1")) == ["red"]
+
+
+def test_texts_of_a_table_are_found_by_a_picture(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["index", "build", str(pairs), "-q"]) == 0
+    found = hits(capsys, "--like", pairs.parent / "dark.png", "--in", "texts")
+    assert found[0]["text"] == "a red thing"
+    assert len(found) == 3  # a text that two rows share is one
+
+
+def test_update_finds_new_changed_and_deleted_files(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["index", "build", str(colours), "-q"]) == 0
+    draw("yellow").save(colours / "new.png")
+    draw("purple").save(colours / "red.png")
+    os.utime(colours / "red.png", ns=(0, time.time_ns() - 10**10))
+    (colours / "blue.png").unlink()
+    capsys.readouterr()
+    assert run(["index", "update"]) == 0
+    assert "1 new, 1 changed, 1 deleted, 1 as before" in capsys.readouterr().err
+    assert sorted(names(hits(capsys, "red"))) == ["green", "new", "red"]
+
+
+def test_a_collection_is_listed_verified_and_dropped(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["index", "build", str(colours), "--name", "trips", "-q"]) == 0
+    assert run(["index", "list", "--format", "jsonl"]) == 0
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (row["name"], row["images"], row["texts"], row["index"]) == ("trips", 3, 0, "exact")
+    assert run(["index", "verify"]) == 0
+    assert capsys.readouterr().out == "trips: 3 images, 0 texts, ok\n"
+    assert run(["index", "drop", "trips"]) == 0
+    assert run(["search", "red"]) == 2
+    assert "index build" in capsys.readouterr().err
+
+
+def test_damage_has_the_status_of_a_store_that_cannot_be_used(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["index", "build", str(colours), "-q"]) == 0
+    path = tmp_path / "store" / "collections" / "default" / "images.vectors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x55")
+    assert run(["index", "verify"]) == 3
+    assert "1 of the images are damaged" in capsys.readouterr().out
+    path.unlink()
+    assert run(["search", "red"]) == 3
+
+
+def test_duplicates_are_grouped(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw("red", (50, 50)).save(colours / "red again.png")
+    assert run(["index", "build", str(colours), "-q"]) == 0
+    capsys.readouterr()
+    assert run(["index", "duplicates", "--threshold", "0.999", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(row["group"], Path(row["id"]).stem) for row in rows] == [("1", "red again"), ("1", "red")]
+
+
+def test_contact_sheets(colours: Path, tmp_path: Path) -> None:
+    assert run(["index", "build", str(colours), "-q"]) == 0
+    for name in ("hits.png", "hits.html"):
+        assert run(["search", "red", "-o", str(tmp_path / name)]) == 0
+    sheet = np.asarray(Image.open(tmp_path / "hits.png").convert("RGB"))
+    assert all((sheet == colour).all(2).any() for colour in ((255, 0, 0), (0, 128, 0), (0, 0, 255)))
+    assert (tmp_path / "hits.html").read_text().count("<img") == 3
+    assert run(["search", "red", "-o", str(tmp_path / "hits.png")]) == 4
+
+
+def test_what_fails_is_named_and_the_rest_is_kept(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (colours / "broken.png").write_text("no picture")
+    assert run(["index", "build", str(colours), "-q"]) == 1
+    assert len(hits(capsys, "red")) == 3
+    assert run(["index", "update"]) == 1
+    assert "broken.png: unreadable" in capsys.readouterr().err
+
+
+def test_flags_that_make_no_sense(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["index", "build", "-"]) == 2
+    assert run(["index", "build", str(colours), "-q"]) == 0
+    for arguments in (
+        ["search"],
+        ["search", "a", "--in", "image"],
+        ["search", "a", "--top-k", "0"],
+        ["search", "a", "--ann"],
+    ):
+        capsys.readouterr()
+        assert run(arguments) == 2
+        assert capsys.readouterr().err.startswith("cmprompt: ")
+    assert run(["search", "a", "--in", "texts"]) == 2
