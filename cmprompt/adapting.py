@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cmprompt.clips import pooled, with_frames
 from cmprompt.errors import CmpromptError, UsageError
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.stata import adapt, to_shares
+from cmprompt.sources.video import Sampling
 from cmprompt.types import Array, Encoder, Features, Item
 
 if TYPE_CHECKING:
@@ -39,15 +41,17 @@ def adapt_to(
     *,
     shares: Array | None = None,
     allow_truncated: bool = False,
+    sampling: Sampling = Sampling(),  # noqa: B008
 ) -> Adapted:
-    """Adapt the zero-shot `head` to all images that can be read; with known `shares` (C,), to these.
+    """Adapt the zero-shot `head` to all images and clips that can be read; with known `shares` (C,), to these.
 
     Raises CmpromptError where none can be.
     """
     from cmprompt.embed import embed
 
     parts, failed = [], 0
-    for batch in embed(items, encoder, store, allow_truncated=allow_truncated):
+    frames = with_frames(items, sampling)
+    for batch in pooled(embed(frames, encoder, store, allow_truncated=allow_truncated)):
         assert batch.features.image is not None
         parts.append(batch.features.image[batch.features.has_image])
         failed += sum(outcome.status != "ok" for outcome in batch.outcomes)

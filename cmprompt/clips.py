@@ -34,7 +34,7 @@ def sampling_of(fps: float | None, frames: int | None) -> Sampling:
     return Sampling(fps, frames)
 
 
-def with_frames(items: Iterable[Item], sampling: Sampling) -> Iterator[Item]:
+def with_frames(items: Iterable[Item], sampling: Sampling = Sampling()) -> Iterator[Item]:  # noqa: B008
     """`items` with every video replaced by its sampled frames; all else as it is."""
     for item in items:
         if isinstance(item.image, FileBytes) and is_video_name(item.image.path):

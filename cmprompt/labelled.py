@@ -88,7 +88,7 @@ def read_labelled(
     folders = os.path.isdir(source)
     if not folders and not os.path.isfile(source):
         raise UsageError(f"no such table or folder: {source!r}")
-    items = tuple(read_items([source], replace(options, class_folders=folders)))
+    items = tuple(read_items([source], replace(options, class_folders=folders, videos=True)))
     data = Labelled(source, items)
     if not items:
         raise UsageError(f"{source}: no rows")
@@ -155,10 +155,11 @@ def columns_line(source: str, options: SourceOptions) -> str | None:
 
 
 def embed_labelled(data: Labelled, encoder: Encoder, store: Store | None, needs: frozenset[str]) -> Features:
-    """The vectors of every row. Raises UsageError that names the lines which failed."""
+    """The vectors of every row, a clip's from all its frames. Raises UsageError that names the lines which failed."""
+    from cmprompt.clips import pooled, with_frames
     from cmprompt.embed import embed
 
-    return join_features(data, embed(data.items, encoder, store, needs=needs))
+    return join_features(data, pooled(embed(with_frames(data.items), encoder, store, needs=needs)))
 
 
 def join_features(data: Labelled, batches: Iterable[Embedded]) -> Features:

@@ -186,13 +186,16 @@ def _thumbnail(item: Item) -> str:
     """The picture as a data address; its text, or nothing, where there is none to show."""
     from PIL import Image
 
+    from cmprompt.clips import with_frames
     from cmprompt.images import open_rgb
+    from cmprompt.sources.video import Sampling
     from cmprompt.types import Frame
 
-    if item.image is None:
+    shown = next(with_frames([item], Sampling(frames=1)))
+    if shown.image is None:
         return escape(item.text or "")
     try:
-        found = item.image()
+        found = shown.image()
         picture = Image.fromarray(found.pixels) if isinstance(found, Frame) else open_rgb(found)
     except (OSError, CmpromptError):
         return ""

@@ -17,6 +17,8 @@ def command(
     limit: o.Limit = None,
     all_files: o.AllFiles = False,
     allow_truncated: o.AllowTruncated = False,
+    fps: o.Fps = None,
+    frames: o.Frames = None,
     labels: o.Labels = None,
     label: o.Label = None,
     pool: o.Pool = "mean",
@@ -49,6 +51,7 @@ def command(
 
     from cmprompt.adapting import adapt_to, read_shares
     from cmprompt.cli import fitting, road
+    from cmprompt.clips import sampling_of
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError
     from cmprompt.heads.io import check_free, save_head
@@ -61,8 +64,10 @@ def command(
     check_free(Path(output), overwrite)
     sources = road.require_inputs(inputs, files_from)
     options = SourceOptions(
-        files_from=files_from, null_separated=null, image_col=image_col, limit=limit, all_files=all_files
-    )
+        files_from=files_from, null_separated=null, image_col=image_col, limit=limit, all_files=all_files,
+        videos=True,
+    )  # fmt: skip
+    sampling = sampling_of(fps, frames)
     label_set, texts = road.read_prompts(labels, label, prompts, template, language)
     shares = read_shares(prior, tuple(label_set.phrases)) if prior else None
     encoder = load_encoder(
@@ -72,7 +77,10 @@ def command(
     road.warn_of_texts(encoder, texts, say)
     kept = road.open_store(store, no_store, say)
     before = fitting.start_head(encoder, texts, pool, kept)
-    done = adapt_to(read_items(sources, options), encoder, before, kept, shares=shares, allow_truncated=allow_truncated)
+    done = adapt_to(
+        read_items(sources, options), encoder, before, kept, shares=shares, allow_truncated=allow_truncated,
+        sampling=sampling,
+    )  # fmt: skip
     if done.images < ENOUGH:
         say(f"{done.images} images are few to adapt to; with fewer than {ENOUGH}, zero-shot is often the better head")
     for name, share_before, share_after in zip(done.head.labels, done.before, done.after, strict=True):

@@ -64,6 +64,7 @@ def command(
 
     from cmprompt.cli import road
     from cmprompt.cli.progress import Progress
+    from cmprompt.clips import pooled, with_frames
     from cmprompt.embed import embed
     from cmprompt.encoders import load_encoder
     from cmprompt.sources import SourceOptions, read_items
@@ -72,8 +73,9 @@ def command(
 
     say = road.speaker(quiet)
     source = SourceOptions(
-        image_col=image_col, text_col=text_col, target_col=target_col, limit=limit, class_folders=isdir(table)
-    )
+        image_col=image_col, text_col=text_col, target_col=target_col, limit=limit, class_folders=isdir(table),
+        videos=True,
+    )  # fmt: skip
     encoder = load_encoder(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
@@ -82,7 +84,8 @@ def command(
     with Progress(quiet=quiet) as progress:
 
         def counted() -> Iterator[Embedded]:
-            for batch in embed(read_items([table], source), encoder, kept, needs=frozenset({"image", "text"})):
+            items = with_frames(read_items([table], source))
+            for batch in pooled(embed(items, encoder, kept, needs=frozenset({"image", "text"}))):
                 for outcome in batch.outcomes:
                     progress.count(outcome.status)
                 yield batch

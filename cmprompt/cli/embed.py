@@ -18,6 +18,8 @@ def command(
     all_files: o.AllFiles = False,
     allow_truncated: o.AllowTruncated = False,
     dry_run: o.DryRun = False,
+    fps: o.Fps = None,
+    frames: o.Frames = None,
     model: o.Model = "auto",
     device: o.Device = "auto",
     precision: o.Precision = "auto",
@@ -38,13 +40,15 @@ def command(
     cmprompt embed products.csv --image-col picture -o products.parquet
     cmprompt embed 'shards/*.tar' --model ViT-B-32-256 -o shards.safetensors
 
-    Row i belongs to input i. Parquet has the ids beside the vectors; the others in FILE.ids.jsonl.
+    Row i belongs to input i; a clip's is the mean of its frames. Parquet has the ids beside the vectors; the others in
+    FILE.ids.jsonl.
     """
     from time import perf_counter
 
     from cmprompt import __version__
     from cmprompt.cli import road
     from cmprompt.cli.progress import Progress
+    from cmprompt.clips import pooled, sampling_of, with_frames
     from cmprompt.embed import Stats, cores, embed
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError
@@ -54,8 +58,10 @@ def command(
     say = road.speaker(quiet)
     sources = road.require_inputs(inputs, files_from)
     source_options = SourceOptions(
-        files_from=files_from, null_separated=null, image_col=image_col, limit=limit, all_files=all_files
-    )
+        files_from=files_from, null_separated=null, image_col=image_col, limit=limit, all_files=all_files,
+        videos=True,
+    )  # fmt: skip
+    sampling = sampling_of(fps, frames)
     if output is None:
         raise UsageError("name the file to write: -o FILE.npy, .parquet or .safetensors")
     encoder = load_encoder(
@@ -71,10 +77,9 @@ def command(
     stats, started_s, write_s = Stats(), perf_counter(), 0.0
     with vector_file(output, encoder.dim, about, overwrite=overwrite) as out, Progress(quiet=quiet) as progress:
         road.count_in_background(sources, source_options, progress.expect, progress.drawn)
-        items = read_items(sources, source_options)
-        for embedded in embed(
-            items, encoder, kept, allow_truncated=allow_truncated, decode_threads=threads, stats=stats
-        ):
+        items = with_frames(read_items(sources, source_options), sampling)
+        rows = embed(items, encoder, kept, allow_truncated=allow_truncated, decode_threads=threads, stats=stats)
+        for embedded in pooled(rows):
             before_s = perf_counter()
             out.write(embedded)
             write_s += perf_counter() - before_s

@@ -22,7 +22,7 @@ def query_vector(
     like: Sequence[str] = (),
     minus: Sequence[str] = (),
 ) -> Array:
-    """(D,) unit vector of the signed sum of `texts` and pictures `like` (paths), less the texts `minus`.
+    """(D,) unit vector of the signed sum of `texts` and pictures or clips `like` (paths), less the texts `minus`.
 
     Raises UsageError where there is nothing to look for, ItemError where a picture cannot be read.
     """
@@ -41,9 +41,10 @@ def query_vector(
 
 
 def _picture(path: str, encoder: Encoder, store: Store | None) -> Array:
+    from cmprompt.clips import pooled, with_frames
     from cmprompt.embed import embed
 
-    (batch,) = embed([Item(path, FileBytes(path))], encoder, store)
+    (batch,) = pooled(embed(with_frames([Item(path, FileBytes(path))]), encoder, store))
     if batch.outcomes[0].status != "ok" or batch.features.image is None:
         raise ItemError(batch.outcomes[0].status, f"--like {path}: {batch.outcomes[0].error}")
     row: Array = batch.features.image[0]

@@ -1,0 +1,66 @@
+"""Clips where pictures are: vectors for other tools, labelled tables, adapting, looking for something like one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FakeEncoder, draw
+from test_video import BLUE, RED, write_clip
+
+from cmprompt.adapting import adapt_to
+from cmprompt.cli.app import run
+from cmprompt.heads.zero_shot import zero_shot
+from cmprompt.index.query import query_vector
+from cmprompt.labelled import embed_labelled, read_labelled
+from cmprompt.report import _thumbnail
+from cmprompt.sources import read_items
+
+pytest.importorskip("av", reason="the extra [video] is not installed")
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Class folders, each with a clip and a picture."""
+    for name, colour in {"red": RED, "blue": BLUE}.items():
+        (tmp_path / "films" / name).mkdir(parents=True)
+        write_clip(tmp_path / "films" / name / "a.mp4", [colour] * 25)
+        draw(colour).save(tmp_path / "films" / name / "b.png")
+    return tmp_path / "films"
+
+
+def test_embed_writes_one_row_a_clip(
+    clips: Path, fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: fake_encoder)
+    assert run(["embed", str(clips), "-o", str(tmp_path / "v.npy"), "--fps", "5", "--no-store", "-q"]) == 0
+    ids = [json.loads(line)["id"] for line in (tmp_path / "v.npy.ids.jsonl").read_text().splitlines()]
+    assert [Path(id).name for id in ids] == ["a.mp4", "b.png"] * 2
+    rows = np.load(tmp_path / "v.npy")
+    assert np.allclose(rows[0], rows[1], atol=0.03) and np.allclose(rows[2], rows[3], atol=0.03)
+
+
+def test_a_labelled_folder_of_clips_has_a_row_each(clips: Path, fake_encoder: FakeEncoder) -> None:
+    data = read_labelled(str(clips))
+    assert data.targets == ["blue", "blue", "red", "red"]
+    features = embed_labelled(data, fake_encoder, None, frozenset({"image"}))
+    assert features.image is not None and features.image[:, :3].argmax(1).tolist() == [2, 2, 0, 0]
+
+
+def test_adapting_counts_clips_not_frames(clips: Path, fake_encoder: FakeEncoder) -> None:
+    head = zero_shot(fake_encoder, {"red": ("red",), "blue": ("blue",)})
+    items = read_items([str(clips / "red" / "a.mp4"), str(clips / "blue" / "a.mp4"), str(clips / "red" / "b.png")])
+    done = adapt_to(items, fake_encoder, head)  # type: ignore[arg-type]
+    assert (done.images, done.failed) == (3, 0)
+
+
+def test_like_a_clip(clips: Path, fake_encoder: FakeEncoder) -> None:
+    like = query_vector(fake_encoder, None, like=[str(clips / "red" / "a.mp4")])
+    assert like[:3].argmax() == 0
+
+
+def test_a_report_shows_a_frame(clips: Path) -> None:
+    (clip,) = read_items([str(clips / "red" / "a.mp4")])
+    assert _thumbnail(clip).startswith("<img")
