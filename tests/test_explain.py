@@ -12,12 +12,14 @@ import pytest
 from conftest import FakeEncoder, draw
 from PIL import Image
 
+from cmprompt.cli.app import run
 from cmprompt.errors import ItemError, UsageError
 from cmprompt.explain.draw import overlay, panels
 from cmprompt.explain.fused import pushes
 from cmprompt.explain.gradients import heat_maps
 from cmprompt.explain.heat import Heat, against_others, heat_of, seen_box
 from cmprompt.explain.occlusion import occlusion_maps
+from cmprompt.explain.page import to_html
 from cmprompt.explain.words import contributions
 from cmprompt.explaining import explain, explain_text
 from cmprompt.heads.zero_shot import zero_shot
@@ -160,6 +162,26 @@ def test_one_picture_explained(half_red: str, fake_encoder: FakeEncoder) -> None
 def test_a_picture_that_cannot_be_read_says_which(fake_encoder: FakeEncoder, tmp_path: Path) -> None:
     with pytest.raises(ItemError, match=r"none\.png"):
         explain(str(tmp_path / "none.png"), fake_encoder, PROMPTS)
+
+
+def test_a_page_has_the_picture_and_the_words_as_text() -> None:
+    row = {"label": "<b>", "score": 0.5, "cosine": 0.25, "contribution": 0.25, "text": "<script>alert(1)</script>"}
+    page = to_html('a"<i>.jpg', b"png", "LeGrad", [row]).decode()
+    assert "<script>" not in page and "<b>" not in page and "<i>" not in page
+    assert "data:image/png;base64,cG5n" in page and "LeGrad" in page
+    assert "default-src 'none'" in page
+
+
+def test_the_command_writes_a_picture_or_a_page(
+    half_red: str, fake_encoder: FakeEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: fake_encoder)
+    asked = ["explain", half_red, "--labels", "red,blue", "--no-store", "--format", "jsonl", "-o"]
+    assert run([*asked, str(tmp_path / "why.png")]) == 0
+    assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
+    assert run([*asked, str(tmp_path / "why.html")]) == 0
+    assert "occlusion" in (tmp_path / "why.html").read_text() and "occlusion" in capsys.readouterr().err
+    assert run([*asked, str(tmp_path / "why.jpg")]) == 2
 
 
 def rising(array: Array) -> bool:

@@ -42,7 +42,13 @@ def command(
     accept_licence: o.AcceptLicence = False,
     output: Annotated[
         str | None,
-        o.option("-o", "--output", metavar="FILE.png", group=o.OUTPUT, help="Draw heat maps on the picture, here."),
+        o.option(
+            "-o",
+            "--output",
+            metavar="FILE.png|.html",
+            group=o.OUTPUT,
+            help="Draw heat maps on the picture, here; a page has the words beside them.",
+        ),
     ] = None,
     format: o.Format = None,
     overwrite: o.Overwrite = False,
@@ -54,7 +60,7 @@ def command(
 
     cmprompt explain photo.jpg --labels cat,dog
     cmprompt explain photo.jpg --labels cat,dog -o why.png
-    cmprompt explain photo.jpg --labels @descriptions.json --method occlusion -o why.png
+    cmprompt explain photo.jpg --labels @descriptions.json --method occlusion -o why.html
     cmprompt explain photo.jpg --head posts.head --text "what a lovely day"
 
     A heat map shows what tells its label from the others. --top-k limits the labels, best first. With a fitted head
@@ -63,10 +69,14 @@ def command(
     from cmprompt.cli import road
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError
+    from cmprompt.explain.page import to_html
     from cmprompt.explaining import explain, explain_text
     from cmprompt.writers.rows import write_file, write_rows
 
     say = road.speaker(quiet)
+    is_page = output is not None and output.lower().endswith(".html")
+    if output is not None and not is_page and not output.lower().endswith(".png"):
+        raise UsageError(f"-o {output}: heat maps are a picture or a page; name a .png or a .html file")
     if head is None and text is not None:
         raise UsageError("--text goes with a fitted head; name it by --head DIR")
     if head is not None and output is not None:
@@ -87,7 +97,8 @@ def command(
     kept = road.open_store(store, no_store, say)
     found = explain(image, encoder, texts, pool=pool, method=method, top_k=top_k, draw=output is not None, store=kept)
     if output is not None:
-        assert found.png is not None
-        write_file(output, found.png, overwrite=overwrite)
+        assert found.png is not None and found.method is not None
+        data = to_html(image, found.png, found.method, found.rows) if is_page else found.png
+        write_file(output, data, overwrite=overwrite)
         say(f"wrote {output}: {found.method}")
     write_rows(found.rows, format=format, columns=("label", "score", "cosine", "contribution", "text"))

@@ -1,0 +1,43 @@
+"""An explanation as one page without scripts: the heat maps, and what each text adds."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+COLUMNS = ("label", "score", "cosine", "contribution", "text")
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<style>body{{font:14px sans-serif;margin:16px}}img{{max-width:100%}}td,th{{padding:2px 10px 2px 0;text-align:left}}
+td.number{{text-align:right;font-variant-numeric:tabular-nums}}p{{color:#444}}</style>
+<h1>{title}</h1>
+<img alt="heat maps: {labels}" src="data:image/png;base64,{png}">
+<p>Warm places speak for a label, as against the others. Method: {method}.</p>
+<table><tr>{head}</tr>
+{rows}
+</table>
+<p>The contributions of a label's texts add up to its cosine.</p>
+</html>
+"""
+
+
+def to_html(title: str, png: bytes, method: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """The page. `rows` have the keys of COLUMNS; whatever is in them stays text."""
+    labels = ", ".join(dict.fromkeys(str(row["label"]) for row in rows))
+    return PAGE.format(
+        title=escape(title.encode("utf-8", "replace").decode()),
+        labels=escape(labels, quote=True),
+        png=base64.b64encode(png).decode("ascii"),
+        method=escape(method),
+        head="".join(f"<th>{name}</th>" for name in COLUMNS),
+        rows="\n".join(f"<tr>{''.join(_cell(row[name]) for name in COLUMNS)}</tr>" for row in rows),
+    ).encode()
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f'<td class="number">{value:.4g}</td>'
+    return f"<td>{escape(str(value))}</td>"
