@@ -12,6 +12,7 @@ from cmprompt.errors import UsageError
 from cmprompt.heads.answers import answers
 from cmprompt.heads.training import Task
 from cmprompt.heads.verdict import Row, bootstrap_counts, paired, table_of
+from cmprompt.index.exact import nearest
 from cmprompt.labelled import Labelled, refuse_unknown
 from cmprompt.types import Array, Features, Head
 
@@ -72,7 +73,7 @@ def confused_pairs(found: Contest, name: str, most: int = 10) -> list[tuple[str,
 
 
 def retrieval(data: Labelled, features: Features, *, seed: int = 0) -> list[Row]:
-    """Image-text R@1/5/10 both ways. Rows with the same picture are one picture with several texts.
+    """Image-text R@1/5/10 both ways, ranked as `search` ranks. Rows with the same picture are one with several texts.
 
     Raises UsageError where there are not both.
     """
@@ -85,18 +86,17 @@ def retrieval(data: Labelled, features: Features, *, seed: int = 0) -> list[Row]
     _, first = np.unique(pictures, return_index=True)
     images, texts = features.image[here][first], features.text[here]
     owns = pictures[None, :] == pictures[first][:, None]  # (images, texts)
-    similarity = images @ texts.T
     return [
-        _retrieval_row("image to text", similarity, owns, seed),
-        _retrieval_row("text to image", similarity.T, owns.T, seed),
+        _retrieval_row("image to text", nearest(images, texts, RETRIEVED[-1]).rows, owns, seed),
+        _retrieval_row("text to image", nearest(texts, images, RETRIEVED[-1]).rows, owns.T, seed),
     ]
 
 
-def _retrieval_row(name: str, similarity: Array, relevant: Array, seed: int) -> Row:
-    counts = bootstrap_counts(len(similarity), 1000, seed)
+def _retrieval_row(name: str, ranked: Array, relevant: Array, seed: int) -> Row:
+    counts = bootstrap_counts(len(ranked), 1000, seed)
     figures, intervals = {}, {}
     for k in RETRIEVED:
-        hit = metrics.hits_at_k(similarity, relevant, k)
+        hit = metrics.hits_at_k(ranked, relevant, k)
         low, high = np.percentile(counts @ hit / len(hit), (2.5, 97.5)).tolist()
         figures[f"R@{k}"], intervals[f"R@{k}"] = float(hit.mean()), (low, high)
     return Row(name, figures, intervals)

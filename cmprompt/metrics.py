@@ -109,18 +109,12 @@ def per_label(decided: Array, relevant: Array) -> dict[str, Array]:
     return _shares((decided & relevant).sum(0), decided.sum(0), relevant.sum(0))
 
 
-def recall_at_k(similarity: Array, relevant: Array, k: int) -> float:
-    """Retrieval R@k: the part of queries with at least one relevant hit among the k nearest.
+def hits_at_k(ranked: Array, relevant: Array, k: int) -> Array:
+    """(Q,) bool: is a relevant one among the first k? Their mean is retrieval's R@k.
 
-    `similarity` and `relevant` (Q, M), queries by candidates. Queries with nothing relevant do not count.
+    `ranked` (Q, k or more) places among the N candidates, best first; `relevant` (Q, N).
     """
-    return float(hits_at_k(similarity, relevant, k)[relevant.any(1)].mean())
-
-
-def hits_at_k(similarity: Array, relevant: Array, k: int) -> Array:
-    """(Q,) bool: has the query a relevant hit among its k nearest?"""
-    best = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    return np.asarray(np.take_along_axis(relevant, best, axis=1).any(1))
+    return np.asarray(np.take_along_axis(relevant, ranked[:, :k], axis=1).any(1))
 
 
 def regression(predicted: Array, target: Array) -> dict[str, float]:

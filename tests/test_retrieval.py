@@ -1,0 +1,65 @@
+"""Image-text retrieval: `evaluate`, `search` and a plain reference give the same figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FakeEncoder
+from test_collections import about
+
+from cmprompt.embed import embed
+from cmprompt.evaluation import RETRIEVED, retrieval
+from cmprompt.heads.verdict import Row
+from cmprompt.index.building import build
+from cmprompt.index.collections import Collection
+from cmprompt.labelled import Labelled, embed_labelled, read_labelled
+from cmprompt.types import Array, Features
+
+BOTH = frozenset({"image", "text"})
+
+
+class PixelEncoder(FakeEncoder):
+    """Every picture has a vector of its own, its pixels seen through a fixed matrix; so has every text."""
+
+    dim = 64
+    _seen = np.random.default_rng(0).standard_normal((192, 64)).astype(np.float32)
+
+    def encode_images(self, pixels: Array) -> Array:
+        return unit((pixels.reshape(len(pixels), -1) / np.float32(128) - 1) @ self._seen)
+
+    def encode_texts(self, texts: Sequence[str]) -> Array:
+        return unit(np.stack([np.random.default_rng([*text.encode()]).standard_normal(64) for text in texts]))
+
+
+def unit(rows: Array) -> Array:
+    scaled: Array = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return scaled
+
+
+def figures(rows: list[Row]) -> list[list[float]]:
+    return [[row.figures[f"R@{k}"] for k in RETRIEVED] for row in rows]
+
+
+def test_several_texts_of_one_picture_are_all_its_own() -> None:
+    image, text = np.eye(3, dtype=np.float32), unit(np.array([[1, 2, 0], [2, 1, 0], [0, 0, 1], [0, 1, 2]]))
+    both = np.ones(4, bool)
+    rows = retrieval(Labelled("t", ()), Features(image[[0, 0, 1, 2]], text, both, both))
+    assert figures(rows)[0] == pytest.approx([1 / 3, 1, 1])
+    assert figures(rows)[1] == pytest.approx([2 / 4, 1, 1])
+
+
+def test_flickr_agrees_with_search_and_with_numpy(data_dir: Path, tmp_path: Path) -> None:
+    data = read_labelled(str(data_dir / "flickr8k" / "val.tar"), task="retrieval")
+    features = embed_labelled(data, PixelEncoder(), None, BOTH)
+    assert features.image is not None and features.text is not None
+    table = features.text.astype(np.float64) @ features.image.astype(np.float64).T  # (texts, images)
+    order, own = np.argsort(-table, axis=1, kind="stable"), np.arange(len(table))
+    reference = [float((order[:, :k] == own[:, None]).any(1).mean()) for k in RETRIEVED]
+    assert figures(retrieval(data, features))[1] == reference
+    build(tmp_path, about(dim=64), embed(data.items, PixelEncoder(), needs=BOTH))
+    found = Collection(tmp_path, "trips").nearest("images", features.text, 10).rows
+    assert np.array_equal(found, order[:, :10])
+    assert [float((found[:, :k] == own[:, None]).any(1).mean()) for k in RETRIEVED] == reference
