@@ -50,7 +50,7 @@ def find_suspects(embedded: Iterable[Embedded], *, fdr: float = 0.1) -> Suspects
         notices.append(_judge_pairs(rows, pairs, records, fdr))
     if labelled:
         notices.append(_judge_labels(rows, labelled, records))
-    records.sort(key=lambda record: (not record["flagged"], -record["suspicion"]))
+    records.sort(key=lambda record: (-record["suspicion"], not record["flagged"]))
     failures = [
         {**identity(item), "status": outcome.status, "error": clean(outcome.error or "")}
         for item, outcome in rows.failures
