@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cmprompt.errors import StoreError, UsageError
+from cmprompt.errors import OutputError, StoreError, UsageError
 from cmprompt.index.building import Changes, build
 from cmprompt.index.collections import About, Collection, Entry, drop, names, only_name
 from cmprompt.types import Array, Embedded, Features, Item, Outcome
@@ -80,6 +82,43 @@ def test_damage_is_found(tmp_path: Path) -> None:
     path.write_bytes(data[:-8])
     with pytest.raises(StoreError, match="build it again"):
         Collection(tmp_path, "trips").matrix("images")
+
+
+def test_a_damaged_collection_can_be_built_again(tmp_path: Path) -> None:
+    build(tmp_path, about(), [batch(["a"], EYE[:1])])
+    (tmp_path / "collections" / "trips" / "entries.sqlite").write_bytes(b"no database" * 100)
+    assert build(tmp_path, about(), [batch(["b"], EYE[1:2])]).new == 1
+    assert Collection(tmp_path, "trips").entries("images", [0]) == [Entry("b")]
+
+
+def test_two_builds_of_one_name_exclude_each_other(tmp_path: Path) -> None:
+    def while_it_runs() -> Iterator[Embedded]:
+        with pytest.raises(OutputError, match="another run"):
+            build(tmp_path, about(), [])
+        yield batch(["a"], EYE[:1])
+
+    build(tmp_path, about(), while_it_runs())
+    assert Collection(tmp_path, "trips").entries("images", [0]) == [Entry("a")]
+
+
+def test_a_build_that_was_killed_is_no_collection(tmp_path: Path) -> None:
+    build(tmp_path, about(), [batch(["a"], EYE[:1])])
+    (tmp_path / "collections" / "trips").rename(tmp_path / "collections" / ".trips.new")
+    assert names(tmp_path) == []
+    build(tmp_path, about(), [batch(["b"], EYE[1:2])])
+    assert names(tmp_path) == ["trips"]
+
+
+def test_a_full_disk_keeps_the_old_collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(tmp_path, about(), [batch(["a"], EYE[:1])])
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cmprompt.segments._write_all", full)
+    with pytest.raises(OutputError, match=r"trips.*No space left"):
+        build(tmp_path, about(), [batch(["b"], EYE[1:2])])
+    assert Collection(tmp_path, "trips").entries("images", [0]) == [Entry("a")]
 
 
 def test_which_collection_is_meant(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cmprompt.atomic import locked, writing
 from cmprompt.clips import ClipFrame
-from cmprompt.index.collections import KINDS, About, Collection, Entry, Kind, checksums, drop, folder_of, mapped
+from cmprompt.errors import OutputError, StoreError, UsageError
+from cmprompt.index.collections import KINDS, About, Collection, Entry, Kind, checksums, folder_of, mapped
 from cmprompt.segments import Segment
 from cmprompt.types import Array, Embedded, FileBytes, Item
 
@@ -42,24 +44,52 @@ def build(store_dir: Path, about: About, embedded: Iterable[Embedded]) -> Change
     """Make the collection `about.name` of what is embedded, in place of the one that has this name.
 
     Items that failed are left out; a text that several rows share is kept once. Returns what has changed.
+    Raises OutputError where there is no room, or another run is building it.
     """
     folder = folder_of(store_dir, about.name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    before = Collection(store_dir, about.name).fingerprints() if (folder / "about.json").is_file() else {}
-    fresh = folder.with_name(f".{about.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    with _Builder(fresh, about) as builder:
-        for batch in embedded:
-            builder.add(batch)
+    with writing(str(folder)):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder), writing(str(folder)):
+        before = _fingerprints(store_dir, about.name)
+        fresh = folder.with_name(f".{about.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        _fill(fresh, about, embedded)
+        _put_in_place(fresh, folder)
+        return _changes(before, _fingerprints(store_dir, about.name))
+
+
+def _fill(fresh: Path, about: About, embedded: Iterable[Embedded]) -> None:
+    """Write everything of a collection into a new folder. Raises OutputError."""
+    try:
+        with _Builder(fresh, about) as builder:
+            for batch in embedded:
+                builder.add(batch)
+    except sqlite3.Error as error:  # a full disk, as SQLite says it
+        raise OutputError(f"cannot write {fresh}: {error}") from error
     finished = replace(about, built_at=int(time.time()), images=builder.counts["images"], texts=builder.counts["texts"])
     if about.ann:
         _index(fresh, finished)
     text = json.dumps(asdict(finished), ensure_ascii=False, indent=2)
     (fresh / "about.json").write_text(text + "\n", encoding="utf-8")
-    drop(store_dir, about.name, missing_ok=True)
+
+
+def _put_in_place(fresh: Path, folder: Path) -> None:
+    """Two renames, so that a reader meets the old one or the new one, whole."""
+    aside = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.is_dir():
+        folder.rename(aside)
     fresh.rename(folder)
-    return _changes(before, Collection(store_dir, about.name).fingerprints())
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _fingerprints(store_dir: Path, name: str) -> Mapping[tuple[object, ...], int]:
+    """Those of the collection as it is; none where there is none, or a damaged one, which is what building mends."""
+    try:
+        return Collection(store_dir, name).fingerprints()
+    except (UsageError, StoreError):
+        return {}
 
 
 def _index(folder: Path, about: About) -> None:

@@ -141,16 +141,15 @@ class Collection:
 
 def names(store_dir: Path) -> list[str]:
     """The collections of a store."""
-    return sorted(path.parent.name for path in (store_dir / "collections").glob("*/about.json"))
+    found = (path.parent.name for path in (store_dir / "collections").glob("*/about.json"))
+    return sorted(name for name in found if not name.startswith("."))  # those with a dot are being built or removed
 
 
-def drop(store_dir: Path, name: str, *, missing_ok: bool = False) -> None:
+def drop(store_dir: Path, name: str) -> None:
     """Remove a collection; the store's own embeddings stay. Raises UsageError for a name that is not there."""
     folder = folder_of(store_dir, name)
     if not folder.is_dir():
-        if not missing_ok:
-            raise UsageError(_missing(name, names(store_dir)))
-        return
+        raise UsageError(_missing(name, names(store_dir)))
     aside = folder.with_name(f".{name}.old")
     shutil.rmtree(aside, ignore_errors=True)
     folder.rename(aside)  # so that a reader sees all of it or none
