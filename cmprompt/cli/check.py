@@ -81,7 +81,7 @@ def command(
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
     kept = road.open_store(store, no_store, say)
-    with Progress(quiet=quiet) as progress:
+    with Progress("embedding", quiet=quiet) as progress:
 
         def counted() -> Iterator[Embedded]:
             items = with_frames(read_items([table], source))

@@ -75,7 +75,10 @@ def command(
     about = {"model": encoder.model_id, "encoding": encoder.store_key, "cmprompt": __version__}
     kept = road.open_store(store, no_store, say)
     stats, started_s, write_s = Stats(), perf_counter(), 0.0
-    with vector_file(output, encoder.dim, about, overwrite=overwrite) as out, Progress(quiet=quiet) as progress:
+    with (
+        vector_file(output, encoder.dim, about, overwrite=overwrite) as out,
+        Progress("embedding", quiet=quiet) as progress,
+    ):
         road.count_in_background(sources, source_options, progress.expect, progress.drawn)
         items = with_frames(read_items(sources, source_options), sampling)
         rows = embed(items, encoder, kept, allow_truncated=allow_truncated, decode_threads=threads, stats=stats)

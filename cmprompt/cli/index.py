@@ -256,7 +256,7 @@ def _build(about: About, encoder: Encoder, kept: Store, sources: list[str], quie
     allow_truncated = chosen.pop("allow_truncated", False)
     sampling = sampling_of(chosen.pop("fps", None), chosen.pop("frames", None))
     options = SourceOptions(**chosen, videos=True)
-    with Progress(quiet=quiet) as progress:
+    with Progress("embedding", quiet=quiet) as progress:
         road.count_in_background(sources, options, progress.expect, progress.drawn)
         embedded = embed(
             with_frames(read_items(sources, options), sampling), encoder, kept, needs=frozenset({"image", "text"}),

@@ -18,9 +18,12 @@ class Progress:
     `total` is None where it is not known. The bar stays away where the rows themselves appear on the terminal.
     """
 
-    def __init__(self, *, total: int | None = None, quiet: bool = False, rows_on_terminal: bool = False) -> None:
+    def __init__(
+        self, doing: str = "labelling", *, total: int | None = None, quiet: bool = False, rows_on_terminal: bool = False
+    ) -> None:
         self.statuses: Counter[Status] = Counter()
         self.skipped = 0
+        self._doing = doing
         self._total = total
         self._watched = sys.stderr.isatty() and not quiet
         self.drawn = self._watched and not rows_on_terminal
@@ -31,7 +34,7 @@ class Progress:
         if self.drawn:
             self._bar = _bar()
             self._bar.start()
-            self._task = self._bar.add_task("labelling", total=self._total)
+            self._task = self._bar.add_task(self._doing, total=self._total)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
