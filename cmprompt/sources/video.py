@@ -1,5 +1,8 @@
 """Frames of a video as items, by PyAV, which carries FFmpeg with it: the extra `[video]`.
 
+PyAV rather than torchcodec, which is as quick but needs FFmpeg's libraries from the system and stops before the end of
+some AVI files (benchmarks/video.py).
+
 A frame is sampled by the time it is shown at, so that files of a variable rate need nothing special. Nothing but the
 frame at hand is held, and one larger than needed is scaled down as it is decoded.
 """
