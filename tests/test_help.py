@@ -28,13 +28,13 @@ TAKES = {  # the command-line page: which command takes what
     f"--wise --from --force {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
     "evaluate": f"{TABLE} --head --task --compare-prompts --predictions --plot --seed {LABELS} {WORDS} {MODEL} --quiet "
     f"{STORE}",
-    "adapt": f"{INPUTS} {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
-    "embed": f"{INPUTS} --dry-run {MODEL} -o --output --overwrite --quiet --timings {STORE}",
+    "adapt": f"{INPUTS} {VIDEO} {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
+    "embed": f"{INPUTS} --dry-run {VIDEO} {MODEL} -o --output --overwrite --quiet --timings {STORE}",
     "check": f"{TABLE} --fdr --fail-on-flagged {MODEL} {OUTPUT} {STORE}",
     "explain": f"{LABELS} --head --text --model --device --precision --exact --threads --accept-licence {OUTPUT} "
     f"{STORE}",
-    "search": f"--like --minus --in --name --top-k --device --precision --threads {OUTPUT} --store",
-    "index build": f"--image-col --text-col --limit {VIDEO} {MODEL} --name --store --quiet",
+    "search": f"--like --minus --in --name --ann --no-ann --top-k --device --precision --threads {OUTPUT} --store",
+    "index build": f"--image-col --text-col --limit {VIDEO} {MODEL} --name --ann --store --quiet",
     "index update": "--name --device --precision --batch-size --threads --store --quiet",
     "prompts lint": "--labels --label --language --translate-labels --model",
     "prompts ablate": f"--image-col --target-col --limit --labels --label --prompts --template {MODEL} {OUTPUT} "

@@ -52,7 +52,7 @@ def command(
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
 ) -> int:
-    """Find pairs whose image and text disagree, and labels that look wrong; the most suspicious first.
+    """Find pairs that do not belong together, and wrong labels. The most suspicious come first.
 
     cmprompt check pairs.csv
     cmprompt check labelled.csv --target-col breed --format jsonl -o suspects.jsonl

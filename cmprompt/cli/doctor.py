@@ -17,7 +17,7 @@ FAST_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_i
 
 
 def command(model: o.Model = "auto", device: o.Device = "auto", precision: o.Precision = "auto") -> None:
-    """Show versions, devices, instruction sets, caches and models, and what would run.
+    """Show versions, processors, caches, models: what would run.
 
     cmprompt doctor
     cmprompt doctor --model ViT-B-32-256

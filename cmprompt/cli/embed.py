@@ -34,7 +34,7 @@ def command(
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
 ) -> int:
-    """Write the vectors of images to a .npy, .parquet or .safetensors file.
+    """Write the vectors of images for other tools. The file is .npy, .parquet or .safetensors.
 
     cmprompt embed photos/ -o photos.npy
     cmprompt embed products.csv --image-col picture -o products.parquet

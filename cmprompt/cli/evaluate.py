@@ -48,7 +48,7 @@ def command(
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
 ) -> int:
-    """Measure zero-shot, template sets and fitted heads on labelled data.
+    """Measure zero-shot, template sets and heads on labelled data.
 
     cmprompt evaluate pets.csv --labels @pets.txt
     cmprompt evaluate test.csv --head pets.head --labels @pets.txt

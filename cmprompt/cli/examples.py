@@ -10,7 +10,7 @@ import typer
 def command(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Where to write; made if it is not there.")],
 ) -> None:
-    """Write sample photos, labelled pairs and label files to try everything on.
+    """Write sample photos, pairs and labels to try everything on.
 
     cmprompt examples try
     cmprompt classify try/photos --labels @try/labels.txt

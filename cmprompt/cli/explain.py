@@ -56,7 +56,7 @@ def command(
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
 ) -> None:
-    """Show why a picture gets its label: heat maps with -o, and what each text adds to each label's cosine.
+    """Show why a picture gets its label. Heat maps with -o, and what each text adds to each label's cosine.
 
     cmprompt explain photo.jpg --labels cat,dog
     cmprompt explain photo.jpg --labels cat,dog -o why.png

@@ -54,7 +54,7 @@ def command(
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
 ) -> int:
-    """Fit a head on labelled images, or on images with text, and keep it only if it helps.
+    """Fit a head on labelled images, with or without texts. It is kept only if it helps.
 
     cmprompt finetune pets.csv
     cmprompt finetune groceries.csv --text-col coarse --target-col fine --head concat

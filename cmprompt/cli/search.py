@@ -49,7 +49,7 @@ def command(
     quiet: o.Quiet = False,
     store: o.StoreDir = None,
 ) -> None:
-    """Find images or texts in a collection that `cmprompt index build` made.
+    """Find images or texts in a collection. `cmprompt index build` makes one.
 
     cmprompt search "a red car in the snow"
     cmprompt search --like photo.jpg "but at night" --minus people

@@ -48,4 +48,5 @@ def recall(collection: Collection, kind: Kind, *, k: int = NEIGHBOURS, queries: 
 def _spread(matrix: Array, count: int) -> Array:
     """(at most `count`, D) rows from all over the matrix, as float32."""
     places = np.unique(np.linspace(0, len(matrix) - 1, min(count, len(matrix))).astype(int))
-    return matrix[places].astype(np.float32)
+    rows: Array = matrix[places].astype(np.float32)
+    return rows
