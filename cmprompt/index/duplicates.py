@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from cmprompt.types import Array
@@ -14,18 +16,33 @@ def groups(matrix: Array, threshold: float) -> list[list[int]]:
 
     Rows rise within a group, and groups by their first rows. N * N / 2 products: a minute for 100,000 rows.
     """
-    first = np.arange(len(matrix))  # (N,) a smaller row of the same group, or the row itself
-    blocks = range(0, len(matrix), BLOCK_ROWS)
-    for start in blocks:
-        rows = matrix[start : start + BLOCK_ROWS].astype(np.float32)
-        for other in blocks[start // BLOCK_ROWS :]:
-            cosines = rows @ matrix[other : other + BLOCK_ROWS].astype(np.float32).T
-            for left, right in np.argwhere(cosines >= threshold):
-                _join(first, start + int(left), other + int(right))
+    every = np.arange(len(matrix))
+    first = every.copy()  # (N,) a smaller row of the same group, or the row itself
+    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(matrix), BLOCK_ROWS)]
+    for place, block in enumerate(blocks):
+        rows = matrix[block].astype(np.float32)
+        for other in blocks[place:]:
+            cosines = rows @ matrix[other].astype(np.float32).T
+            for left, right in _links(cosines >= threshold, every[block], every[other]):
+                _join(first, left, right)
     found: dict[int, list[int]] = {}
     for row in range(len(matrix)):
         found.setdefault(_root(first, row), []).append(row)
     return [rows for rows in found.values() if len(rows) > 1]
+
+
+def _links(matches: Array, rows: Array, columns: Array) -> Iterator[tuple[int, int]]:
+    """The fewest pairs that join all of `rows` (n,) and `columns` (m,) that the (n, m) `matches` join."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    left, right = np.nonzero(matches)
+    nodes, count = np.concatenate([rows, columns]), len(rows) + len(columns)
+    graph = coo_array((np.ones(len(left), bool), (left, len(rows) + right)), shape=(count, count))
+    _, part = connected_components(graph, directed=False)
+    _, first, place = np.unique(part, return_index=True, return_inverse=True)
+    joined = np.flatnonzero(first[place] != np.arange(count))
+    return zip(nodes[first[place[joined]]].tolist(), nodes[joined].tolist(), strict=True)
 
 
 def _root(first: Array, row: int) -> int:
