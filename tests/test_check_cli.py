@@ -70,6 +70,14 @@ def test_a_row_that_cannot_be_read_has_a_record(tmp_path: Path, capsys: pytest.C
     assert records[-1]["status"] == "missing" and records[-1]["id"].endswith("7.png")
 
 
+def test_an_output_that_is_taken_is_refused_before_the_work(tmp_path: Path, fake_encoder: FakeEncoder) -> None:
+    (tmp_path / "o.csv").write_text("mine")
+    assert check(table(tmp_path), "-o", str(tmp_path / "o.csv")) == 4
+    assert check(table(tmp_path), "-o", str(tmp_path / "none" / "o.csv")) == 4
+    assert check(table(tmp_path), "--format", "xml") == 2
+    assert (tmp_path / "o.csv").read_text() == "mine" and fake_encoder.images_encoded == 0
+
+
 def test_nothing_to_check_is_said(tmp_path: Path, colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_table(tmp_path / "t.csv", [(str(path),) for path in colours.iterdir()], ("image",))
     assert check(str(source)) == 2

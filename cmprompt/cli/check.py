@@ -69,9 +69,10 @@ def command(
     from cmprompt.encoders import load_encoder
     from cmprompt.sources import SourceOptions, read_items
     from cmprompt.suspects import find_suspects
-    from cmprompt.writers.rows import write_rows
+    from cmprompt.writers.rows import check_output, write_rows
 
     say = road.speaker(quiet)
+    check_output(output, format, overwrite)
     source = SourceOptions(
         image_col=image_col, text_col=text_col, target_col=target_col, limit=limit, class_folders=isdir(table),
         videos=True,

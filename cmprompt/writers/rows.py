@@ -46,11 +46,26 @@ def write_rows(
         write_file(output, data, overwrite=overwrite)
 
 
-def write_file(path: str, data: bytes, *, overwrite: bool) -> None:
-    """Put `data` into a new file, whole or not at all. Raises OutputError."""
+def check_output(output: str | None, format: str | None, overwrite: bool) -> None:
+    """Raise before the work what `write_rows` would raise after it: OutputError, UsageError."""
+    choose_format(format, output, terminal=sys.stdout.isatty())
+    if output is not None:
+        _free(output, overwrite)
+
+
+def _free(path: str, overwrite: bool) -> Path:
+    """The real path. Raises OutputError where there is something already, or no folder."""
     target = Path(os.path.realpath(path))
     if target.exists() and not overwrite:
         raise OutputError(f"{path} is there already; --overwrite replaces it, -o names another file")
+    if not target.parent.is_dir():
+        raise OutputError(f"cannot write {path}: there is no folder {target.parent}")
+    return target
+
+
+def write_file(path: str, data: bytes, *, overwrite: bool) -> None:
+    """Put `data` into a new file, whole or not at all. Raises OutputError."""
+    target = _free(path, overwrite)
     temporary = target.with_name(f"{target.name}.tmp")
     try:
         temporary.write_bytes(data)
@@ -105,12 +120,17 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> bytes:
         number = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
         table.add_column(name, justify="right" if number else "left", overflow="ellipsis", no_wrap=number)
     for row in rows:
-        table.add_row(*(_printable(_cell(row.get(name))) for name in names))
+        table.add_row(*(_printable(_shown(row.get(name))) for name in names))
     terminal = sys.stdout.isatty()
     width = None if terminal else int(os.environ.get("COLUMNS") or 80)
     console = Console(file=io.StringIO(), width=width or Console().width, highlight=False, markup=False)
     console.print(table)
     return str(console.file.getvalue()).encode()  # type: ignore[attr-defined]
+
+
+def _shown(value: Any) -> str:
+    """A cell for eyes: numbers with the same decimals stand under each other."""
+    return f"{value:.4f}" if isinstance(value, float) else _cell(value)
 
 
 def _cell(value: Any) -> str:
