@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import FakeEncoder, draw
+from PIL import Image
 from test_video import BLUE, RED, write_clip
 
 from cmprompt.adapting import adapt_to
@@ -54,6 +56,20 @@ def test_adapting_counts_clips_not_frames(clips: Path, fake_encoder: FakeEncoder
     items = read_items([str(clips / "red" / "a.mp4"), str(clips / "blue" / "a.mp4"), str(clips / "red" / "b.png")])
     done = adapt_to(items, fake_encoder, head)  # type: ignore[arg-type]
     assert (done.images, done.failed) == (3, 0)
+
+
+def test_search_answers_with_the_second(
+    tmp_path: Path, fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: fake_encoder)
+    clip, store = write_clip(tmp_path / "a.mp4", [RED] * 30 + [BLUE] * 25), str(tmp_path / "store")
+    assert run(["index", "build", clip, "--store", store, "-q"]) == 0
+    assert run(["search", "blue", "--store", store, "--format", "jsonl", "--top-k", "1"]) == 0
+    (hit,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert hit["id"] == clip and hit["time_s"] >= 3.0
+    assert run(["search", "blue", "--store", store, "-o", str(tmp_path / "hits.png"), "--top-k", "1"]) == 0
+    sheet = np.asarray(Image.open(io.BytesIO((tmp_path / "hits.png").read_bytes())))
+    assert (np.abs(sheet.astype(int) - BLUE).max(2) < 12).sum() > 1000
 
 
 def test_like_a_clip(clips: Path, fake_encoder: FakeEncoder) -> None:

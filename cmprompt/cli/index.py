@@ -137,8 +137,11 @@ def list_names(format: o.Format = None, store: o.StoreDir = None) -> None:
     from cmprompt.index.collections import Collection, names
     from cmprompt.writers.rows import write_rows
 
-    kept = _store(store, road.speaker(False))
+    say = road.speaker(False)
+    kept = _store(store, say)
     found = [Collection(kept.path, name).about for name in names(kept.path)]
+    if not found:
+        say("there is no collection yet; make one with: cmprompt index build FOLDER --name NAME")
     rows = [
         {"name": about.name, "images": about.images, "texts": about.texts, "index": "lancedb" if about.ann else "exact",
          "model": about.model_id, "inputs": " ".join(about.inputs)}
@@ -192,7 +195,8 @@ def duplicates(
     from cmprompt.writers.records import rounded
     from cmprompt.writers.rows import identity_of, write_rows
 
-    kept = _store(store, road.speaker(False))
+    say = road.speaker(False)
+    kept = _store(store, say)
     collection = Collection(kept.path, name or only_name(kept.path))
     matrix = collection.matrix("images")
     rows: list[dict[str, Any]] = []
@@ -206,6 +210,8 @@ def duplicates(
                 {"group": number, **identity_of(entry.id), "cosine": rounded(float(cosine))}
                 for entry, cosine in zip(entries, cosines, strict=True)
             ]
+    if not rows:
+        say(f"no two images of {collection.about.name!r} have a cosine of {threshold:g} or more")
     write_rows(rows, output=output, format=format, overwrite=overwrite, columns=("group", "cosine", "id"))
 
 
