@@ -121,6 +121,13 @@ def test_a_full_disk_keeps_the_old_collection(tmp_path: Path, monkeypatch: pytes
     assert Collection(tmp_path, "trips").entries("images", [0]) == [Entry("a")]
 
 
+def test_a_folder_that_gives_nothing_replaces_nothing(tmp_path: Path) -> None:
+    build(tmp_path, about(), [batch(["a"], EYE[:1])])
+    with pytest.raises(UsageError, match="photos; the collection stays"):
+        build(tmp_path, about(), [batch(["b"], EYE[1:2], failed=0)])
+    assert Collection(tmp_path, "trips").entries("images", [0]) == [Entry("a")]
+
+
 def test_which_collection_is_meant(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="index build"):
         only_name(tmp_path)

@@ -44,7 +44,7 @@ def build(store_dir: Path, about: About, embedded: Iterable[Embedded]) -> Change
     """Make the collection `about.name` of what is embedded, in place of the one that has this name.
 
     Items that failed are left out; a text that several rows share is kept once. Returns what has changed.
-    Raises OutputError where there is no room, or another run is building it.
+    Raises OutputError where there is no room, or another run is building it; UsageError where there is nothing to keep.
     """
     folder = folder_of(store_dir, about.name)
     with writing(str(folder)):
@@ -60,13 +60,15 @@ def build(store_dir: Path, about: About, embedded: Iterable[Embedded]) -> Change
 
 
 def _fill(fresh: Path, about: About, embedded: Iterable[Embedded]) -> None:
-    """Write everything of a collection into a new folder. Raises OutputError."""
+    """Write everything of a collection into a new folder. Raises OutputError; UsageError where there is nothing."""
     try:
         with _Builder(fresh, about) as builder:
             for batch in embedded:
                 builder.add(batch)
     except sqlite3.Error as error:  # a full disk, as SQLite says it
         raise OutputError(f"cannot write {fresh}: {error}") from error
+    if not sum(builder.counts.values()):
+        raise UsageError(f"there is nothing to keep in {', '.join(about.inputs)}; the collection stays as it was")
     finished = replace(about, built_at=int(time.time()), images=builder.counts["images"], texts=builder.counts["texts"])
     if about.ann:
         _index(fresh, finished)

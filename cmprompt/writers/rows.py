@@ -17,6 +17,7 @@ from cmprompt.writers import choose_format
 from cmprompt.writers.records import clean, identity
 
 Row = Mapping[str, Any]
+ID_WIDTH = 32  # of a table's columns the last to give way: a name cut short is of no use
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
@@ -118,7 +119,10 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> bytes:
     names = [name for name in names if any(row.get(name) not in (None, "ok") for row in rows)]
     for name in names:
         number = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
-        table.add_column(name, justify="right" if number else "left", overflow="ellipsis", no_wrap=number)
+        least = min(ID_WIDTH, max(len(_cell(row.get(name))) for row in rows)) if name == "id" else None
+        table.add_column(
+            name, justify="right" if number else "left", overflow="ellipsis", no_wrap=number, min_width=least
+        )
     for row in rows:
         table.add_row(*(_printable(_shown(row.get(name))) for name in names))
     terminal = sys.stdout.isatty()
