@@ -43,7 +43,7 @@ def build(folder: Path, kind: str, matrix: Array) -> None:
     vector = pa.list_(pa.from_numpy_dtype(matrix.dtype), matrix.shape[1])
     schema = pa.schema({"row": pa.int64(), "vector": vector})
     with _database(folder) as database:
-        table = database.create_table(kind, _batches(matrix, schema), schema=schema, mode="overwrite")
+        table = database.create_table(kind, _batches(matrix, schema), schema=schema)
         if len(matrix) >= FEWEST_ROWS:
             table.create_index("vector", config=_partitioned(len(matrix)))
 
