@@ -24,7 +24,7 @@ from training.evaluate import concept_figures, evaluate, image_rows
 from training.lessons import Lessons, lessons
 from training.model import export
 from training.pictures import Pictures, Recipe
-from training.words import Seen, Words
+from training.words import SHARES, Seen, Words
 
 EVERY_S = 180  # between checkpoints
 LOG_STEPS = 50
@@ -128,19 +128,20 @@ def teach_pictures(options: Options, rank: int, corpus: Corpus, known: Lessons) 
 
 def look(options: Options, rank: int, pictures: Pictures) -> Seen:
     """All training images through the finished image tower, each process its share."""
-    rows, labels, captioned = [], [], torch.zeros(0)
+    rows, labels, shares, captioned = [], [], [], torch.zeros(0)
     for name, part in pictures.corpus.parts.items():
         mine = np.array_split(part.rows, options.processes)[rank]
         path = options.run / f"seen-{name}-{rank}.npy"
         np.save(path, image_rows(pictures.model, part.images, mine, options.size_px).half().numpy())
         dist.barrier()
-        shares = [np.load(options.run / f"seen-{name}-{other}.npy") for other in range(options.processes)]
-        seen = torch.from_numpy(np.concatenate(shares))
+        parts = [np.load(options.run / f"seen-{name}-{other}.npy") for other in range(options.processes)]
+        seen = torch.from_numpy(np.concatenate(parts))
         rows.append(seen)
         labels.append(torch.from_numpy(part.label[part.rows]))
+        shares.append(torch.full((len(seen),), SHARES.get(name, 0.01) / len(seen)))
         captioned = seen if name == "flickr" else captioned
     captions = [[str(c) for c in pictures.corpus.captions[row]] for row in pictures.corpus.parts["flickr"].rows]
-    return Seen(torch.cat(rows), torch.cat(labels), captioned, captions)
+    return Seen(torch.cat(rows), torch.cat(labels), torch.cat(shares), captioned, captions)
 
 
 def teach_words(options: Options, rank: int, pictures: Pictures, known: Lessons) -> Words:
