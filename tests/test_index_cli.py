@@ -91,6 +91,20 @@ def test_a_collection_is_listed_verified_and_dropped(colours: Path, capsys: pyte
     assert "index build" in capsys.readouterr().err
 
 
+def test_without_the_extra_an_indexed_collection_is_searched_exactly(
+    colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("lancedb", reason="the extra [index] is not installed")
+    assert run(["index", "build", str(colours), "--ann", "-q"]) == 0
+    assert run(["index", "verify"]) == 0
+    assert "recall@3 100.0%" in capsys.readouterr().out
+    monkeypatch.setattr("cmprompt.index.lancedb.find_spec", lambda name: None)
+    assert names(hits(capsys, "green"))[0] == "green"
+    assert run(["search", "green", "--ann"]) == 2
+    assert run(["index", "update"]) == 2
+    assert "cmprompt[index]" in capsys.readouterr().err
+
+
 def test_damage_has_the_status_of_a_store_that_cannot_be_used(
     colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

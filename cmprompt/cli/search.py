@@ -62,6 +62,7 @@ def command(
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.devices import cores
     from cmprompt.errors import ModelError, UsageError, unknown
+    from cmprompt.index import lancedb
     from cmprompt.index.collections import KINDS, Collection, only_name
     from cmprompt.index.query import query_vector
     from cmprompt.store import Store, default_store_dir
@@ -90,7 +91,7 @@ def command(
     if encoder.model_id != about.model_id:
         raise ModelError(f"{about.model} is another model now; build the collection {about.name!r} again")
     query = query_vector(encoder, kept, texts=[text] if text else [], like=like or [], minus=minus or [])
-    approximate = about.ann if ann is None else ann
+    approximate = about.ann and lancedb.is_installed() if ann is None else ann
     found = collection.nearest(
         kind, query[None], _top_k(top_k, count), threads=threads or cores(), approximate=approximate
     )

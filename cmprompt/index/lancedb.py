@@ -30,9 +30,14 @@ ROUNDS = 15  # of k-means; more change little
 SAMPLE = 64  # rows for each partition that k-means sees
 
 
+def is_installed() -> bool:
+    """Whether the extra is there."""
+    return find_spec("lancedb") is not None
+
+
 def require() -> None:
     """Raises UsageError where the extra is not installed."""
-    if find_spec("lancedb") is None:
+    if not is_installed():
         raise UsageError("an approximate index needs an extra: pip install 'cmprompt[index]'")
 
 
