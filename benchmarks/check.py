@@ -1,18 +1,18 @@
 """How well `check` finds wrong pairs and wrong labels.
 
-    python benchmarks/check.py --data ../shared/data --model tiny -o benchmarks/results/check.md
+    python benchmarks/check.py [--model tiny]
 
 Pairs: Flickr8k `val`, one caption of each photo, 10 % of the captions swapped among themselves. Labels: the real CLIP
 vectors of `clip-vitb32-replay`, 5 % of the labels wrong. Five draws each; AUROC of the suspicion, and what was flagged.
 """
 
-import argparse
 import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from harness import about, parser, save_page, table
 from sklearn.metrics import roc_auc_score
 
 from cmprompt.check import check_labels, check_pairs
@@ -67,30 +67,31 @@ def label_rows(data: Path) -> Iterator[list[float]]:
         yield [auroc, found.flagged.sum(), wrong[found.flagged].mean(), found.flagged[wrong].mean()]
 
 
-def table(names: list[str], rows: list[list[float]]) -> str:
+def draws(names: list[str], rows: list[list[float]]) -> str:
     """One line a draw, and the mean."""
-    lines = [f"| draw | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    lines += [f"| {draw} | {' | '.join(f'{value:.3g}' for value in row)} |" for draw, row in enumerate(rows)]
-    mean = np.nanmean(np.array(rows), axis=0)
-    return "\n".join([*lines, f"| mean | {' | '.join(f'{value:.3g}' for value in mean)} |"]) + "\n"
+    named = {**{str(draw): row for draw, row in enumerate(rows)}, "mean": np.nanmean(np.array(rows), axis=0)}
+    return table(["draw", *names], ([name, *(f"{value:.3g}" for value in row)] for name, row in named.items()))
+
+
+def plain(rows: list[list[float]]) -> list[list[float | None]]:
+    """For JSON, which has no NaN: the share of nothing flagged."""
+    return [[None if np.isnan(value) else float(value) for value in row] for row in rows]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", default="tiny")
-    parser.add_argument("-o", "--output", type=Path)
-    options = parser.parse_args()
-    labels = table(["AUROC", "flagged", "of them wrong", "of the wrong flagged"], list(label_rows(options.data)))
+    options = parser(__doc__)
+    options.add_argument("--model", default="tiny")
+    asked = options.parse_args()
+    facts, labels = about(model=asked.model), list(label_rows(asked.data))
+    pairs = list(pair_rows(asked.data, asked.model))
     names = ["AUROC", "flagged", "of them wrong", "stated share fine", "estimated share swapped"]
-    pairs = table(names, list(pair_rows(options.data, options.model)))
-    text = (
-        f"# What `check` finds\n\n## Pairs: Flickr8k `val`, {SWAPPED:.0%} of the captions swapped, `{options.model}`, "
-        f"`--fdr {FDR:g}`\n\n{pairs}\n## Labels: 500 real CLIP vectors of CIFAR-10, {WRONG:.0%} wrong\n\n{labels}"
+    body = (
+        f"## Pairs: Flickr8k `val`, {SWAPPED:.0%} of the captions swapped, `--fdr {FDR:g}`\n\n{draws(names, pairs)}\n"
+        f"## Labels: 500 real CLIP vectors of CIFAR-10, {WRONG:.0%} wrong\n\n"
+        f"{draws(['AUROC', 'flagged', 'of them wrong', 'of the wrong flagged'], labels)}"
     )
-    print(text)
-    if options.output:
-        options.output.write_text(text)
+    rows = {"pairs": plain(pairs), "labels": plain(labels)}
+    print(save_page("check", "What `check` finds", body, rows, facts, asked.out))
 
 
 if __name__ == "__main__":

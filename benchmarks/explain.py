@@ -1,18 +1,18 @@
 """Do heat maps point at what they name, and at what matters?
 
-    python benchmarks/explain.py --data ../shared/data --model tiny -o benchmarks/results/explain.md
+    python benchmarks/explain.py [--model tiny]
 
 Pointing game (Zhang et al. 2018): drawn scenes of two things, left and right; the map's peak should fall on the half
 that its label names. Deletion (Petsiuk et al. 2018): the hottest places of photos turn grey first; the score of the
 label should fall faster than when places go in random order. Lower is better.
 """
 
-import argparse
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import about, parser, save_page, table
 from PIL import Image
 from scenes import SIZE_PX, THINGS, scene
 
@@ -90,22 +90,16 @@ def _deleted(pixels: Array, order: Array) -> Array:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", default="tiny")
-    parser.add_argument("--photos", type=int, default=100)
-    parser.add_argument("-o", "--output", type=Path)
-    options = parser.parse_args()
-    encoder = load_encoder(options.model)
-    lines = ["| method | peak on the right half | score left, hottest first |", "|---|---|---|"]
-    for method in METHODS[1:]:
-        left = deletion(encoder, options.data, method, options.photos)
-        lines.append(f"| {method} | {pointing(encoder, method):.1%} | {left:.3f} |")
-    lines.append(f"| random | 50 % | {deletion(encoder, options.data, None, options.photos):.3f} |")
-    text = f"# What heat maps point at: `{options.model}`\n\n" + "\n".join(lines) + "\n"
-    print(text)
-    if options.output:
-        options.output.write_text(text)
+    options = parser(__doc__)
+    options.add_argument("--model", default="tiny")
+    options.add_argument("--photos", type=int, default=100)
+    asked = options.parse_args()
+    encoder, facts = load_encoder(asked.model), about(model=asked.model)
+    rows = [(m, pointing(encoder, m), deletion(encoder, asked.data, m, asked.photos)) for m in METHODS[1:]]
+    rows.append(("random", 0.5, deletion(encoder, asked.data, None, asked.photos)))
+    names = ("method", "peak on the right half", "score left, hottest first")
+    body = table(names, ((name, f"{share:.1%}", f"{left:.3f}") for name, share, left in rows))
+    print(save_page("explain", "What heat maps point at", body, {"rows": rows}, facts, asked.out))
 
 
 if __name__ == "__main__":
