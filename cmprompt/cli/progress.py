@@ -70,7 +70,8 @@ class Progress:
         failures = ", ".join(_failures(self.statuses))
         tail = f"; {self.failed:,} failed: {failures}" if failures else ""
         others = f"; {self.skipped:,} other files skipped" if self.skipped else ""
-        return f"{n:,} inputs in {elapsed_s:.1f} s ({n / elapsed_s:,.0f}/s){tail}{others}"
+        rate = f"{n / elapsed_s:,.0f}" if n > 10 * elapsed_s else f"{n / elapsed_s:.1f}"
+        return f"{n:,} input{'' if n == 1 else 's'} in {elapsed_s:.1f} s ({rate}/s){tail}{others}"
 
 
 def _failures(statuses: Counter[Status]) -> Iterator[str]:
