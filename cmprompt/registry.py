@@ -27,7 +27,7 @@ ENCODERS = {
 
 IMAGE_ENCODERS = {
     "timm": "cmprompt.encoders.timm:TimmImages",
-    "classic": "cmprompt.encoders.classic:ClassicImages",
+    "classic": "cmprompt.encoders.classic:classic_images",
 }
 
 TEXT_ENCODERS = {

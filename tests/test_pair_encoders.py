@@ -10,7 +10,7 @@ from conftest import FakeEncoder
 from labelled_photos import write_model, write_pictures, write_table
 
 from cmprompt.cli.app import run
-from cmprompt.encoders.classic import ClassicImages, ClassicTexts
+from cmprompt.encoders.classic import ClassicImages, ClassicTexts, classic_images
 from cmprompt.encoders.pair import PairEncoder, load_pair
 from cmprompt.encoders.timm import TimmImages
 from cmprompt.errors import ModelError, UsageError
@@ -43,8 +43,28 @@ def test_scripts_without_spaces_are_read_in_pairs_of_characters() -> None:
 
 
 def test_stop_words_say_nothing() -> None:
-    rows = ClassicTexts("english").encode_texts(["the apple", "apple"])
+    rows = ClassicTexts("en").encode_texts(["the apple", "apple"])
     np.testing.assert_allclose(rows[0], rows[1])
+
+
+def test_stop_words_go_by_language() -> None:
+    rows = ClassicTexts("de").encode_texts(["das Brot und der Käse", "Brot Käse", "the bread"])
+    np.testing.assert_allclose(rows[0], rows[1])
+    assert rows[2] @ ClassicTexts().encode_texts(["the bread"])[0] > 0.99
+    with pytest.raises(UsageError, match="did you mean en"):
+        ClassicTexts("eng")
+
+
+def test_sift_words_follow_shapes_not_colours() -> None:
+    side = np.arange(128)
+    disc = ((side[:, None] - 60) ** 2 + (side - 60) ** 2 < 900).astype(np.uint8)
+    bars = np.tile((side // 9 % 2).astype(np.uint8), (128, 1)) * (side[:, None] > 40)
+    pictures = np.stack([np.stack([shape * value for value in (200, 120, 60)]) for shape in (disc, bars)])
+    encoder = classic_images("sift")
+    rows = encoder.encode_images(np.concatenate([pictures, pictures[:1, ::-1], np.zeros((1, 3, 128, 128), np.uint8)]))
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
+    assert rows[0] @ rows[2] > 0.9 > rows[0] @ rows[1] + 0.2
+    assert rows[3].argmax() == encoder.dim - 1  # a picture of one colour has no words
 
 
 def test_a_timm_network_is_its_averaged_feature_map() -> None:
@@ -85,8 +105,10 @@ def test_a_head_on_classic_features_finds_its_encoders_again(
     rows = [(image, f"something {colour}", colour) for image, colour in write_pictures(tmp_path)]
     table = write_table(tmp_path / "data.csv", rows, ("image", "text", "label"))
     flags = ["--image-encoder", "classic", "--text-encoder", "classic", "--head", "linear", "--no-store"]
+    assert run(["finetune", str(table), *flags[:2], "--stop-words", "en", "-o", str(tmp_path / "c.head")]) == 2
+    flags += ["--stop-words", "en"]
     assert run(["finetune", str(table), *flags, "-o", str(tmp_path / "c.head"), "--force"]) == 0
-    assert read_settings(tmp_path / "c.head")["record"]["model"] == "pair:classic|classic"
+    assert read_settings(tmp_path / "c.head")["record"]["model"] == "pair:classic|classic:en"
     assert load_head(tmp_path / "c.head").model_id.startswith("classic-hog")
     capsys.readouterr()
     picture = str(tmp_path / "images/blue-3.png")

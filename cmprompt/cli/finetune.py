@@ -24,6 +24,7 @@ def command(
     head: o.HeadKind = None,
     image_encoder: o.ImageEncoder = None,
     text_encoder: o.TextEncoder = None,
+    stop_words: o.StopWords = None,
     use: o.Use = None,
     task: o.Task = "classification",
     multi_label: o.MultiLabel = False,
@@ -67,6 +68,7 @@ def command(
     from cmprompt import report
     from cmprompt.cli import fitting, road
     from cmprompt.encoders import load_encoder
+    from cmprompt.encoders.classic import with_stop_words
     from cmprompt.encoders.pair import pair_name
     from cmprompt.fitting import Plan, fit_on_trial
     from cmprompt.heads.answers import wants_vocabulary
@@ -91,6 +93,7 @@ def command(
     )
     target = Path(output or f"{Path(table).with_suffix('') if Path(table).is_file() else table}.head")
     check_free(target, overwrite)
+    text_encoder = with_stop_words(text_encoder, stop_words)
     source = SourceOptions(image_col=image_col, text_col=text_col, target_col=target_col, limit=limit)
     data = read_labelled(table, source, task=task, multi_label=multi_label)
     judges = read_labelled(plan.val_file, source, task=task, multi_label=multi_label) if plan.val_file else None

@@ -168,7 +168,10 @@ HeadKind = Annotated[
 ImageEncoder = Annotated[
     str | None,
     option(
-        "--image-encoder", metavar="timm:NAME|classic", group=FITTING, help="Image features in place of the model's."
+        "--image-encoder",
+        metavar="timm:NAME|classic|classic:sift",
+        group=FITTING,
+        help="Image features in place of the model's.",
     ),
 ]
 TextEncoder = Annotated[
@@ -199,6 +202,13 @@ Loss = Annotated[
 Wise = Annotated[
     str | None, option("--wise", metavar="auto|0..1", group=FITTING, help="Stay between zero-shot (0) and fitted (1).")
 ]
+StopWords = Annotated[
+    str | None,
+    option(
+        "--stop-words", metavar="CODE", group=FITTING,
+        help="Words to leave out under --text-encoder classic: de, en, es, fr, it, nl, pt.",
+    ),
+]  # fmt: skip
 FromHead = Annotated[
     str | None,
     option("--from", metavar="HEAD", group=FITTING, help="Go on from a fitted head: add labels, or shift its domain."),
@@ -230,6 +240,23 @@ ComparePrompts = Annotated[
 Plot = Annotated[
     str | None, option("--plot", metavar="FILE.svg", group=MEASURING, help="With --task alignment: draw it here.")
 ]
+TunePrompts = Annotated[
+    bool,
+    option("--tune-prompts", group=MEASURING, help="Pick and weigh templates on half of the rows; write a set."),
+]
+TuneThresholds = Annotated[
+    bool,
+    option(
+        "--tune-thresholds", group=MEASURING, help="Find a z for each label on half of the rows; write a label file."
+    ),
+]
+TunedOutput = Annotated[
+    str | None,
+    option(
+        "-o", "--output", metavar="FILE", group=OUTPUT,
+        help="What tuning writes. Default: TABLE.prompts.toml or TABLE.labels.json.",
+    ),
+]  # fmt: skip
 Predictions = Annotated[
     str | None,
     option("--predictions", metavar="FILE", group=MEASURING, help="Write the last contender's answers here."),

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cmprompt.encoders.sift import SiftImages
+from cmprompt.encoders.stop_words import stop_words
+from cmprompt.errors import UsageError, unknown
 from cmprompt.types import Array, Preprocess
 
 SIDE_PX = 96
@@ -15,6 +18,14 @@ TURNS = 9
 SHADES = 4  # of each colour channel in the histogram: 4 x 4 x 4
 WORDS = 1024  # places that words are hashed to
 _SPACELESS = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+")
+
+
+def classic_images(kind: str = "hog", device: str = "cpu") -> ClassicImages | SiftImages:
+    """`classic`, or `classic:sift`; both run on the processor. Raises UsageError for another kind."""
+    known: dict[str, type[ClassicImages | SiftImages]] = {"hog": ClassicImages, "sift": SiftImages}
+    if kind not in known:
+        raise UsageError(unknown("kind of classic features", kind, known))
+    return known[kind]()
 
 
 class ClassicImages:
@@ -44,18 +55,27 @@ class ClassicImages:
         return unit
 
 
+def with_stop_words(text_encoder: str | None, language: str | None) -> str | None:
+    """The name of the text encoder that leaves these words out. Raises UsageError where that is not `classic`."""
+    if language is None:
+        return text_encoder
+    if text_encoder != "classic":
+        raise UsageError("--stop-words is for --text-encoder classic; other encoders read every word")
+    return f"classic:{language}"
+
+
 class ClassicTexts:
     """`classic`: words hashed to places, their counts a unit row; pairs of characters in scripts without spaces."""
 
     dim = WORDS
 
-    def __init__(self, stop_words: str | None = None) -> None:
+    def __init__(self, without: str | None = None, device: str = "cpu") -> None:
+        """`without`: the language whose stop words are left out. Raises UsageError for one without a list."""
         from sklearn.feature_extraction.text import HashingVectorizer
 
-        self.model_id = f"classic-words{WORDS}" + (f"-without-{stop_words}" if stop_words else "")
-        self.vectorizer = HashingVectorizer(
-            n_features=WORDS - 1, analyzer=_Analyzer(stop_words), alternate_sign=False, norm=None
-        )
+        self.model_id = f"classic-words{WORDS}" + (f"-without-{without}" if without else "")
+        analyzer = _Analyzer(stop_words(without) if without else frozenset())
+        self.vectorizer = HashingVectorizer(n_features=WORDS - 1, analyzer=analyzer, alternate_sign=False, norm=None)
 
     def encode_texts(self, texts: Sequence[str]) -> Array:
         """M texts -> (M, D) float32 unit rows. The last place says "no words", so that no row is zero."""
@@ -66,12 +86,10 @@ class ClassicTexts:
 
 
 class _Analyzer:
-    """A text to its words, less the stop words of a language that scikit-learn knows."""
+    """A text to its words, less those that are stopped; scripts without spaces to pairs of characters."""
 
-    def __init__(self, stop_words: str | None) -> None:
-        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-        self.stopped = ENGLISH_STOP_WORDS if stop_words == "english" else frozenset()
+    def __init__(self, stopped: frozenset[str]) -> None:
+        self.stopped = stopped
 
     def __call__(self, text: str) -> list[str]:
         found = []
