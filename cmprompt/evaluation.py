@@ -13,7 +13,7 @@ from cmprompt.heads.answers import answers
 from cmprompt.heads.training import Task
 from cmprompt.heads.verdict import Row, bootstrap_counts, paired, table_of
 from cmprompt.index.exact import nearest
-from cmprompt.labelled import Labelled, refuse_unknown
+from cmprompt.labelled import Labelled
 from cmprompt.types import Array, Features, Head
 
 RETRIEVED = (1, 5, 10)
@@ -43,18 +43,18 @@ def contest(
     `answers.wants_vocabulary` names. Raises UsageError when no head has some row's label, or when a head of numbers
     meets labels.
     """
-    labels = all_labels(data, [head for head, _ in contenders.values()])
+    labels = _all_labels(data, [head for head, _ in contenders.values()])
+    target = _targets(data, labels)
     task: Task = "multi_label" if data.multi_label else "classes" if labels else "regression"
     words = vocabularies or {}
     found = {name: _spread(answers(h, x, task, words.get(name)), h, labels) for name, (h, x) in contenders.items()}
-    target = _targets(data, labels)
     return Contest(labels, target, found, table_of(found, target, seed=seed))
 
 
 def _targets(data: Labelled, labels: tuple[str, ...]) -> Array:
     if data.numbers is not None:
         return data.numbers
-    return data.marks(labels) if data.multi_label else np.array([labels.index(name) for name in data.targets])
+    return data.marks(labels) if data.multi_label else data.class_numbers(labels)
 
 
 def comparisons(found: Contest, *, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -118,18 +118,15 @@ def class_lines(found: Contest, name: str) -> Iterator[str]:
             yield f"{found.labels[c]:<{width}} {int(table['support'][c]):6} {cells}"
 
 
-def all_labels(data: Labelled, heads: Sequence[Head]) -> tuple[str, ...]:
-    """The labels of all heads, the first one's first. Raises UsageError where a row's label is none of them."""
+def _all_labels(data: Labelled, heads: Sequence[Head]) -> tuple[str, ...]:
+    """The labels of all heads, the first one's first. Raises UsageError where numbers meet labels."""
     if data.numbers is not None:
         if any(head.labels for head in heads):
             raise UsageError("a head with labels cannot be measured on numbers; leave --task regression out")
         return ()
     if not all(head.labels for head in heads):
         raise UsageError("a head of numbers is measured with --task regression")
-    labels = tuple(dict.fromkeys(label for head in heads for label in head.labels))
-    if not data.multi_label:
-        refuse_unknown(data, [row for row, name in enumerate(data.targets) if name not in set(labels)], set(labels))
-    return labels
+    return tuple(dict.fromkeys(label for head in heads for label in head.labels))
 
 
 def _spread(rows: Array, head: Head, labels: tuple[str, ...]) -> Array:

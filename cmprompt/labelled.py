@@ -47,12 +47,23 @@ class Labelled:
     def marks(self, labels: Sequence[str]) -> Array:
         """(N, C) float32: 1 where a row has the label. Raises UsageError that names the lines of other labels."""
         place = {label: column for column, label in enumerate(labels)}
-        sets = [_parts(target) for target in self.targets]
-        refuse_unknown(self, [row for row, names in enumerate(sets) if not place.keys() >= set(names)], set(place))
+        sets = [_parts(target) if self.multi_label else (target,) for target in self.targets]
+        _refuse_unknown(self, [row for row, names in enumerate(sets) if not place.keys() >= set(names)], set(place))
         rows = np.zeros((len(sets), len(labels)), np.float32)
         for row, names in enumerate(sets):
             rows[row, [place[name] for name in names]] = 1
         return rows
+
+    def class_numbers(self, labels: Sequence[str]) -> Array:
+        """(N,) int64 the place of each row's label. Raises UsageError that names the lines of other labels."""
+        place = {label: number for number, label in enumerate(labels)}
+        _refuse_unknown(self, [row for row, name in enumerate(self.targets) if name not in place], set(place))
+        return np.array([place[name] for name in self.targets], np.int64)
+
+    def take(self, rows: Array) -> Labelled:
+        """Some of the rows. Their lines are not known any more, so check the whole first."""
+        numbers = None if self.numbers is None else self.numbers[rows]
+        return replace(self, items=tuple(self.items[row] for row in rows.tolist()), numbers=numbers)
 
     @property
     def has_images(self) -> bool:
@@ -192,7 +203,7 @@ def photo_groups(features: Features) -> Array:
     return np.array([seen.setdefault(key, len(seen)) for key in keys])
 
 
-def refuse_unknown(data: Labelled, rows: Sequence[int], known: set[str]) -> None:
+def _refuse_unknown(data: Labelled, rows: Sequence[int], known: set[str]) -> None:
     """Raises UsageError where there are `rows` with labels that are not `known`."""
     if not rows:
         return

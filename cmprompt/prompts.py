@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 DEFAULT_SET = "photo"
-SET_KEYS = ("name", "description", "language", "source", "templates")
+SET_KEYS = ("name", "description", "language", "source", "adjust", "templates")
 QUESTION, STATEMENT = "{question}", "{statement}"
 OPEN_CLIP_SETS = {
     "openai-imagenet": ("OPENAI_IMAGENET_TEMPLATES", "80 templates that OpenAI chose for ImageNet"),
@@ -155,7 +155,10 @@ def load_prompt_set(name: str) -> PromptSet:
 
 
 def read_prompt_file(path: Path, *, verbatim: bool) -> PromptSet:
-    """A file of templates. Raises UsageError that names the file and the line."""
+    """A file of templates. `adjust = true` in it fits articles to the label, as our own sets do.
+
+    Raises UsageError that names the file and the line.
+    """
     if path.suffix.lower() != ".toml":
         templates = tuple(line for _, line in read_lines(path))
         return _checked(PromptSet(path.stem, templates, source=str(path), verbatim=verbatim), str(path))
@@ -163,10 +166,13 @@ def read_prompt_file(path: Path, *, verbatim: bool) -> PromptSet:
     data = parse_toml(text, path)
     if strange := [key for key in data if key not in SET_KEYS]:
         raise UsageError(f"{place(str(path), text, strange[0])}: {unknown('key', strange[0], SET_KEYS)}")
+    adjust = data.pop("adjust", False)
+    if not isinstance(adjust, bool):
+        raise UsageError(f"{path}: adjust is true or false, not {adjust!r}")
     values = {key: _text(value, key, path) for key, value in data.items() if key != "templates"}
     templates = _templates(data.get("templates"), path)
     values = {"name": path.stem, "source": str(path), **values}
-    return _checked(PromptSet(**values, templates=templates, verbatim=verbatim), str(path), text)
+    return _checked(PromptSet(**values, templates=templates, verbatim=verbatim and not adjust), str(path), text)
 
 
 def _text(value: object, key: str, path: Path) -> str:

@@ -92,6 +92,21 @@ def test_numbers_need_a_head(table: Path, model: str, capsys) -> None:
     assert "--head" in capsys.readouterr().err
 
 
+def test_numbers_are_measured_by_their_error(table: Path, model: str, tmp_path: Path, capsys) -> None:
+    values = {"red": 100, "green": 200, "blue": 300}
+    rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
+    prices = write_table(table.parent / "some.csv", [(i, str(values[c])) for i, c in rows], ("image", "price"))
+    head, flags = tmp_path / "p.head", ["--task", "regression", "--store", str(table.parent / "s")]
+    squared = ["--loss", "squared", "--model", model, "-o", str(head)]
+    assert run(["finetune", str(prices), *flags, *squared]) == 0
+    assert "<circle" in (head / "report.html").read_text()
+    capsys.readouterr()
+    assert run(["evaluate", str(prices), *flags, "--head", str(head)]) == 0
+    head_line, line = capsys.readouterr().out.splitlines()[:2]
+    assert head_line.split() == ["MAE", "RMSE", "R2", "Spearman"]
+    assert float(line.split()[1]) < 30
+
+
 def test_adapt_writes_a_frozen_head(table: Path, model: str, tmp_path: Path, capsys) -> None:
     where = ["--model", model, "--store", str(table.parent / "s"), "-o", str(tmp_path / "a.head")]
     assert run(["adapt", str(table.parent / "images"), "--labels", "red,green,blue", *where]) == 0

@@ -25,9 +25,9 @@ TAKES = {  # the command-line page: which command takes what
     "classify": f"{INPUTS} {TABLE} --dry-run {VIDEO} --timeline {LABELS} {WORDS} --level {MODEL} --head {DECISION} "
     f"{OUTPUT} --resume --header --keep-columns --csv-safe -v --timings {STORE}",
     "finetune": f"{TABLE} --head --image-encoder --text-encoder --use --task --val --shots --seed --class-weight "
-    f"--wise --from --force {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
-    "evaluate": f"{TABLE} --head --task --compare-prompts --predictions --plot --seed {LABELS} {WORDS} {MODEL} --quiet "
-    f"{STORE}",
+    f"--wise --from --force --multi-label --loss --stop-words {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
+    "evaluate": f"{TABLE} --head --task --multi-label --compare-prompts --tune-prompts --tune-thresholds --predictions "
+    f"--plot --seed {LABELS} {WORDS} {MODEL} -o --output --overwrite --quiet {STORE}",
     "adapt": f"{INPUTS} {VIDEO} {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
     "embed": f"{INPUTS} --dry-run {VIDEO} {MODEL} -o --output --overwrite --quiet --timings {STORE}",
     "check": f"{TABLE} --fdr --fail-on-flagged {MODEL} {OUTPUT} {STORE}",

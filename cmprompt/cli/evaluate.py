@@ -24,6 +24,9 @@ def command(
     task: o.Measured = "classification",
     multi_label: o.MultiLabel = False,
     compare_prompts: o.ComparePrompts = None,
+    tune_prompts: o.TunePrompts = False,
+    tune_thresholds: o.TuneThresholds = False,
+    output: o.TunedOutput = None,
     predictions: o.Predictions = None,
     plot: o.Plot = None,
     seed: o.Seed = 0,
@@ -54,15 +57,18 @@ def command(
     cmprompt evaluate test.csv --head pets.head --labels @pets.txt
     cmprompt evaluate photos/ --compare-prompts photo,plain
     cmprompt evaluate pets.csv --task alignment --plot pets.svg
+    cmprompt evaluate pets.csv --tune-prompts --prompts openai-imagenet -o pets.toml
+    cmprompt evaluate pets.csv --tune-thresholds -o pets.json
 
     The table's lines stand beside each other on the same rows; each after the first is compared with the first by
     1,000 paired bootstrap draws of balanced accuracy (of the error, for numbers).
     """
-    from cmprompt.cli import fitting, measuring, road
+    from cmprompt.cli import fitting, measuring, road, tuning
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError, unknown
     from cmprompt.evaluation import class_lines, comparisons, confused_pairs, contest, retrieval
     from cmprompt.labelled import TASKS, columns_line, embed_labelled, read_labelled
+    from cmprompt.prompts import choose_sets
     from cmprompt.sources import SourceOptions
     from cmprompt.types import Encoder, Features, Head
 
@@ -77,6 +83,10 @@ def command(
             accept_licence=accept_licence, notices=say,
         )  # fmt: skip
 
+    tunes = tune_prompts or tune_thresholds
+    tuned = tuning.output_of(output, table, tune_prompts, tune_thresholds, overwrite) if tunes else None
+    if tuned and (head or task != "classification" or question or (tune_prompts and multi_label)):
+        raise UsageError("tuning is for templates: leave --head, --task, --question, and here --multi-label out")
     heads = measuring.read_heads(head or [], model, open_encoder)
     multi_label = multi_label or any(map(road.is_multi_label, head or []))
     if multi_label and task != "classification":
@@ -106,6 +116,14 @@ def command(
     if task == "classification" and (labels or label or describe or question or compare_prompts or not heads):
         reader = next(iter(heads.values()))[1] if heads else open_encoder(model)
         features = embed_labelled(data, reader, kept, frozenset({"image"}))
+        if tuned:
+            label_set, _ = fitting.texts_of(data.names, labels, label, prompts, template, language)
+            given = choose_sets(prompts or [], template or [], label_set, language=language)
+            what = tuning.Tuning(data, features, reader, label_set, given, kept, seed)
+            for line in (tuning.tune_prompts if tune_prompts else tuning.tune_thresholds)(what, tuned):
+                typer.echo(line)
+            say(f"wrote {tuned}; use it with: cmprompt classify PHOTOS {tuning.how_to_use(tuned, tune_prompts)}")
+            return 0
         for name, sets in measuring.prompt_choices(compare_prompts, prompts).items():
             _, texts = fitting.texts_of(data.names, labels, label, sets, template, language, describe, question)
             road.warn_of_texts(reader, texts, say)

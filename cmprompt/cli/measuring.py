@@ -135,12 +135,10 @@ def alignment_lines(
 
     from cmprompt.alignment import measure, nearest_texts
     from cmprompt.alignment_plot import svg
-    from cmprompt.evaluation import all_labels
     from cmprompt.translation import read_translations
     from cmprompt.writers.rows import write_file
 
-    all_labels(data, [text])  # every row's label has a text
-    target = np.array([text.labels.index(name) for name in data.targets])
+    target = data.class_numbers(text.labels)
     labels = tuple(read_translations(translations, text.labels).values()) if translations else text.labels
     texts = text.weight / np.linalg.norm(text.weight, axis=1, keepdims=True)
     assert features.image is not None

@@ -1,0 +1,112 @@
+"""What `evaluate --tune-prompts` and `--tune-thresholds` do: half of the rows chooses, the other half judges."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cmprompt.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from cmprompt.labelled import Labelled
+    from cmprompt.labels import LabelSet
+    from cmprompt.prompts import PromptSet
+    from cmprompt.store import Store
+    from cmprompt.types import Encoder, Features
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Labelled rows with their vectors, and the prompts to begin with."""
+
+    data: Labelled
+    features: Features
+    encoder: Encoder
+    labels: LabelSet
+    sets: Sequence[PromptSet]
+    store: Store | None
+    seed: int
+
+
+def output_of(output: str | None, table: str, prompts: bool, thresholds: bool, overwrite: bool) -> Path:
+    """Where the result goes. Raises UsageError for both at once, OutputError where something is there."""
+    if prompts and thresholds:
+        raise UsageError("--tune-prompts and --tune-thresholds each write a file; run one after the other")
+    stem = str(Path(table).with_suffix("")) if os.path.isfile(table) else table.rstrip("/")
+    path = Path(output or f"{stem}{'.prompts.toml' if prompts else '.labels.json'}")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already; name another with -o, or replace it with --overwrite")
+    return path
+
+
+def how_to_use(path: Path, prompts: bool) -> str:
+    """The flags that take the file."""
+    return f"--labels ... --prompts {path}" if prompts else f"--labels @{path}"
+
+
+def tune_prompts(tuning: Tuning, path: Path) -> Iterator[str]:
+    """Pick and weigh templates, write the set, and give the lines to show."""
+    from cmprompt import tuning as library
+    from cmprompt.cli import fitting, measuring
+    from cmprompt.evaluation import comparisons, contest
+    from cmprompt.heads.training import take_rows
+    from cmprompt.prompts import expand
+
+    singles = library.single_templates(tuning.labels, tuning.sets)
+    texts = library.texts_of_each(tuning.labels, singles)
+    heads = [fitting.start_head(tuning.encoder, each, "mean", tuning.store) for each in texts]
+    choosing, judging = library.halves(tuning.data, tuning.features, seed=tuning.seed)
+    target = tuning.data.class_numbers(heads[0].labels)
+    counts = library.weigh(heads, take_rows(tuning.features, choosing), target[choosing])
+    tuned = library.tuned_set(singles, counts)
+    before, after = (
+        fitting.start_head(tuning.encoder, expand(tuning.labels, sets), "mean", tuning.store)
+        for sets in (tuning.sets, [tuned])
+    )
+    judges, rows = tuning.data.take(judging), take_rows(tuning.features, judging)
+    found = contest(judges, {"untuned": (before, rows), "tuned": (after, rows)}, seed=tuning.seed)
+    _write(path, library.set_as_toml(tuned, f"cmprompt evaluate {tuning.data.source} --tune-prompts"))
+    for single, count in sorted(zip(singles, counts, strict=True), key=lambda pair: -pair[1]):
+        if count:
+            yield f"{count:3} x {single.templates[0]}"
+    yield f"chosen by {len(choosing)} rows, judged on {len(judging)} others:"
+    yield from fitting.table_lines(found.table)
+    for name, gap in comparisons(found, seed=tuning.seed).items():
+        yield measuring.gap_line("untuned", name, gap, found.target)
+
+
+def tune_thresholds(tuning: Tuning, path: Path) -> Iterator[str]:
+    """Find a threshold for each label, write the label file, and give the lines to show."""
+    import numpy as np
+
+    from cmprompt import metrics
+    from cmprompt import tuning as library
+    from cmprompt.cli import fitting
+    from cmprompt.openset import DEFAULT_Z, vocabulary_vectors
+    from cmprompt.prompts import expand
+
+    head = fitting.start_head(tuning.encoder, expand(tuning.labels, tuning.sets), "mean", tuning.store)
+    words = vocabulary_vectors(tuning.encoder, tuning.store)
+    z = library.z_scores(head, tuning.features, words, tuning.data.multi_label)
+    truth = tuning.data.marks(head.labels) > 0
+    choosing, judging = library.halves(tuning.data, tuning.features, seed=tuning.seed)
+    one = library.one_threshold(z[choosing], truth[choosing])
+    own = library.thresholds(z[choosing], truth[choosing])
+    _write(path, library.labels_as_json(tuning.labels, own))
+    yield from (f"z:{limit:<8.4g} {label}" for label, limit in zip(head.labels, own, strict=True))
+    yield f"chosen by {len(choosing)} rows, judged on {len(judging)} others:"
+    yield f"{'':<22} {'prec':>6} {'recall':>6} {'F1':>6}"
+    for name, limit in (("z 2 for all", DEFAULT_Z), (f"z {one:.3g} for all, tuned", one), ("each its own", own)):
+        figures = metrics.multi_label_f1(z[judging] >= np.asarray(limit), truth[judging])
+        yield f"{name:<22} " + " ".join(f"{100 * figures[figure]:6.1f}" for figure in ("precision", "recall", "f1"))
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    from cmprompt.atomic import replacing, writing
+
+    with writing(str(path)), replacing(path) as stream:
+        stream.write(text.encode())
