@@ -11,17 +11,17 @@ from cmprompt.heads.calibrate import temperature_of
 from cmprompt.heads.training import Training, held_out_loss
 from cmprompt.types import Head
 
-FROM_TEXT = ("tip-adapter", "tip-adapter-f", "gda", "proker")
-FUSED = ("concat", "add", "hadamard", "dot", "weighted", "bilinear")
-CACHE_ROWS = 4000  # beyond this a cache of all rows is slower to ask than it is good
+CACHES = ("tip-adapter", "tip-adapter-f", "proker")
+FUSED = ("concat", "add", "hadamard", "dot", "weighted", "weighted-channels", "bilinear")
+CACHE_ROWS = 2000  # beyond this a cache of all rows is slower to ask than it is good
 ONE_SPLIT_ROWS = 2000  # beyond this one held-out fold tells the heads apart
 
 
 def kinds_for(data: Training) -> list[str]:
     """The heads that make sense for this data, the plainest first."""
     kinds = ["linear", "mlp"]
-    if data.prior is not None and data.task == "classes" and data.use == "image" and len(data) <= CACHE_ROWS:
-        kinds += FROM_TEXT
+    if data.prior is not None and data.task == "classes" and data.use == "image":
+        kinds += ["gda", *(CACHES if len(data) <= CACHE_ROWS else ())]
     if data.features.image is not None and data.features.text is not None:
         kinds += FUSED
     return kinds

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cmprompt import metrics
+from cmprompt.errors import UsageError
 from cmprompt.heads.answers import answers as answers_of
 from cmprompt.heads.calibrate import calibration, cooled
 from cmprompt.heads.fit import fit_training
@@ -129,8 +130,10 @@ def _chosen(kind: str, train: Training, wise_step: float | str | None, options: 
 
 def _mixed(kind: str, train: Training, step: float | str | None, options: Mapping[str, Any], head: Head) -> Head:
     """WiSE-FT with the text's head; "auto" lets held-out folds choose how far."""
-    if step is None or train.prior is None or not isinstance(head, LinearHead):
+    if step is None:
         return head
+    if train.prior is None or train.use != "image" or not isinstance(head, LinearHead):
+        raise UsageError("--wise stays between zero-shot and a linear head on images; here one of them is missing")
     prior = train.prior
     if step == "auto":
 
