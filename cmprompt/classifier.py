@@ -10,6 +10,7 @@ import numpy as np
 
 # scikit-learn's own base classes: what `clone`, pipelines, grid search and `cross_val_score` ask an estimator for
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
 
 from cmprompt.errors import CmpromptError, ItemError, ModelError, UsageError
 from cmprompt.rule import Rule
@@ -26,7 +27,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     """`PromptClassifier(["cat", "dog"]).predict(["a.jpg"])`.
 
     labels  a list, or `{label: phrase, phrases or {"prompts": [...]}}` as a JSON label file may hold
-    model   a name for `load_encoder`, or an Encoder
+    model   a name for `load_encoder`, or an Encoder; None: there is none, X is vectors from elsewhere, and `fit` comes
+            before `predict`
     prompts names or files of template sets, or templates that hold {}; None: photo prompts in the labels' language
     head    None: zero-shot, and `fit` fits a linear head; the directory of a saved head, or a Head, to use in place of
             the labels; or the kind of head that `fit` fits
@@ -41,7 +43,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         self,
         labels: Sequence[str] | Mapping[str, object] | None = None,
         *,
-        model: str | Encoder = "auto",
+        model: str | Encoder | None = "auto",
         prompts: str | Sequence[str] | None = None,
         head: str | os.PathLike[str] | Head | None = None,
         pool: Pool = "mean",
@@ -69,18 +71,43 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """
         from cmprompt.heads.fit import fit
 
+        if self.model is None:
+            return self._fit_vectors(X, y, options)
         targets = np.asarray(y)
         if len(targets) != len(X):
             raise UsageError(f"{len(X)} images and {len(targets)} targets; give one target for each image")
         prior = self._zero_shot(self.labels or sorted({str(target) for target in targets}))
-        kind = self.head if isinstance(self.head, str) and not os.path.isdir(self.head) else "linear"
         needs = frozenset({"image", "text"}) if any(getattr(x, "text", None) for x in X) else frozenset({"image"})
         features = _joined(self._embedded(X, needs))
-        self._head: Head = fit(kind, features, targets, prior=prior, encoder=self.encoder_, **options)
+        self._classes: dict[str, Any] = {}
+        self._head: Head = fit(self._kind(), features, targets, prior=prior, encoder=self.encoder_, **options)
         return self
+
+    def _fit_vectors(self, X: Any, y: Any, options: Mapping[str, Any]) -> PromptClassifier:
+        """On (N, D) vectors of any width, without text. Raises ValueError, as scikit-learn's classifiers do."""
+        from sklearn.utils.multiclass import check_classification_targets
+        from sklearn.utils.validation import validate_data
+
+        from cmprompt.heads.fit import fit
+
+        rows, targets = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(targets)
+        classes = np.unique(targets)
+        if len(classes) < 2:
+            raise ValueError(f"only one class, {classes[0]!r}; a classifier needs two to tell apart")
+        self._classes = {str(value): value for value in classes}
+        names = [str(target) for target in targets]
+        x = Features.of_images(_scaled(rows))
+        self._head = fit(self._kind(), x, names, labels=list(self._classes), model_id="vectors", **options)
+        return self
+
+    def _kind(self) -> str:
+        """The head that `fit` fits."""
+        return self.head if isinstance(self.head, str) and not os.path.isdir(self.head) else "linear"
 
     def predict(self, X: Any) -> Array:
         """(N,) labels. Raises ItemError naming the first image that fails."""
+        check_is_fitted(self)
         from cmprompt.openset import vocabulary_vectors
         from cmprompt.predict import needs_vocabulary, predict
 
@@ -89,12 +116,14 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         rule = Rule(top_k=1, none=self.none, none_name=self.none_name)
         vocabulary = vocabulary_vectors(self.encoder_, self._store()) if needs_vocabulary(self.head_, rule) else None
         found = [p.label for p in predict(self._embedded(X, self.head_.needs), self.head_, rule, vocabulary=vocabulary)]
-        return np.array(found, dtype=np.str_)
+        own = getattr(self, "_classes", None)
+        return np.array([own[label] for label in found]) if own else np.array(found, dtype=np.str_)
 
     def predict_proba(self, X: Any) -> Array:
         """(N, C) float64 probabilities, a column for each of `classes_`. Raises as `predict` does."""
         from cmprompt.scores import score
 
+        check_is_fitted(self)
         blocks = [score(b.features, self.head_, Rule(), None) for b in self._embedded(X, self.head_.needs)]
         return np.concatenate([block.probability for block in blocks] or [np.zeros((0, len(self.head_.labels)))])
 
@@ -111,8 +140,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     @property
     def classes_(self) -> Array:
-        """(C,) the labels, in the order of the head."""
-        return np.array(self.head_.labels, dtype=np.str_)
+        """(C,) the labels, in the order of the head; of a fit on vectors as they were given."""
+        own = getattr(self, "_classes", None)
+        return np.array(list(own.values())) if own else np.array(self.head_.labels, dtype=np.str_)
 
     @property
     def encoder_(self) -> Encoder:
@@ -121,6 +151,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             from cmprompt.encoders import load_encoder
 
             given = self.model
+            if given is None:
+                raise UsageError("there is no model to read this with; name one by model=, or give (N, D) vectors")
             self._encoder = load_encoder(given, self.device, self.precision) if isinstance(given, str) else given
         return self._encoder
 
@@ -132,7 +164,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return self._head
 
     def __sklearn_is_fitted__(self) -> bool:
-        return True  # zero-shot needs no fitting
+        return self.model is not None or hasattr(self, "_head")  # zero-shot needs no fitting
 
     def _given_head(self) -> Head | None:
         if self.head is None:
@@ -180,6 +212,12 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def _embedded(self, X: Any, needs: frozenset[str]) -> Iterator[Embedded]:
         """X as batches of vectors. Raises ItemError at the first that failed."""
+        if self.model is None:
+            from sklearn.utils.validation import validate_data
+
+            rows = _scaled(validate_data(self, X, reset=False, dtype=[np.float64, np.float32]))
+            yield from (_batch(rows[at : at + BLOCK], at) for at in range(0, len(rows), BLOCK))
+            return
         if _are_vectors(X):
             yield from _vectors(X, self.encoder_.dim)
             return
@@ -211,9 +249,13 @@ def _vectors(rows: Array, dim: int) -> Iterator[Embedded]:
     _check_dim(rows, dim)
     for at in range(0, len(rows), BLOCK):
         part = rows[at : at + BLOCK].astype(np.float32)
-        unit = (part / _lengths(part, at)).astype(np.float32)
-        items = tuple(Item(str(at + place), None) for place in range(len(part)))
-        yield Embedded(items, (Outcome(),) * len(part), Features.of_images(unit))
+        yield _batch((part / _lengths(part, at)).astype(np.float32), at)
+
+
+def _batch(unit: Array, first: int) -> Embedded:
+    """(N, D) unit rows, numbered from `first`."""
+    items = tuple(Item(str(first + place), None) for place in range(len(unit)))
+    return Embedded(items, (Outcome(),) * len(unit), Features.of_images(unit))
 
 
 def _check_dim(rows: Array, dim: int) -> None:
@@ -235,6 +277,13 @@ def _lengths(rows: Array, first: int) -> Array:
     if bad.any():
         raise CmpromptError(f"vector {first + int(bad.argmax())} is zero or not a number")
     return lengths
+
+
+def _scaled(rows: Array) -> Array:
+    """(N, D) float32 rows of length 1; a zero row stays zero."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Array = (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return unit
 
 
 def _items(X: Iterable[Any]) -> Iterator[Item]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import FakeEncoder, draw, encode
 from sklearn.base import clone
+from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
 from cmprompt import PromptClassifier
@@ -198,3 +200,17 @@ def test_real_clip_vectors_label_cifar10_from_files(replay: Replay, tmp_path: Pa
     files = [Item(p.name, FileBytes(str(p))) for p in sorted(tmp_path.iterdir())]
     model = PromptClassifier(CIFAR, model=replay, prompts="a {}", store=tmp_path / "store")
     assert np.mean(model.predict(files) == [CIFAR[i] for i in replay.y]) == pytest.approx(0.904)
+
+
+def test_it_passes_scikit_learns_own_checks_on_vectors() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # checks that need pandas or the array API say that they were skipped
+        check_estimator(PromptClassifier(model=None, store=False))
+
+
+def test_classes_of_vectors_keep_their_type() -> None:
+    x = np.eye(3)[np.arange(30) % 3]
+    model = PromptClassifier(model=None).fit(x, np.arange(30) % 3 + 9)
+    assert model.predict(np.eye(3)).tolist() == [9, 10, 11] == model.classes_.tolist()
+    with pytest.raises(UsageError, match="no model"):
+        str(model.encoder_)
