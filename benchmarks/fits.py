@@ -1,0 +1,134 @@
+"""The reference optimum, the speed of fitting, and the commands end to end: the tables 1, 7 and 8 of `heads.py`."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from harness import cmprompt, environment
+from labelled_sets import Bench, clothing, tiny_imagenet
+
+from cmprompt.heads.auto import kinds_for
+from cmprompt.heads.fit import fit, fit_training, training_data
+from cmprompt.heads.linear import LinearHead
+from cmprompt.types import Array, Features
+
+STRENGTH = 10.0  # scikit-learn's C, the same for both
+Rows = list[list[object]]
+
+
+def optimum(bench: Bench, rows: int = 2000) -> Rows:
+    """`linear` without text beside scikit-learn's LogisticRegression on Tiny-ImageNet vectors, trained to the end."""
+    from sklearn.linear_model import LogisticRegression
+
+    items = tiny_imagenet(bench.data, "train-0", rows)
+    x, names = bench.vectors(items).image, np.array([str(item.target) for item in items])
+    assert x is not None
+    classes, target = np.unique(names, return_inverse=True)
+    theirs = LogisticRegression(C=STRENGTH, max_iter=5000, tol=1e-8).fit(x.astype(np.float64), target)
+    head = fit("linear", Features.of_images(x), names, model_id="bench", strength=STRENGTH)
+    assert isinstance(head, LinearHead)
+    ours = head.logits(Features.of_images(x)).astype(np.float64)
+    reference = _loss(theirs.decision_function(x), target, theirs.coef_)
+    found = _loss(ours, target, head.weight * head.scale)
+    same = np.mean(np.array(head.labels)[ours.argmax(1)] == classes[theirs.predict(x)])
+    return [
+        ["loss", f"{found:.6g}", f"{reference:.6g}", f"{abs(found / reference - 1):.2g}", "1e-3"],
+        ["same answers", "", "", f"{100 * same:.2f} %", "99.5 %"],
+    ]
+
+
+def _loss(logits: Array, target: Array, weight: Array) -> float:
+    """scikit-learn's objective, intercepts left out of the penalty."""
+    top = logits.max(1)
+    cross = np.log(np.exp(logits - top[:, None]).sum(1)) + top - logits[np.arange(len(target)), target]
+    return float(STRENGTH * cross.sum() + 0.5 * (weight.astype(np.float64) ** 2).sum())
+
+
+def synthetic(rows: int, dim: int, classes: int, spread: float = 3.0) -> tuple[Array, Array, Array]:
+    """Unit rows around `classes` centres with shared directions of noise, their classes, and the centres."""
+    dice = np.random.default_rng(0)
+    centres, target = dice.normal(size=(classes, dim)), np.arange(rows) % classes
+    shared = dice.normal(size=(64, dim))
+    x = centres[target] + spread * dice.normal(size=(rows, 64)) @ shared / 8 + spread * dice.normal(size=(rows, dim))
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32), target, centres
+
+
+def linear_speed(rows: int, dim: int = 512, classes: int = 100) -> Rows:
+    """Seconds to scikit-learn's validation accuracy, at one C, in one run."""
+    from sklearn.linear_model import LogisticRegression
+
+    x, target, _ = synthetic(rows + rows // 10, dim, classes)
+    names, train, held = np.array([f"{c:03}" for c in target]), slice(0, rows), slice(rows, None)
+    started = time.perf_counter()
+    head = fit("linear", Features.of_images(x[train]), names[train], model_id="bench", strength=STRENGTH)
+    ours = time.perf_counter() - started
+    accuracy = np.mean(head.logits(Features.of_images(x[held])).argmax(1) == target[held])
+    started = time.perf_counter()
+    theirs = LogisticRegression(C=STRENGTH, max_iter=1000).fit(x[train], target[train])
+    reference = time.perf_counter() - started
+    return [
+        [
+            f"linear, {rows} x {dim}, {classes} classes",
+            f"{ours:.1f} s",
+            f"{100 * accuracy:.2f}",
+            f"{ours / reference:.3f}",
+        ],
+        ["scikit-learn, L-BFGS", f"{reference:.1f} s", f"{100 * theirs.score(x[held], target[held]):.2f}", "1"],
+    ]
+
+
+def auto_speed(rows: int, dim: int = 512, classes: int = 20) -> Rows:
+    """Seconds of `auto` on pairs of vectors, and how many heads it tries."""
+    image, target, centres = synthetic(rows, dim, classes)
+    text = np.random.default_rng(1).normal(size=(rows, dim)) + centres[target]
+    text = (text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32)
+    there = np.ones(rows, bool)
+    labels = tuple(f"{c:02}" for c in range(classes))
+    weight = (centres / np.linalg.norm(centres, axis=1, keepdims=True)).astype(np.float32)
+    prior = LinearHead(weight, labels, "bench", 20.0)
+    data = training_data(Features(image, text, there, there), np.array(labels)[target], prior)
+    started = time.perf_counter()
+    fit_training("auto", data)
+    seconds = time.perf_counter() - started
+    return [[f"auto, {rows} pairs, {len(kinds_for(data))} heads", f"{seconds:.1f} s", data.record["kind"], "120 s"]]
+
+
+def commands(bench: Bench, work: Path, model: str) -> Iterator[str]:
+    """The commands on the clothing set: what they print and their exit status."""
+    train, held = bench.data / "clothing" / "train", bench.data / "clothing" / "validation"
+    flags = ["--model", model, "-q", "--store", work / "heads-store", "--overwrite"]
+    few, everything, shuffled = (work / f"{name}.head" for name in ("few", "all", "shuffled"))
+    yield from _run(work, "finetune", train, "--val", held, "--head", "linear", "--shots", 16, "-o", few, *flags)
+    yield from _run(work, "finetune", train, "--val", held, "--head", "linear", "-o", everything, *flags)
+    measured = [head for head in (few, everything) if head.is_dir()]
+    heads = [flag for head in measured for flag in ("--head", head)]
+    labels = sorted(path.name for path in train.iterdir())
+    yield from _run(work, "evaluate", held, "--labels", ",".join(labels), *heads, *flags)
+    table = _shuffled(bench, work / "shuffled.csv")
+    yield from _run(work, "finetune", table, "--head", "linear", "-o", shuffled, *flags)
+    yield f"left on disk after the refusal: {shuffled.exists()}"
+
+
+def _run(work: Path, *arguments: object) -> Iterator[str]:
+    """One command in a process of its own: the command, its output and its status."""
+    done = subprocess.run([*map(str, cmprompt(*arguments))], capture_output=True, env=environment(work), check=False)
+    shown = " ".join(Path(str(part)).name if "/" in str(part) else str(part) for part in arguments)
+    yield f"$ cmprompt {shown}"
+    yield from (done.stdout + done.stderr).decode().splitlines()
+    yield f"exit status {done.returncode}"
+    yield ""
+
+
+def _shuffled(bench: Bench, path: Path) -> Path:
+    """The training photos with each other's labels."""
+    items = clothing(bench.data, "train")
+    labels = np.random.default_rng(0).permutation([str(item.target) for item in items])
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        rows = [(str(Path(item.id).resolve()), label) for item, label in zip(items, labels, strict=True)]
+        csv.writer(file).writerows([("image", "label"), *rows])
+    return path
