@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 from harness import HERE, Line, about, median, parser, run, save
 
-from cmprompt.heads.linear import LinearHead
-from cmprompt.scores import best_first
-from cmprompt.types import Array, Features
+from cmprompt.heads.ranking import best_labels
+from cmprompt.types import Array
 
-DIM, BEST, BLOCK = 512, 5, 4096
+DIM, BEST = 512, 5
 OURS, THEIRS = "cmprompt", "numpy, one product and argpartition"
 COMPARED = 2000
 
@@ -47,11 +46,8 @@ def write_vectors(path: Path, count: int) -> Path:
 
 
 def ours(vectors: Array, weight: Array) -> Array:
-    """(N, BEST) indices of labels, best first: what `predict` does with batches of stored vectors."""
-    head = LinearHead(weight, tuple(map(str, range(len(weight)))), "random", 100.0)
-    blocks = (vectors[start : start + BLOCK] for start in range(0, len(vectors), BLOCK))
-    rows = (head.logits(Features.of_images(block.astype(np.float32))) for block in blocks)
-    return np.concatenate([best_first(logits, BEST) for logits in rows])
+    """(N, BEST) indices of labels, best first."""
+    return best_labels(vectors, weight, BEST).columns
 
 
 def theirs(vectors: Array, weight: Array) -> Array:
