@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 READ_AHEAD = 1024  # items looked at before the first of them is answered
 FIRST_BLOCK = 64  # items looked up at once, doubled while the store has them all
 BATCH_SIZE = 16  # where the encoder does not say
-REMEMBERED = 8192  # contents whose vectors are at hand, so that a copy of one is not encoded again
+REMEMBERED = 2048  # contents whose vectors are at hand, so that a copy of one is not encoded again
 UNWRITTEN = 1024  # vectors that may wait for the disk
 
 
