@@ -56,12 +56,12 @@ def _save_tokenizer(folder: Path) -> None:
     """CLIP's own, from the merges that open_clip carries."""
     from transformers import CLIPTokenizer
 
-    from cmprompt.encoders.tokenizer import byte_letters, read_merges
+    from cmprompt.encoders.tokenizer import MERGES, byte_letters, read_merges
 
-    letters = list(byte_letters().values())
-    words = [*letters, *(letter + "</w>" for letter in letters), *(a + b for a, b in read_merges())]
+    letters, merges = list(byte_letters().values()), read_merges(MERGES)
+    words = [*letters, *(letter + "</w>" for letter in letters), *(a + b for a, b in merges)]
     words += ["<|startoftext|>", "<|endoftext|>"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({word: place for place, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, read_merges())]) + "\n")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]) + "\n")
     CLIPTokenizer.from_pretrained(folder).save_pretrained(folder)
