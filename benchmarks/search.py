@@ -1,6 +1,6 @@
 """`cmprompt search` over a million stored vectors: from a cold process against the exact answer, and by LanceDB.
 
-    python benchmarks/search.py --work /tmp/search -o benchmarks/results/search.md
+    python benchmarks/search.py
 
 The vectors (512-d, fp16) come from a seeded generator, made as a model's are: photos around a centre of their own, a
 thousand subjects, variation along 64 directions, a little noise. A hundred texts on the same subjects, around another
@@ -8,15 +8,16 @@ centre, ask for the recall. (Noise alone has no neighbourhoods, and no index but
 The searches themselves ask with a text whose vector the first run embeds and keeps.
 """
 
-import argparse
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from harness import about, parser, save_page, table
+from models import save_random
 
 from cmprompt.encoders import load_encoder
 from cmprompt.index.building import build
@@ -30,7 +31,12 @@ DIM = 512
 BATCH = 8192
 SUBJECTS, DIRECTIONS, TEXTS = 1000, 64, 100
 TEXT = "a red car in the snow"
-SIDE_PX = 32
+FLAGS = {"exact": "--no-ann", "LanceDB": "--ann"}
+MODEL = {  # small, for what its vectors say does not matter here
+    "embed_dim": DIM,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1},
+}
 MEASURE = """
 import json, os, subprocess, sys, time
 before = time.perf_counter()
@@ -41,28 +47,6 @@ assert status == 0, lines
 took = time.perf_counter() - before, used.ru_utime + used.ru_stime, used.ru_maxrss / 1e3
 print(json.dumps([*took, [json.loads(line)["id"] for line in lines]]))
 """  # a process of its own: what this one holds would count as resident in a child until it starts
-
-
-def make_model(folder: Path) -> None:
-    """A small CLIP of random weights whose vectors have 512 numbers: what they say does not matter here."""
-    import open_clip
-    import torch
-    from safetensors.torch import save_file
-
-    torch.manual_seed(0)
-    cfg = {
-        "embed_dim": DIM,
-        "vision_cfg": {"image_size": SIDE_PX, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1},
-    }
-    model = open_clip.CLIP(**cfg)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != "attn_mask"}
-    save_file(state, folder / "open_clip_model.safetensors")
-    moments = {"mean": [0.5] * 3, "std": [0.5] * 3}
-    preprocess = {"size": SIDE_PX, "mode": "RGB", "interpolation": "bicubic", "resize_mode": "shortest", **moments}
-    config = {"model_cfg": cfg, "preprocess_cfg": {**preprocess, "fill_color": 0}}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
 
 
 class World:
@@ -119,22 +103,21 @@ def run(store: Path, flag: str) -> tuple[float, float, float, list[str]]:
     return seconds, processor_s, resident_mb, ids
 
 
-def line(name: str, runs: list[tuple[float, float, float, list[str]]], expected: list[str]) -> str:
+def line(name: str, runs: list[tuple[float, float, float, list[str]]], expected: list[str]) -> list[str]:
     """One row of the table."""
     seconds = sorted(run[0] for run in runs)
     same = min(len(set(run[3]) & set(expected)) for run in runs)
     right = "the same 10" if all(run[3] == expected for run in runs) else f"{same} of 10"
-    return (
-        f"| {name} | {seconds[0]:.2f} | {seconds[len(seconds) // 2]:.2f} | {seconds[-1]:.2f} "
-        f"| {min(run[1] for run in runs):.2f} | {max(run[2] for run in runs):.0f} | {right} |"
-    )
+    used = min(run[1] for run in runs), max(run[2] for run in runs)
+    middle = seconds[len(seconds) // 2]
+    return [name, *(f"{value:.2f}" for value in (seconds[0], middle, seconds[-1], used[0])), f"{used[1]:.0f}", right]
 
 
 def make_collection(work: Path, world: World, n: int) -> Path:
     """The store with the collection, made where it is not there yet."""
-    model, store = work / "model", work / f"store-{n}"
+    model, store = work / "search-model", work / f"search-store-{n}"
     if not (store / "collections" / "million").is_dir():
-        make_model(model)
+        save_random(model, MODEL)
         encoder = load_encoder(f"local-dir:{model}")
         about = About("million", f"local-dir:{model}", encoder.model_id, DIM, "float16", (), ann=True)
         build(Store(store).path, about, batches(world, n))
@@ -142,31 +125,33 @@ def make_collection(work: Path, world: World, n: int) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("-n", type=int, default=1_000_000)
-    parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("-o", "--output", type=Path)
-    options = parser.parse_args()
-    world = World()
-    store = make_collection(options.work, world, options.n)
+    options = parser(__doc__)
+    options.add_argument("-n", type=int, default=1_000_000)
+    options.add_argument("--runs", type=int, default=7)
+    asked = options.parse_args()
+    world, facts = World(), about(vectors=f"{asked.n:,} of {DIM} numbers", processes="cold")
+    store = make_collection(asked.work, world, asked.n)
     run(store, "--no-ann")  # embeds the text
-    exact, near = ([run(store, flag) for _ in range(options.runs)] for flag in ("--no-ann", "--ann"))
+    runs = {name: [run(store, flag) for _ in range(asked.runs)] for name, flag in FLAGS.items()}
     collection = Collection(store, "million")
     query = query_vector(load_encoder(collection.about.model), Store(store), texts=[TEXT])
-    expected = exact_answer(query, world, options.n)
+    expected = exact_answer(query, world, asked.n)
     found = recall(collection, "images")
-    text = (
-        f"A cold process, {options.n:,} vectors of {DIM} numbers, load average {os.getloadavg()[0]:.1f}.\n\n"
-        "| | best s | median s | worst s | processor s | resident MB | against every product in double precision |\n"
-        "|---|---|---|---|---|---|---|\n"
-        f"{line('exact', exact, expected)}\n{line('LanceDB', near, expected)}\n\n"
-        f"One query in a warm process: exact {found.exact_ms:.0f} ms, LanceDB {found.approximate_ms:.1f} ms with a "
+    names = (
+        "",
+        "best s",
+        "median s",
+        "worst s",
+        "processor s",
+        "resident MB",
+        "against every product in double precision",
+    )
+    body = (
+        table(names, (line(name, measured, expected) for name, measured in runs.items()))
+        + f"\nOne query in a warm process: exact {found.exact_ms:.0f} ms, LanceDB {found.approximate_ms:.1f} ms with a "
         f"recall@{found.k} of {found.share:.1%} over {found.queries} {found.asked}.\n"
     )
-    print(text)
-    if options.output:
-        options.output.write_text("# `cmprompt search`\n\n" + text)
+    print(save_page("search", "`cmprompt search`", body, {"runs": runs, "recall": asdict(found)}, facts, asked.out))
 
 
 if __name__ == "__main__":
