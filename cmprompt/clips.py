@@ -8,6 +8,7 @@ from typing import TypeGuard
 
 import numpy as np
 
+from cmprompt.encoding import NORM_TOLERANCE
 from cmprompt.errors import UsageError
 from cmprompt.sources.video import Sampling, is_video_name, read_video
 from cmprompt.types import Array, Embedded, Features, FileBytes, Frame, Item, Outcome, Prediction
@@ -96,15 +97,21 @@ def segments(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
 class _Row:
     item: Item
     outcome: Outcome
-    image: Array | None  # (D,), None where masked
-    text: Array | None
+    image: Array | None = None  # (D,), None where masked
+    text: Array | None = None
+    image_tokens: Array | None = None  # (P, D)
+    text_tokens: Array | None = None  # (L, D)
 
     @staticmethod
     def of(batch: Embedded, place: int) -> _Row:
-        features = batch.features
-        image = features.image[place] if features.image is not None and features.has_image[place] else None
-        text = features.text[place] if features.text is not None and features.has_text[place] else None
-        return _Row(batch.items[place], batch.outcomes[place], image, text)
+        x = batch.features
+
+        def own(rows: Array | None, has: Array) -> Array | None:
+            return rows[place] if rows is not None and has[place] else None
+
+        image, image_tokens = own(x.image, x.has_image), own(x.image_tokens, x.has_image)
+        text, text_tokens = own(x.text, x.has_text), own(x.text_tokens, x.has_text)
+        return _Row(batch.items[place], batch.outcomes[place], image, text, image_tokens, text_tokens)
 
 
 @dataclass
@@ -112,38 +119,51 @@ class _Clip:
     item: Item
     count: int = 0
     total: Array | None = None
+    lengths: float = 0.0  # of the rows in `total`
+    tokens: Array | None = None  # their sum
     text: Array | None = None
+    text_tokens: Array | None = None
     outcomes: list[Outcome] = field(default_factory=list)  # of what failed, at most the first
 
     def add(self, row: _Row) -> None:
-        self.text = row.text if row.text is not None else self.text
+        if row.text is not None:
+            self.text, self.text_tokens = row.text, row.text_tokens
         if row.outcome.status != "ok" or row.image is None:
             self.outcomes = self.outcomes or [row.outcome]
             return
         self.total = row.image.astype(np.float64) + (0.0 if self.total is None else self.total)
+        self.lengths += float(np.linalg.norm(row.image))
+        if row.image_tokens is not None:
+            self.tokens = row.image_tokens.astype(np.float64) + (0.0 if self.tokens is None else self.tokens)
         self.count += 1
 
     def row(self) -> _Row:
         if self.total is None:
-            return _Row(self.item, self.outcomes[0] if self.outcomes else Outcome("unreadable", "no frame"), None, None)
+            return _Row(self.item, self.outcomes[0] if self.outcomes else Outcome("unreadable", "no frame"))
         flags = _with_truncated((), self.outcomes[0].status) if self.outcomes else ()
-        mean = (self.total / np.linalg.norm(self.total)).astype(np.float32)
-        return _Row(self.item, Outcome(flags=flags), mean, self.text)
+        length = self.lengths / self.count
+        length = 1.0 if abs(length - 1) < NORM_TOLERANCE else length  # a network's own rows are not unit rows
+        mean = (self.total * (length / np.linalg.norm(self.total))).astype(np.float32)
+        tokens = None if self.tokens is None else (self.tokens / self.count).astype(np.float32)
+        return _Row(self.item, Outcome(flags=flags), mean, self.text, tokens, self.text_tokens)
 
 
 def _batch(rows: list[_Row], like: Embedded) -> Embedded:
-    image, has_image = _stacked([row.image for row in rows], like.features.image)
-    text, has_text = _stacked([row.text for row in rows], like.features.text)
-    outcomes = tuple(row.outcome for row in rows)
-    return Embedded(tuple(row.item for row in rows), outcomes, Features(image, text, has_image, has_text))
+    x = like.features
+    image, has_image = _stacked([row.image for row in rows], x.image)
+    text, has_text = _stacked([row.text for row in rows], x.text)
+    image_tokens, _ = _stacked([row.image_tokens for row in rows], x.image_tokens)
+    text_tokens, _ = _stacked([row.text_tokens for row in rows], x.text_tokens)
+    features = Features(image, text, has_image, has_text, image_tokens, text_tokens)
+    return Embedded(tuple(row.item for row in rows), tuple(row.outcome for row in rows), features)
 
 
 def _stacked(rows: list[Array | None], like: Array | None) -> tuple[Array | None, Array]:
-    """(N, D) with zeros where masked, and the (N,) mask."""
+    """(N, ...) with zeros where masked, and the (N,) mask."""
     mask = np.array([row is not None for row in rows], bool)
     if like is None:
         return None, mask
-    empty = np.zeros(like.shape[1], np.float32)
+    empty = np.zeros(like.shape[1:], np.float32)
     return np.stack([empty if row is None else row for row in rows]), mask
 
 

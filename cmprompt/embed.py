@@ -14,12 +14,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cmprompt.encoders.devices import cores as cores
-from cmprompt.encoding import Encoded, Texts, encode_images, store_dtype, streams_of
+from cmprompt.encoders.tokens import TOKENS, TokenEncoder
+from cmprompt.encoding import Encoded, Texts, encode_images, most_remembered, store_dtype, streams_of
 from cmprompt.errors import ModelError
 from cmprompt.reading import OK, Prepared, Reader, Result, flagged, identity_of
 from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Item, Outcome
@@ -67,11 +68,20 @@ def embed(
 ) -> Iterator[Embedded]:
     """Batches of `items` in input order, with the vectors that `needs` names ("image", "text"); failures as outcomes.
 
+    With "image_tokens" or "text_tokens" in `needs` each of the two comes with its tokens, kept under their own key.
     Vectors are rounded to the store's dtype, stored or not. `read_ahead` 1 answers each item before the next is asked
     for. `batch_size` is the encoder's own by default, `max_pixels` the decoder's. `stats` is filled while it runs.
     An encoder that has `streams` is called by so many threads at once, after a first call alone.
     Raises ModelError where the model fails on everything, StoreError and OutputError where the store does.
     """
+    if needs & TOKENS:
+        wide: Any = TokenEncoder(encoder)
+        plain = embed(
+            items, wide, store, needs=needs - TOKENS, batch_size=batch_size, decode_threads=decode_threads,
+            read_ahead=read_ahead, allow_truncated=allow_truncated, max_pixels=max_pixels, stats=stats,
+        )  # fmt: skip
+        whole: Iterator[Embedded] = wide.split(plain)
+        return whole
     key = encoder.store_key + (f"/max_pixels={max_pixels}" if max_pixels else "")
     pipeline = _Pipeline(
         source=iter(items),
@@ -280,7 +290,7 @@ class _Pipeline:
         made.result.resolve(made.outcome, vector)
         self._keep_file(made)
         self.remembered.append(made.sha)
-        if len(self.remembered) > REMEMBERED:
+        if len(self.remembered) > most_remembered(REMEMBERED, self.encoder.dim):
             self.reader.claims.pop(self.remembered.popleft(), None)
 
     def _keep_file(self, made: Prepared) -> None:
@@ -313,7 +323,7 @@ class _Pipeline:
 
     def _text_rows(self, slots: list[_Slot], outcomes: list[Outcome]) -> tuple[Array, Array]:
         """(N, D) vectors of the items' texts and where there are any; `outcomes` is amended."""
-        rows = np.zeros((len(slots), self.encoder.dim), np.float32)
+        rows = np.zeros((len(slots), self.texts.dim), np.float32)
         places = [place for place, slot in enumerate(slots) if _has_text(slot.item) and outcomes[place].status == "ok"]
         rows[places] = self.texts.rows([slots[place].item.text or "" for place in places])
         self.stats.texts_encoded = self.texts.encoded

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from cmprompt.store import Store
 
 NORM_TOLERANCE = 0.05  # a "unit" row further off than this is not one
+RAW = "raw"  # the part of a store key that says: these rows are not of length one
 TEXTS_AT_ONCE = 4096
 TEXTS_PER_PART = 64  # fewer are not worth another thread
 TEXTS_REMEMBERED = 8192
+NUMBERS_REMEMBERED = 1 << 24  # 64 MB
 Spread = Callable[[Callable[[Sequence[str]], Array], Iterable[Sequence[str]]], Iterable[Array]]
 
 
@@ -45,7 +47,7 @@ def encode_images(encoder: Encoder, pixels: Sequence[Array], *, proven: bool = T
     _encode_part(encoder, np.stack(pixels), 0, encoded)
     if not proven and len(encoded.failures) == len(pixels) > 1 and encoded.cause:
         raise ModelError(f"the model {encoder.model_id} fails on every image: {encoded.cause}") from encoded.cause
-    for place in np.flatnonzero(~are_unit(encoded.rows)):
+    for place in np.flatnonzero(~are_usable(encoded.rows, encoder.store_key)):
         encoded.failures.setdefault(int(place), Outcome("nan", "the model makes no usable vector of this image"))
     encoded.rows[list(encoded.failures)] = 0
     encoded.rows = rounded(encoded.rows, encoder)
@@ -95,20 +97,25 @@ class Texts:
         self.encoded = 0
         self._memory: dict[str, Array] = {}
 
+    @property
+    def dim(self) -> int:
+        """D of the texts."""
+        return int(getattr(self.encoder, "text_dim", self.encoder.dim))
+
     def rows(self, texts: Sequence[str]) -> Array:
         """(M, D) float32, unit rows but for those that are NaN: the model makes nothing of that text."""
         new = [text for text in dict.fromkeys(texts) if text not in self._memory]
         vectors = self._rows_of(new)
         known = {**self._memory, **dict(zip(new, vectors, strict=True))}
-        if len(self._memory) + len(new) <= TEXTS_REMEMBERED:
+        if len(self._memory) + len(new) <= most_remembered(TEXTS_REMEMBERED, self.dim):
             self._memory = known
-        rows = np.zeros((len(texts), self.encoder.dim), np.float32)
+        rows = np.zeros((len(texts), self.dim), np.float32)
         for row, text in zip(rows, texts, strict=True):
             row[:] = known[text]
         return rows
 
     def _rows_of(self, texts: list[str]) -> Array:
-        rows = np.zeros((len(texts), self.encoder.dim), np.float32)
+        rows = np.zeros((len(texts), self.dim), np.float32)
         missing = np.arange(len(texts))
         key = f"{self.encoder.store_key}/text"
         hashes = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
@@ -121,7 +128,7 @@ class Texts:
             part = missing[start : start + TEXTS_AT_ONCE]
             encoded = self._encode([texts[place] for place in part])
             self.encoded += len(part)
-            good = are_unit(encoded)
+            good = are_usable(encoded, self.encoder.store_key)
             rows[part] = np.where(good[:, None], rounded(encoded, self.encoder), np.nan)
             if self.store and good.any():
                 kept = part[good]
@@ -133,10 +140,15 @@ class Texts:
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
         parts = max(1, min(streams_of(self.encoder), len(texts) // TEXTS_PER_PART))
         encoded = self.spread(self.encoder.encode_texts, [[texts[i] for i in order[n::parts]] for n in range(parts)])
-        rows = np.zeros((len(texts), self.encoder.dim), np.float32)
+        rows = np.zeros((len(texts), self.dim), np.float32)
         for n, part in enumerate(encoded):
             rows[order[n::parts]] = part
         return rows
+
+
+def most_remembered(most: int, dim: int) -> int:
+    """How many vectors may be kept at hand: `most`, and fewer where each is long."""
+    return max(1, min(most, NUMBERS_REMEMBERED // dim))
 
 
 def streams_of(encoder: Encoder) -> int:
@@ -156,8 +168,10 @@ def rounded(rows: Array, encoder: Encoder) -> Array:
     return back
 
 
-def are_unit(rows: Array) -> Array:
-    """(N,) bool: finite, and of length one."""
+def are_usable(rows: Array, store_key: str) -> Array:
+    """(N,) bool: finite, and of length one; under a store key with a part `raw`, of any length but zero."""
     with np.errstate(over="ignore", invalid="ignore"):
-        good: Array = np.abs(np.linalg.norm(rows.astype(np.float32), axis=1) - 1) < NORM_TOLERANCE
+        lengths = np.linalg.norm(rows.astype(np.float32), axis=1)
+        raw = RAW in store_key.split("/")
+        good: Array = np.isfinite(lengths) & (lengths > 0) if raw else np.abs(lengths - 1) < NORM_TOLERANCE
     return good

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, cast
 
 import numpy as np
 
+from cmprompt.encoders.tokens import TOKENS
 from cmprompt.errors import UsageError, unknown
 from cmprompt.heads.fit import ClassWeight, training_data
 from cmprompt.heads.training import Task
 from cmprompt.heads.trial import Trial, run_trial, split_rows
 from cmprompt.labelled import Labelled, photo_groups
-from cmprompt.registry import FUSIONS, HEADS
+from cmprompt.registry import FUSIONS, HEADS, resolve
 from cmprompt.types import Array, Encoder, Features, Head
 
 WISE_KINDS = ("linear", "gda", "coop")
@@ -36,6 +37,8 @@ class Plan:
     wise: float | str | None = None
     multi_label: bool = False
     squared: bool = False
+    unfreeze: bool = False
+    augment: int = 0
 
     @staticmethod
     def parse(
@@ -50,6 +53,8 @@ class Plan:
         wise: str | None,
         multi_label: bool = False,
         loss: str = "huber",
+        unfreeze: str | None = None,
+        augment: int = 0,
     ) -> Plan:
         """From the flags. Raises UsageError for a value that none of them takes."""
         if head is not None and head not in (kinds := [*HEADS, *FUSIONS]):
@@ -58,6 +63,7 @@ class Plan:
             ("--use", use, ("image", "text")),
             ("--task", task, ("classification", "regression")),
             ("--loss", loss, LOSSES),
+            ("--unfreeze", unfreeze, ("image",)),
         ):
             if value is not None and value not in known:
                 raise UsageError(unknown(f"{flag} value", value, known))
@@ -75,8 +81,12 @@ class Plan:
             raise UsageError(f"{flag} counts the rows of each class; here a row has not one class")
         if multi_label and task == "regression":
             raise UsageError("--multi-label is for labels; leave --task regression out")
-        if wise is not None and head not in (None, *WISE_KINDS):
-            raise UsageError(f"--wise mixes linear heads on images; {head!r} is none: use {', '.join(WISE_KINDS)}")
+        if wise is not None and (unfreeze or head not in (None, *WISE_KINDS)):
+            other = "--unfreeze image" if unfreeze else repr(head)
+            raise UsageError(f"--wise mixes linear heads on images; {other} is none: use {', '.join(WISE_KINDS)}")
+        if augment and (unfreeze or head == "attention"):
+            other = "--unfreeze image, which crops anew in each epoch" if unfreeze else "--head attention"
+            raise UsageError(f"--augment {augment} does not go with {other}; leave one out")
         return Plan(
             kind=head,
             use=cast(Literal["image", "text"] | None, use),
@@ -89,6 +99,8 @@ class Plan:
             wise="auto" if wise == "auto" else step,
             multi_label=multi_label,
             squared=loss == "squared",
+            unfreeze=unfreeze is not None,
+            augment=augment,
         )
 
     @property
@@ -97,16 +109,21 @@ class Plan:
         return "regression" if self.regression else "multi_label" if self.multi_label else "classes"
 
     def needs(self, data: Labelled) -> frozenset[str]:
-        """The modalities to embed. Raises UsageError where the data have none of those asked for."""
+        """What to embed: the modalities, and their tokens for a head that reads these.
+
+        Raises UsageError where the data have none of the modalities asked for.
+        """
         there = {"image": data.has_images, "text": data.has_texts}
         wanted = frozenset(name for name, here in there.items() if here and self.use in (None, name))
+        if self.augment and "image" not in wanted:
+            raise UsageError(f"--augment {self.augment} makes views of pictures, and none are read here; leave it out")
         if not wanted:
             raise UsageError(f"--use {self.use}: the table has none; name the column with --{self.use}-col")
-        return wanted
+        return wanted | (TOKENS & resolve(FUSIONS, "fusion", self.kind).needs) if self.kind in FUSIONS else wanted
 
     def kind_for(self, needs: frozenset[str]) -> str:
         """The head to fit where none is named."""
-        return self.kind or ("concat" if len(needs) == 2 else "linear")
+        return self.kind or ("concat" if needs >= {"image", "text"} else "linear")
 
 
 def fit_on_trial(
@@ -120,11 +137,13 @@ def fit_on_trial(
     *,
     before: str = "zero-shot",
     vocabulary: Array | None = None,
+    views: Array | None = None,
 ) -> Trial:
     """Fit what `plan` says to `data` and judge it on `judges`, or on rows of `data` that it did not see.
 
     `prior`: the zero-shot head, for its row of the table (named `before`) and for the heads that start from text;
-    `vocabulary` (V, D) where `answers.wants_vocabulary` says so.
+    `vocabulary` (V, D) where `answers.wants_vocabulary` says so; `views` (N, V, D): crops and flips of the rows of
+    `data`.
     """
     everything = features if judging is None else _stacked(features, judging)
     every_row = [data] if judges is None else [data, judges]
@@ -143,9 +162,14 @@ def fit_on_trial(
         seed=plan.seed,
         vocabulary=vocabulary,
         squared=plan.squared,
+        items=[item for part in every_row for item in part.items],
+        unfreeze=plan.unfreeze,
     )
+    if views is not None:  # those that judge have none, and are never trained on
+        views = np.concatenate([views, np.zeros((len(everything) - len(views), *views.shape[1:]), np.float32)])
+        training = replace(training, views=views)
     if judges is None:
-        splits = split_rows(training, plan.val_part)
+        splits = split_rows(training, plan.val_part)[: 1 if plan.unfreeze else None]  # a tower is trained once
     else:
         splits = [(np.arange(len(features)), np.arange(len(features), len(everything)))]
     kind = plan.kind_for(frozenset(name for name in ("image", "text") if getattr(everything, name) is not None))
@@ -181,7 +205,7 @@ def _stacked(first: Features, second: Features) -> Features:
         a, b = getattr(first, name), getattr(second, name)
         return None if a is None or b is None else np.concatenate([a, b])
 
-    return Features(both("image"), both("text"), both("has_image"), both("has_text"))
+    return Features(*(both(field.name) for field in fields(Features)))
 
 
 def _number(text: str) -> float | None:

@@ -6,7 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,6 +173,20 @@ def embed_labelled(data: Labelled, encoder: Encoder, store: Store | None, needs:
     return join_features(data, pooled(embed(with_frames(data.items), encoder, store, needs=needs)))
 
 
+def embed_views(data: Labelled, encoder: Encoder, store: Store | None, count: int, seed: int) -> Array:
+    """(N, count, D) vectors of random crops and flips of each row's picture, stored; zero where there is none."""
+    from cmprompt.embed import embed
+    from cmprompt.views import views_of
+
+    places = [place for place, item in enumerate(data.items) if item.image is not None]
+    views = tuple(view for place in places for view in views_of(data.items[place], encoder.preprocess, count, seed))
+    rows = np.zeros((len(data.items), count, encoder.dim), np.float32)
+    seen = join_features(Labelled("", views), embed(views, encoder, store)).image
+    assert seen is not None
+    rows[places] = seen.reshape(len(places), count, -1)
+    return rows
+
+
 def join_features(data: Labelled, batches: Iterable[Embedded]) -> Features:
     """The vectors of every row as one. Raises UsageError that names the lines which failed."""
     parts: list[Features] = []
@@ -189,7 +203,7 @@ def join_features(data: Labelled, batches: Iterable[Embedded]) -> Features:
         arrays = [getattr(part, name) for part in parts]
         return None if arrays[0] is None else np.concatenate(arrays)
 
-    return Features(join("image"), join("text"), join("has_image"), join("has_text"))
+    return Features(*(join(field.name) for field in fields(Features)))
 
 
 def photo_groups(features: Features) -> Array:

@@ -32,6 +32,7 @@ IMAGE_ENCODERS = {
 
 TEXT_ENCODERS = {
     "classic": "cmprompt.encoders.classic:ClassicTexts",
+    "embedding": "cmprompt.encoders.embedding:Unlearned",
 }
 
 HEADS = {  # kinds that `finetune --head` fits: Training -> Head
@@ -47,8 +48,10 @@ HEADS = {  # kinds that `finetune --head` fits: Training -> Head
 
 FUSIONS = {  # kinds that `finetune --head` fits on two modalities, and the one-modality networks beside them
     "image": "cmprompt.heads.single:IMAGE",
+    "image-raw": "cmprompt.heads.single:PLANE",
     "text": "cmprompt.heads.single:TEXT",
     "concat": "cmprompt.heads.concat:CONCAT",
+    "concat-raw": "cmprompt.heads.concat:RAW",
     "add": "cmprompt.heads.arithmetic:ADD",
     "hadamard": "cmprompt.heads.arithmetic:HADAMARD",
     "dot": "cmprompt.heads.arithmetic:DOT",

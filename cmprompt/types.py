@@ -87,7 +87,8 @@ class Item:
 class Features:
     """A batch of aligned rows; what is missing is masked, not invented.
 
-    `image` (N, Dv), `text` (N, Dl): unit rows, zero where masked. `has_image`, `has_text` (N,) bool.
+    `image` (N, Dv), `text` (N, Dl): unit rows, or a network's own beside an embedding that is learned; zero where
+    masked. `has_image`, `has_text` (N,) bool.
     Tokens, for the heads that need them: `image_tokens` (N, P, Dv), `text_tokens` (N, L, Dl).
     """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cmprompt.catalogue import FILE_NAMES
-from cmprompt.encoding import are_unit
+from cmprompt.encoding import are_usable
 from cmprompt.segments import checksums
 from cmprompt.store import DAY_S, Key, Store
 
@@ -146,7 +146,7 @@ def _verify(store: Store, key: Key) -> tuple[int, int]:
     for start in range(0, len(records), BLOCK):
         part = records[start : start + BLOCK]
         raw = store.segment(key).read(np.array([row for row, _, _ in part]))  # (n, D)
-        good = are_unit(raw) & (checksums(raw) == np.array([checksum for _, checksum, _ in part]))
+        good = are_usable(raw, key.store_key) & (checksums(raw) == np.array([checksum for _, checksum, _ in part]))
         bad += [part[place][2] for place in np.flatnonzero(~good)]
     store.forget(key, bad)
     return len(records), len(bad)

@@ -25,7 +25,8 @@ TAKES = {  # the command-line page: which command takes what
     "classify": f"{INPUTS} {TABLE} --dry-run {VIDEO} --timeline {LABELS} {WORDS} --level {MODEL} --head {DECISION} "
     f"{OUTPUT} --resume --header --keep-columns --csv-safe -v --timings {STORE}",
     "finetune": f"{TABLE} --head --image-encoder --text-encoder --use --task --val --shots --seed --class-weight "
-    f"--wise --from --force --multi-label --loss --stop-words {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
+    f"--wise --augment --unfreeze --from --force --multi-label --loss --stop-words {LABELS} {MODEL} -o --output "
+    f"--overwrite --quiet {STORE}",
     "evaluate": f"{TABLE} --head --task --multi-label --compare-prompts --tune-prompts --tune-thresholds --predictions "
     f"--plot --seed {LABELS} {WORDS} {MODEL} -o --output --overwrite --quiet {STORE}",
     "adapt": f"{INPUTS} {VIDEO} {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",

@@ -34,6 +34,8 @@ def command(
     seed: o.Seed = 0,
     class_weight: o.ClassWeight = None,
     wise: o.Wise = None,
+    augment: o.Augment = 0,
+    unfreeze: o.Unfreeze = None,
     from_head: o.FromHead = None,
     force: o.Force = False,
     labels: o.Labels = None,
@@ -62,6 +64,7 @@ def command(
     cmprompt finetune houses.csv --task regression -o price.head
     cmprompt finetune scenes.csv --multi-label          # cells like: beach | people
     cmprompt finetune more-pets.csv --from pets.head -o more-pets.head
+    cmprompt finetune data.csv --image-encoder timm:vgg16 --text-encoder embedding --head concat
     """
     from pathlib import Path
 
@@ -73,7 +76,7 @@ def command(
     from cmprompt.fitting import Plan, fit_on_trial
     from cmprompt.heads.answers import wants_vocabulary
     from cmprompt.heads.io import check_free, save_head
-    from cmprompt.labelled import columns_line, embed_labelled, read_labelled
+    from cmprompt.labelled import columns_line, embed_labelled, embed_views, read_labelled
     from cmprompt.openset import vocabulary_vectors
     from cmprompt.sources import SourceOptions
 
@@ -90,6 +93,8 @@ def command(
         wise=wise,
         multi_label=multi_label,
         loss=loss,
+        unfreeze=unfreeze,
+        augment=augment,
     )
     target = Path(output or f"{Path(table).with_suffix('') if Path(table).is_file() else table}.head")
     check_free(target, overwrite)
@@ -116,9 +121,14 @@ def command(
         prior = old.extended_by(prior, encoder) if old else prior
     features = embed_labelled(data, encoder, kept, needs)
     judging = embed_labelled(judges, encoder, kept, needs) if judges else None
+    views = embed_views(data, encoder, kept, augment, seed) if augment else None
     before = "before" if old else "zero-shot"
     words = vocabulary_vectors(encoder, kept) if prior and wants_vocabulary(prior, plan.task) else None
-    trial = fit_on_trial(plan, data, features, judges, judging, encoder, prior, before=before, vocabulary=words)
+    if plan.unfreeze:
+        say(f"training the image tower on {len(data.items):,} pictures, each several times; slow on a CPU")
+    trial = fit_on_trial(
+        plan, data, features, judges, judging, encoder, prior, before=before, vocabulary=words, views=views
+    )
     for line in fitting.trial_lines(trial):
         typer.echo(line)
     for line in old.lines(trial.head, encoder, kept) if old else ():
@@ -143,6 +153,6 @@ def command(
         "report.json": report.as_json(trial, trial.head.labels, record),
         "report.html": report.html(trial, trial.head.labels, items, record),
     }
-    save_head(trial.head, target, record, overwrite=overwrite, files=reports)
+    save_head(trial.head, target, record, overwrite=overwrite, files=reports, towers=trial.towers)
     say(f"wrote {target}; use it with: cmprompt classify --head {target} PHOTOS")
     return 0

@@ -55,8 +55,9 @@ def model_name(model: str, encoder: Encoder) -> str:
     from cmprompt.encoders import RECOMMENDED
     from cmprompt.encoders.weights import TINY
 
-    if model.startswith("local-dir:"):
-        return "local-dir:" + os.path.abspath(os.path.expanduser(model.removeprefix("local-dir:")))
+    for prefix in ("local-dir:", "tuned:"):
+        if model.startswith(prefix):
+            return prefix + os.path.abspath(os.path.expanduser(model.removeprefix(prefix)))
     if model != "auto":
         return model
     folder = getattr(getattr(encoder, "checkpoint", None), "folder", TINY)

@@ -168,16 +168,19 @@ HeadKind = Annotated[
 ImageEncoder = Annotated[
     str | None,
     option(
-        "--image-encoder",
-        metavar="timm:NAME|classic|classic:sift",
-        group=FITTING,
-        help="Image features in place of the model's.",
+        "--image-encoder", metavar="timm:NAME|classic|classic:sift", group=FITTING,
+        help="Image features in place of the model's. timm:NAME/random has seeded random weights (nothing is"
+        " downloaded), timm:NAME/128px sees pictures of that size.",
     ),
-]
+]  # fmt: skip
 TextEncoder = Annotated[
     str | None,
-    option("--text-encoder", metavar="classic", group=FITTING, help="Text features in place of the model's."),
-]
+    option(
+        "--text-encoder", metavar="classic|embedding", group=FITTING,
+        help="Text features in place of the model's. embedding is a word embedding that is learned with the head,"
+        " pooled; embedding:gru or embedding:transformer reads the words in their order.",
+    ),
+]  # fmt: skip
 Use = Annotated[str | None, option("--use", metavar="image|text", group=FITTING, help="Read one modality only.")]
 Task = Annotated[str, option("--task", metavar="classification|regression", group=FITTING, help="Labels or numbers.")]
 Val = Annotated[
@@ -207,6 +210,21 @@ StopWords = Annotated[
     option(
         "--stop-words", metavar="CODE", group=FITTING,
         help="Words to leave out under --text-encoder classic: de, en, es, fr, it, nl, pt.",
+    ),
+]  # fmt: skip
+Augment = Annotated[
+    int,
+    option(
+        "--augment", metavar="N", group=FITTING, min=0,
+        help="Train on N crops and flips of each picture too: averaged where a head remembers or sums rows, one drawn"
+        " at each step where it is trained by steps.",
+    ),
+]  # fmt: skip
+Unfreeze = Annotated[
+    str | None,
+    option(
+        "--unfreeze", metavar="image", group=FITTING,
+        help="Train the image tower with the head, on crops and flips. Slow on a CPU.",
     ),
 ]  # fmt: skip
 FromHead = Annotated[

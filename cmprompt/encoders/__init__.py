@@ -25,7 +25,8 @@ def load_encoder(
     accept_licence: bool = False,
     notices: Notices | None = None,
 ) -> Encoder:
-    """The encoder for `model`: `auto`, `tiny`, an alias of zoo.py, `architecture/tag`, `local-dir:DIR` or `hf-hub:ID`.
+    """The encoder for `model`: `auto`, `tiny`, an alias of zoo.py, `architecture/tag`, `local-dir:DIR`, `hf-hub:ID`, or
+    `tuned:DIR`, the model of the head in DIR with the towers that were trained with that.
 
     `auto` takes the recommended model if it is on this machine, else the bundled one, and tells `notices` (by default
     the log) so. Any other name is exact: it is downloaded if it may be, and never substituted. No torch is imported.
@@ -36,7 +37,18 @@ def load_encoder(
     if model.startswith("pair:"):
         from cmprompt.encoders.pair import load_pair
 
-        return load_pair(model, device, lambda name: load_encoder(name, device, precision, exact=exact))
+        pair: Encoder = load_pair(model, device, lambda name: load_encoder(name, device, precision, exact=exact))
+        return pair
+    if model.startswith("tuned:"):
+        from cmprompt.encoders.tuned import with_towers
+        from cmprompt.heads.io import read_towers
+
+        base, towers = read_towers(Path(model.removeprefix("tuned:")).expanduser())
+        own = load_encoder(
+            base, device, precision, exact=exact, threads=threads, batch_size=batch_size,
+            accept_licence=accept_licence, notices=notices,
+        )  # fmt: skip
+        return with_towers(own, towers)
     tell = notices or logging.getLogger("cmprompt").warning
 
     def make(checkpoint: Checkpoint) -> Encoder:

@@ -74,7 +74,7 @@ class ClassicTexts:
         from sklearn.feature_extraction.text import HashingVectorizer
 
         self.model_id = f"classic-words{WORDS}" + (f"-without-{without}" if without else "")
-        analyzer = _Analyzer(stop_words(without) if without else frozenset())
+        analyzer = Analyzer(stop_words(without) if without else frozenset())
         self.vectorizer = HashingVectorizer(n_features=WORDS - 1, analyzer=analyzer, alternate_sign=False, norm=None)
 
     def encode_texts(self, texts: Sequence[str]) -> Array:
@@ -85,10 +85,10 @@ class ClassicTexts:
         return unit
 
 
-class _Analyzer:
+class Analyzer:
     """A text to its words, less those that are stopped; scripts without spaces to pairs of characters."""
 
-    def __init__(self, stopped: frozenset[str]) -> None:
+    def __init__(self, stopped: frozenset[str] = frozenset()) -> None:
         self.stopped = stopped
 
     def __call__(self, text: str) -> list[str]:

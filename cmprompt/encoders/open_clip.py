@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy, deepcopy
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -25,6 +26,7 @@ TOKENS_PER_BATCH = 256  # enough to keep a processor's matrix units busy; a few 
 IMAGE_POSITIONS = 200  # enough rows to keep a processor's matrix units busy; one image should not wait for more
 Side = Literal["images", "texts"]
 Notices = Callable[[str], None]
+LOADED = ("store_key", "back_end", "_torch", "_torch_fp32", "_exported")  # what another image tower makes anew
 
 
 class OpenClipEncoder:
@@ -54,6 +56,7 @@ class OpenClipEncoder:
         self.streams = self.threads if self.device == "cpu" else 1
         self._loading = Lock()
         self._towers: dict[Side, Callable[[Array], Array]] = {}
+        self.image_weights: Mapping[str, Array] | None = None  # of an image tower that was trained with a head
         self._notices = notices or logging.getLogger("cmprompt").warning
         self.dim = int(checkpoint.model_cfg["embed_dim"])
         self.preprocess = checkpoint.preprocess
@@ -89,11 +92,11 @@ class OpenClipEncoder:
 
     @cached_property
     def _torch(self) -> TorchTowers:
-        return TorchTowers(self.checkpoint, self.device, self.precision, self.exact)
+        return TorchTowers(self.checkpoint, self.device, self.precision, self.exact, self.image_weights)
 
     @cached_property
     def _torch_fp32(self) -> TorchTowers:
-        return TorchTowers(self.checkpoint, self.device, "fp32", self.exact)
+        return TorchTowers(self.checkpoint, self.device, "fp32", self.exact, self.image_weights)
 
     @cached_property
     def _exported(self) -> Mapping[str, Path]:
@@ -102,13 +105,27 @@ class OpenClipEncoder:
             return {}
         from cmprompt.encoders.export import exported
 
-        return exported(self.checkpoint, self.weights_hash, self._notices)
+        sides = exported(self.checkpoint, self.weights_hash, self._notices)
+        return {side: path for side, path in sides.items() if side == "texts" or self.image_weights is None}
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return self.tokenizer.count(texts)
 
     def fallback_share(self, texts: Sequence[str]) -> float:
         return self.tokenizer.fallback_share(texts)
+
+    def image_tower(self) -> Any:
+        """An image tower of its own to train, in fp32: normalised (N, 3, H, W) -> (N, D)."""
+        return deepcopy(self._torch_fp32.model.visual)  # the loaded one may lie in the mapped file
+
+    def with_image_tower(self, weights: Mapping[str, Array], digest: str) -> OpenClipEncoder:
+        """The same with the weights of a trained `image_tower`, whose hash is `digest`: another model."""
+        twin = copy(self)
+        for name in LOADED:
+            twin.__dict__.pop(name, None)
+        twin._loading, twin._towers, twin.image_weights = Lock(), {}, weights
+        twin.model_id = f"{self.model_id}+image@{digest[:12]}"
+        return twin
 
     def encode_images(self, pixels: Array) -> Array:
         """(N, 3, H, W) uint8 -> (N, D) float32 unit rows. A row that has no direction even in fp32 is NaN.
@@ -130,6 +147,20 @@ class OpenClipEncoder:
             size = max(1, TOKENS_PER_BATCH // int(length))
             rows[chosen] = self._unit_rows(tokens[chosen, :length], "texts", size)
         return rows
+
+    def encode_image_tokens(self, pixels: Array) -> Array:
+        """(N, 3, H, W) uint8 -> (N, 1 + P, D) float32 unit rows: the pooled vector, then one for each place."""
+        with self._loading:
+            run = self._torch.image_tokens
+        return np.concatenate([run_in_halves(part, run, self.batch_size) for part in batches(pixels, self.batch_size)])
+
+    def encode_text_tokens(self, texts: Sequence[str]) -> Array:
+        """M texts -> (M, 1 + L, D) float32 unit rows: the pooled vector, then one for each word, zero behind them."""
+        with self._loading:
+            run = self._torch.text_tokens
+        tokens = self.tokenizer.batch(texts)  # (M, L)
+        size = max(1, TOKENS_PER_BATCH // tokens.shape[1])
+        return np.concatenate([run_in_halves(part, run, size) for part in batches(tokens, size)])
 
     def _lengths(self, tokens: Array) -> Array:
         """The context each text is run with: its own length rounded up, so that it does not depend on its company."""

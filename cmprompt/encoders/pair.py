@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from cmprompt.errors import UsageError, unknown
 from cmprompt.registry import IMAGE_ENCODERS, TEXT_ENCODERS, resolve
-from cmprompt.types import Array, Encoder
+from cmprompt.types import Array, Encoder, Preprocess
 
 PREFIX = "pair:"  # `pair:IMAGE|TEXT`, how a head remembers its two encoders
 
@@ -17,7 +18,8 @@ PREFIX = "pair:"  # `pair:IMAGE|TEXT`, how a head remembers its two encoders
 class PairEncoder:
     """Implements `Encoder`. Rows of the narrower side end in zeros, so that both have `dim` numbers.
 
-    The two sides cannot be compared with each other: there is no zero-shot head.
+    The two sides cannot be compared with each other: there is no zero-shot head. Beside a learned embedding a network's
+    features stay as they are (`unit_rows` False): what is trained on them may need their length.
     """
 
     logit_scale = 1.0
@@ -27,19 +29,54 @@ class PairEncoder:
 
     def __init__(self, images: Any, texts: Any) -> None:
         self.images, self.texts = images, texts
-        sides = [images.dim, texts.dim]
-        self.dim = max(sides)
-        self.preprocess = images.preprocess
-        self.model_id = f"{images.model_id}+{texts.model_id}"
-        self.store_key = f"{self.model_id}/fp32/pair"
+        self.unit_rows = bool(getattr(texts, "unit_rows", True))
+        self.raw_images = not self.unit_rows and hasattr(images, "encode_raw")
+
+    @cached_property
+    def dim(self) -> int:
+        """D, that of the wider side."""
+        return max(int(self.images.dim), int(self.texts.dim))
+
+    @cached_property
+    def preprocess(self) -> Preprocess:
+        """The image side's."""
+        found: Preprocess = self.images.preprocess
+        return found
+
+    @cached_property
+    def model_id(self) -> str:
+        """Both sides'."""
+        return f"{self.images.model_id}+{self.texts.model_id}"
+
+    @cached_property
+    def store_key(self) -> str:
+        """Rows that are not of length one are kept apart."""
+        return f"{self.model_id}/fp32/pair{'' if self.unit_rows else '/raw'}"
 
     def encode_images(self, pixels: Array) -> Array:
-        """(N, 3, H, W) uint8 -> (N, dim) float32 unit rows."""
-        return _widened(self.images.encode_images(pixels), self.dim)
+        """(N, 3, H, W) uint8 -> (N, dim) float32 rows, of length one unless `raw_images`."""
+        encode = self.images.encode_raw if self.raw_images else self.images.encode_images
+        return _widened(encode(pixels), self.dim)
 
     def encode_texts(self, texts: Sequence[str]) -> Array:
-        """M texts -> (M, dim) float32 unit rows."""
+        """M texts -> (M, dim) float32 rows, of length one where `unit_rows`."""
         return _widened(self.texts.encode_texts(texts), self.dim)
+
+    def encode_image_tokens(self, pixels: Array) -> Array:
+        """(N, 3, H, W) uint8 -> (N, 1 + P, dim) float32. Raises UsageError where the side has no places."""
+        return _widened(with_tokens(self.images, "encode_image_tokens")(pixels), self.dim)
+
+    def encode_text_tokens(self, texts: Sequence[str]) -> Array:
+        """M texts -> (M, 1 + L, dim) float32. Raises UsageError where the side does not tell its words apart."""
+        return _widened(with_tokens(self.texts, "encode_text_tokens")(texts), self.dim)
+
+    def image_tower(self) -> Any:
+        """The image side to train. Raises UsageError where it is none that learns."""
+        return trainable(self.images).image_tower()
+
+    def with_image_tower(self, weights: Mapping[str, Array], digest: str) -> PairEncoder:
+        """The same with the weights of a trained `image_tower`."""
+        return PairEncoder(self.images.with_image_tower(weights, digest), self.texts)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Words of each text."""
@@ -55,10 +92,17 @@ def pair_name(image: str | None, text: str | None, model: str) -> str:
     return f"{PREFIX}{image or model}|{text or model}"
 
 
-def load_pair(name: str, device: str, load_model: Callable[[str], Encoder]) -> PairEncoder:
-    """`pair:IMAGE|TEXT`: each `classic`, `timm:NAME` (images), or a model's own side. Raises UsageError."""
+def load_pair(name: str, device: str, load_model: Callable[[str], Encoder]) -> Any:
+    """`pair:IMAGE|TEXT`: `classic`, `timm:NAME` (images), `embedding` (texts) or a model's own. Raises UsageError."""
     image, _, text = name.removeprefix(PREFIX).partition("|")
     return PairEncoder(_side(image, IMAGE_ENCODERS, device, load_model), _side(text, TEXT_ENCODERS, device, load_model))
+
+
+def trainable(encoder: Any) -> Any:
+    """`encoder`, if its image tower can be trained. Raises UsageError."""
+    if not hasattr(encoder, "image_tower"):
+        raise UsageError(f"--unfreeze image: {encoder.model_id} has nothing to train; use an open_clip or timm network")
+    return encoder
 
 
 def _side(name: str, table: dict[str, str], device: str, load_model: Callable[[str], Encoder]) -> Any:
@@ -71,7 +115,15 @@ def _side(name: str, table: dict[str, str], device: str, load_model: Callable[[s
     return make(rest, device) if rest else make()
 
 
+def with_tokens(side: Any, method: str) -> Any:
+    """The method that gives a side's tokens. Raises UsageError where it has none."""
+    if not hasattr(side, method):
+        raise UsageError(f"--head attention reads patch and word tokens; {side.model_id} gives none")
+    return getattr(side, method)
+
+
 def _widened(rows: Array, dim: int) -> Array:
-    wide = np.zeros((len(rows), dim), np.float32)
-    wide[:, : rows.shape[1]] = rows
+    """The same rows, along the last axis, with zeros up to `dim`."""
+    wide = np.zeros((*rows.shape[:-1], dim), np.float32)
+    wide[..., : rows.shape[-1]] = rows
     return wide

@@ -1,48 +1,49 @@
-"""Any timm network as frozen image features: its last feature map or tokens, averaged, as unit vectors."""
+"""Any timm network as frozen image features: its last feature map or tokens, averaged.
+
+VGG16 gives its last convolution, 7 x 7 x 512 at 224 px, averaged to 512. The planes behind that are left out.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Mapping
+from copy import deepcopy
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from cmprompt.encoders.devices import pick_device
-from cmprompt.errors import ModelError
+from cmprompt.errors import ModelError, UsageError
 from cmprompt.types import Array, Preprocess
 
-RANDOM = "/random"  # `timm:vgg16/random`: seeded random weights, for trying things out without a download
+RANDOM = "random"  # `timm:vgg16/random`: seeded random weights, for trying things out without a download
 
 
 class TimmImages:
-    """`timm:NAME`. VGG16 gives its last convolution 7 x 7 x 512 averaged to 512."""
+    """`timm:NAME`; `NAME/random` has seeded random weights, `NAME/128px` sees pictures of that size."""
 
-    def __init__(self, name: str, device: str = "auto") -> None:
+    def __init__(self, name: str, device: str = "auto", weights: Mapping[str, Array] | None = None) -> None:
         from timm import is_model
 
-        self.name, self.random = name.removesuffix(RANDOM), name.endswith(RANDOM)
+        self.name, *options = name.split("/")
         if not is_model(self.name):
             from timm import list_models
 
             from cmprompt.errors import unknown
 
             raise ModelError(unknown("timm network", self.name, list_models()))
+        self.options = options
+        self.random = RANDOM in options
+        self.size_px = _size_px(name, [option for option in options if option != RANDOM])
+        self.weights = weights
         self.device = pick_device(device)
 
     @cached_property
     def model(self) -> Any:
         """The torch module, in evaluation mode. Raises ModelError where its weights cannot be had."""
-        import timm
-        import torch
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            try:
-                model = timm.create_model(self.name, pretrained=not self.random, num_classes=0)
-            except (OSError, RuntimeError) as error:
-                raise ModelError(f"the weights of timm:{self.name} cannot be had: {error}") from error
-        return model.eval().requires_grad_(False).to(self.device)
+        return self._load().eval().requires_grad_(False).to(self.device)
 
     @cached_property
     def preprocess(self) -> Preprocess:
@@ -51,7 +52,7 @@ class TimmImages:
 
         found = resolve_data_config({}, model=self.model)
         return Preprocess(
-            size_px=found["input_size"][-1],
+            size_px=self.size_px or found["input_size"][-1],
             resize="shortest",
             interpolation="bicubic" if found["interpolation"] == "bicubic" else "bilinear",
             mean=tuple(found["mean"]),
@@ -61,38 +62,137 @@ class TimmImages:
     @cached_property
     def dim(self) -> int:
         """D of the features, from one empty picture: what networks say of themselves may be that of their head."""
-        import torch
-
         side = self.preprocess.size_px
-        with torch.inference_mode():
-            empty = self.model.forward_features(torch.zeros(1, 3, side, side, device=self.device))
-            return int(pooled(self.model, empty).shape[1])
+        return int(self.encode_raw(np.zeros((1, 3, side, side), np.uint8)).shape[1])
 
     @cached_property
     def model_id(self) -> str:
-        """The name and a hash of every weight."""
-        digest = hashlib.sha256()
+        """The name, the size of the pictures and a hash of every weight."""
+        digest = hashlib.sha256(str(self.size_px or "").encode())
         for name, tensor in self.model.state_dict().items():
             digest.update(name.encode() + tensor.cpu().numpy().tobytes())
         return f"timm-{self.name}@{digest.hexdigest()[:12]}"
 
     def encode_images(self, pixels: Array) -> Array:
         """(N, 3, H, W) uint8 -> (N, D) float32 unit rows."""
+        rows = self.encode_raw(pixels)
+        unit: Array = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return unit
+
+    def encode_raw(self, pixels: Array) -> Array:
+        """(N, 3, H, W) uint8 -> (N, D) float32, as the network gives them."""
+        import torch
+
+        model = self.model
+        with torch.inference_mode():
+            rows: Array = pooled(model, model.forward_features(self._normalised(pixels))).float().cpu().numpy()
+        return rows
+
+    def encode_image_tokens(self, pixels: Array) -> Array:
+        """(N, 3, H, W) uint8 -> (N, 1 + P, D) float32 unit rows: the pooled vector, then each place of the last map.
+
+        Raises UsageError for a network whose features have no places.
+        """
+        import torch
+
+        model = self.model  # loads outside inference mode, where its weights could not be trained later
+        with torch.inference_mode():
+            features = model.forward_features(self._normalised(pixels))
+            rows = torch.cat([pooled(model, features)[:, None], places(model, features)], 1)
+            unit: Array = torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
+        return unit
+
+    def _normalised(self, pixels: Array) -> Any:
         import torch
 
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.preprocess.mean, self.preprocess.std))
-        with torch.inference_mode():
-            x = (torch.from_numpy(np.ascontiguousarray(pixels)).float() / 255 - mean) / std
-            rows = pooled(self.model, self.model.forward_features(x.to(self.device))).float().cpu().numpy()
-        unit: Array = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        return unit
+        return ((torch.from_numpy(np.ascontiguousarray(pixels)).float() / 255 - mean) / std).to(self.device)
+
+    def image_tower(self) -> Any:
+        """A network of its own to train: normalised (N, 3, H, W) -> (N, D)."""
+        import torch
+
+        class Tower(torch.nn.Module):
+            def __init__(self, trunk: Any) -> None:
+                super().__init__()
+                self.trunk = trunk
+
+            def forward(self, x: Any) -> Any:
+                return pooled(self.trunk, self.trunk.forward_features(x))
+
+        return Tower(deepcopy(self.model)).eval()
+
+    def with_image_tower(self, weights: Mapping[str, Array], digest: str) -> TimmImages:
+        """The same with the weights of a trained `image_tower`; their hash is part of `model_id` as all weights are."""
+        return TimmImages("/".join([self.name, *self.options]), self.device, weights)
+
+    def _load(self) -> Any:
+        import torch
+
+        if self.weights is not None:
+            return self._filled({key.removeprefix("trunk."): value for key, value in self.weights.items()})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            try:
+                return self._built(pretrained=not self.random)
+            except (OSError, RuntimeError) as error:
+                raise ModelError(f"the weights of timm:{self.name} cannot be had: {error}") from error
+
+    def _built(self, pretrained: bool = False) -> Any:
+        import timm
+        import torch
+
+        model = timm.create_model(self.name, pretrained=pretrained, num_classes=0)
+        if hasattr(model, "pre_logits"):  # planes of 103 million weights in VGG16, which its features do not pass
+            model.pre_logits = torch.nn.Identity()
+        return model
+
+    def _filled(self, weights: Mapping[str, Array]) -> Any:
+        """With these weights, nothing downloaded. Raises ModelError where they do not fit."""
+        import torch
+
+        from cmprompt.encoders.towers import has_meta
+
+        tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+        with torch.device("meta"):
+            model = self._built()
+        try:
+            model.load_state_dict(tensors, assign=True)
+            if has_meta(model):  # what no file carries has to be computed
+                model = self._built()
+                model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ModelError(f"the saved weights do not fit timm:{self.name}: {error}") from error
+        return model
+
+
+def _size_px(name: str, options: list[str]) -> int | None:
+    """The size that the name asks for, None for the network's own."""
+    found = re.fullmatch(r"(\d+)px", options[0]) if len(options) == 1 else None
+    if options and found is None:
+        raise UsageError(f"timm:{name}: after the network's name may stand /random and a size such as /128px")
+    return int(found[1]) if found else None
 
 
 def pooled(model: Any, features: Any) -> Any:
     """(N, D) of a feature map (N, D, H, W) or (N, H, W, D), or of tokens (N, T, D) as the network itself pools them."""
     if features.ndim == 4:
-        last = features.shape[-1] == model.num_features and features.shape[1] != model.num_features
-        return features.mean((1, 2) if last else (2, 3))
+        return channels_last(model, features).mean((1, 2))
     if features.ndim == 3:
         return model.forward_head(features, pre_logits=True)
     return features
+
+
+def places(model: Any, features: Any) -> Any:
+    """(N, P, D) of a feature map or of tokens, without those that stand for the whole picture."""
+    if features.ndim == 4:
+        return channels_last(model, features).flatten(1, 2)
+    if features.ndim == 3 and features.shape[-1] == pooled(model, features).shape[-1]:
+        return features[:, int(getattr(model, "num_prefix_tokens", 0)) :]
+    raise UsageError("--head attention reads patches, and the features of this timm network have no places")
+
+
+def channels_last(model: Any, features: Any) -> Any:
+    """A feature map (N, D, H, W) or (N, H, W, D) as (N, H, W, D)."""
+    last = features.shape[-1] == model.num_features and features.shape[1] != model.num_features
+    return features if last else features.permute(0, 2, 3, 1)

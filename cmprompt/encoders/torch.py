@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,17 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 class TorchTowers:
     """The open_clip model on `device` in one precision. Raises ModelError where the weights do not fit it."""
 
-    def __init__(self, checkpoint: Checkpoint, device: str, precision: str, exact: bool = False) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str,
+        precision: str,
+        exact: bool = False,
+        image_weights: Mapping[str, Array] | None = None,
+    ) -> None:
         import torch
 
-        from cmprompt.encoders.towers import load_towers
+        from cmprompt.encoders.towers import fill_image_tower, load_towers
 
         if device == "cpu":
             # One thread for each stream: threads that share a product wait for the slowest at every layer, and where
@@ -30,8 +38,29 @@ class TorchTowers:
         self.preprocess = checkpoint.preprocess
         self.context_length = int(checkpoint.model_cfg["text_cfg"].get("context_length", 77))
         self.model = load_towers(checkpoint, device, DTYPES[precision])
+        if image_weights is not None:
+            fill_image_tower(self.model, image_weights)
         if device.startswith("cuda"):
             self.model.to(memory_format=torch.channels_last)
+
+    def image_tokens(self, pixels: Array) -> Array:
+        """(N, 3, H, W) uint8 -> (N, 1 + P, D) float32 unit rows, the pooled vector first."""
+        import torch
+
+        from cmprompt.encoders.tokens import image_tokens
+
+        with torch.inference_mode():
+            x = normalised(self._sent(pixels), self.preprocess).to(next(self.model.parameters()).dtype)
+            return _unit(image_tokens(self.model.visual, x))
+
+    def text_tokens(self, tokens: Array) -> Array:
+        """(M, L) int64 -> (M, 1 + L, D) float32 unit rows, the pooled vector first, zero where there is no word."""
+        import torch
+
+        from cmprompt.encoders.tokens import text_tokens
+
+        with torch.inference_mode():
+            return _unit(text_tokens(self.model, torch.from_numpy(np.ascontiguousarray(tokens)).to(self.device)))
 
     def images(self, pixels: Array) -> Array:
         """(N, 3, H, W) uint8 -> (N, D) float32, not normalised."""
@@ -59,6 +88,14 @@ class TorchTowers:
             ids = torch.from_numpy(np.ascontiguousarray(tokens)).to(self.device)
             rows: Array = encode_tokens(self.model, ids, self.context_length).float().cpu().numpy()
         return rows
+
+
+def _unit(rows: Any) -> Array:
+    """Rows of length one along the last axis; zero rows stay zero."""
+    from torch.nn import functional
+
+    unit: Array = functional.normalize(rows.float(), dim=-1).cpu().numpy()
+    return unit
 
 
 def normalised(pixels: Any, preprocess: Preprocess) -> Any:

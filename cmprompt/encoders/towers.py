@@ -85,6 +85,19 @@ def fill(model: Any, weights: Mapping[str, Any], checkpoint: Checkpoint) -> None
         raise ModelError(f"{checkpoint.weights} does not fit its configuration: {lines[:400]}") from error
 
 
+def fill_image_tower(model: Any, weights: Mapping[str, Any]) -> None:
+    """Put arrays in place of the image tower's weights. Raises ModelError where they do not fit."""
+    import torch
+
+    tower = deepcopy(model.visual)  # what was loaded may lie in the mapped file
+    try:
+        tower.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    except RuntimeError as error:
+        lines = " ".join(str(error).split())
+        raise ModelError(f"the saved image tower does not fit this model: {lines[:400]}") from error
+    model.visual = tower
+
+
 def as_open_clip(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
     """The renamings that open_clip's own loader applies to older checkpoints."""
     from open_clip.convert import convert_state_dict
@@ -126,19 +139,36 @@ def is_trimmable(text_cfg: Mapping[str, Any]) -> bool:
 
 def encode_trimmed(model: Any, tokens: Any) -> Any:
     """open_clip's text tower on (M, L) tokens with L shorter than its context -> (M, D), not normalised."""
-    from open_clip.transformer import text_global_pool
-    from torch import nn
+    return project_words(model, pool_words(model, read_words(model, tokens), tokens))
 
+
+def read_words(model: Any, tokens: Any) -> Any:
+    """The text tower's last layer on (M, L) tokens -> (M, L, width). Raises ModelError for a tower of another make."""
     tower = getattr(model, "text", model)
+    if not hasattr(tower, "token_embedding") or getattr(tower, "cls_emb", None) is not None:
+        raise ModelError(f"the text tower {type(tower).__name__} gives no vector for each word")
     length = tokens.shape[1]
     dtype = tower.transformer.get_cast_dtype()
     x = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)  # (M, L, width)
-    x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
+    mask = None if tower.attn_mask is None else tower.attn_mask[:length, :length]
+    return tower.ln_final(tower.transformer(x, attn_mask=mask))
+
+
+def pool_words(model: Any, words: Any, tokens: Any) -> Any:
+    """(M, L, width) -> (M, width) as the tower pools."""
+    from open_clip.transformer import text_global_pool
+
+    tower = getattr(model, "text", model)
     pool = tower.text_pool_type if tower is model else tower.pool_type
     end = tower.text_eos_id if tower is model else tower.eos_id
-    pooled = text_global_pool(x, tokens, pool, eos_token_id=end)
-    if tower.text_projection is None:
-        return pooled
-    if isinstance(tower.text_projection, nn.Linear):
-        return tower.text_projection(pooled)
-    return pooled @ tower.text_projection
+    return text_global_pool(words, tokens, pool, eos_token_id=end)
+
+
+def project_words(model: Any, rows: Any) -> Any:
+    """(..., width) -> (..., D)."""
+    from torch import nn
+
+    projection = getattr(model, "text", model).text_projection
+    if projection is None:
+        return rows
+    return projection(rows) if isinstance(projection, nn.Linear) else rows @ projection

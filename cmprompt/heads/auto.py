@@ -52,7 +52,7 @@ def _held_out(kind: str, data: Training, folds: list[tuple[Any, Any]]) -> dict[s
 
     held = [data.take(rows) for _, rows in folds]
     heads = [fit_training(kind, data.take(train)) for train, _ in folds]
-    rows = np.concatenate([head.logits(part.features) for head, part in zip(heads, held, strict=True)])
+    rows = np.concatenate([head.logits(part.seen_by(head)) for head, part in zip(heads, held, strict=True)])
     targets = np.concatenate([part.targets for part in held])
     held_rows = replace(data, targets=targets)
     if data.task != "classes":

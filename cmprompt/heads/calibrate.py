@@ -9,6 +9,7 @@ import numpy as np
 
 from cmprompt import metrics
 from cmprompt.heads.linear import LinearHead
+from cmprompt.heads.tuned import Tuned
 from cmprompt.types import Array, Head
 
 
@@ -48,6 +49,8 @@ def cooled(head: Head, temperature: float) -> Head:
     if isinstance(head, LinearHead):
         bias = None if head.bias is None else (head.bias / np.float32(temperature)).astype(np.float32)
         return replace(head, scale=head.scale / temperature, bias=bias)
+    if isinstance(head, Tuned):
+        return replace(head, head=cooled(head.head, temperature))
     changed: Any = head
     colder: Head = replace(changed, temperature=changed.temperature * temperature)
     return colder

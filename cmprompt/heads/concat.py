@@ -1,4 +1,4 @@
-"""`concat`: [v; l]."""
+"""`concat`: [v; l]. `concat-raw`: the features as they are, without projections, as the article's network has them."""
 
 from __future__ import annotations
 
@@ -11,4 +11,9 @@ def _fuse(ops: Ops, p: Params, x: Joint) -> Any:
     return ops.concat([spread(x.v), spread(x.l)])
 
 
+def _fuse_raw(ops: Ops, p: Params, x: Joint) -> Any:
+    return ops.concat([x.v, x.l])
+
+
 CONCAT = Fusion(_fuse, width=lambda d: 2 * d, parameters=lambda d, rng: {})
+RAW = Fusion(_fuse_raw, width=lambda d: 2 * d, parameters=lambda d, rng: {}, raw=True)

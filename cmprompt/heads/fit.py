@@ -8,12 +8,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cmprompt.encoders.embedding import unlearned_kind
 from cmprompt.errors import UsageError, unknown
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.training import Task, Training
 from cmprompt.registry import FUSIONS, HEADS, resolve
-from cmprompt.types import Array, Encoder, Features, Head
+from cmprompt.types import Array, Encoder, Features, Head, Item
 
+# What a kind is beside an embedding that learns: fusions of it need no projections, and one plane on it is a network.
+FROM_WORDS = {"image": {"concat": "concat-raw"}, "text": {"concat": "concat-raw", "linear": "text"}}
 ClassWeight = Literal["balanced"] | Mapping[str, float]
 
 
@@ -32,6 +35,8 @@ def fit(
     groups: Array | None = None,
     seed: int = 0,
     squared: bool = False,
+    items: Sequence[Item] = (),
+    unfreeze: bool = False,
     record: dict[str, Any] | None = None,
     **options: Any,
 ) -> Head:
@@ -40,21 +45,29 @@ def fit(
     `targets`: N label names, (N, C) of 0 and 1 with `labels` under multi-label, or N numbers. `prior`: the zero-shot
     head of the same labels, for the kinds that start from text. `encoder`: for those that learn through its text tower.
     `labels` default to the prior's, else to the names that occur, sorted. `groups` (N,): rows of one group are never
-    on both sides of a split. `squared`: the loss of numbers is squared, not Huber's. `record` is filled with what was
-    chosen on the way. `options` go to the kind.
+    on both sides of a split. `squared`: the loss of numbers is squared, not Huber's. `items`: the rows themselves, for
+    towers that are trained with the head: the image's under `unfreeze`, and an encoder's `embedding`. `record` is
+    filled with what was chosen on the way. `options` go to the kind.
     Raises UsageError for a kind that cannot fit this task.
     """
     data = training_data(
         features, targets, prior, encoder, labels=labels, model_id=model_id, task=task, use=use,
-        class_weight=class_weight, groups=groups, seed=seed, squared=squared,
+        class_weight=class_weight, groups=groups, seed=seed, squared=squared, items=items, unfreeze=unfreeze,
     )  # fmt: skip
     return fit_training(kind, data if record is None else replace(data, record=record), **options)
 
 
 def fit_training(kind: str, data: Training, **options: Any) -> Head:
     """The same for rows that are put together already."""
+    if data.words and kind in FROM_WORDS[data.use]:
+        kind = FROM_WORDS[data.use][kind]
+    if data.unfreeze:
+        from cmprompt.heads.unfreeze import fit_unfrozen
+
+        return fit_unfrozen(data, kind, **options)
     if kind in FUSIONS:
-        from cmprompt.heads.train import Recipe, fit_fusion
+        from cmprompt.heads.recipe import Recipe
+        from cmprompt.heads.train import fit_fusion
 
         return fit_fusion(data, kind, Recipe(**options))
     if kind not in HEADS:
@@ -78,6 +91,8 @@ def training_data(
     seed: int = 0,
     vocabulary: Array | None = None,
     squared: bool = False,
+    items: Sequence[Item] = (),
+    unfreeze: bool = False,
 ) -> Training:
     """Checked rows for `fit_training`."""
     if len(targets) != len(features) or not len(targets):
@@ -89,8 +104,9 @@ def training_data(
     owner = model_id or (prior.model_id if prior else encoder.model_id if encoder else "")
     ordered = _in_order(text, names) if text is not None else None
     return Training(
-        features, numbers, names, owner, task, ordered, encoder, weights, groups, use, seed, vocabulary, squared
-    )
+        features, numbers, names, owner, task, ordered, encoder, weights, groups, use, seed, vocabulary, squared,
+        items=tuple(items), words=unlearned_kind(encoder), unfreeze=unfreeze,
+    )  # fmt: skip
 
 
 def target_numbers(targets: Sequence[Any] | Array, labels: tuple[str, ...], task: Task) -> Array:

@@ -38,10 +38,11 @@ def gaussian_plane(data: Training) -> tuple[Array, Array]:
     The precision is D * ((N - 1) cov + tr(cov) I)^-1, the shrinkage of Kubokawa and Srivastava (2008) that the paper
     uses, which holds with fewer rows than axes.
     """
-    sums, counts = class_sums(data.x, data.targets, len(data.labels))
-    everywhere = data.x.mean(0)
+    x = data.supports
+    sums, counts = class_sums(x, data.targets, len(data.labels))
+    everywhere = x.mean(0)
     means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], everywhere)  # (C, D)
-    centred = (data.x - means[data.targets]).astype(np.float64)
+    centred = (x - means[data.targets]).astype(np.float64)
     n, d = centred.shape
     scatter = centred.T @ centred
     trace = max(float(np.trace(scatter)) / max(n - 1, 1), 1e-8)

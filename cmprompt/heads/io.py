@@ -7,16 +7,19 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cmprompt.errors import ModelError, OutputError
 from cmprompt.registry import HEAD_FORMS, resolve
 from cmprompt.types import Encoder, Head
+
+if TYPE_CHECKING:
+    from cmprompt.encoders.tuned import Tower
 
 FORMAT = 1  # of head.json; a newer one is refused
 TENSORS, SETTINGS = "head.safetensors", "head.json"
@@ -29,8 +32,11 @@ def save_head(
     *,
     overwrite: bool = False,
     files: Mapping[str, str] | None = None,
+    towers: Sequence[Tower] = (),
 ) -> None:
     """Write `head` and what is known about it (`record`, JSON) to `directory`, with other text `files` beside it.
+
+    `towers` that were trained with it lie there too: SIDE.safetensors, and their words in head.json.
 
     The directory appears at once and complete. Raises OutputError when something is there already (with `overwrite`,
     when it is not a head), or when it cannot be written.
@@ -41,7 +47,7 @@ def save_head(
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
-            _write(head, beside, record or {}, files or {})
+            _write(head, beside, record or {}, files or {}, towers)
             _put_in_place(beside, target)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
@@ -83,8 +89,39 @@ def read_settings(directory: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def model_of(directory: str | os.PathLike[str]) -> str:
-    """The name by which `load_encoder` finds the model that this head was fitted on."""
-    return str(read_settings(directory)["record"].get("model", "auto"))
+    """The name by which `load_encoder` finds the model that this head was fitted on, or with."""
+    settings = read_settings(directory)
+    return f"tuned:{os.fspath(directory)}" if settings.get("towers") else str(settings["record"].get("model", "auto"))
+
+
+def read_towers(directory: str | os.PathLike[str]) -> tuple[str, tuple[Tower, ...]]:
+    """The model that a head was fitted on, and the towers of it that were trained with the head.
+
+    Raises ModelError for what is no head, and where a tower is not the one that was saved.
+    """
+    settings = read_settings(directory)
+    try:
+        towers = tuple(_tower(Path(directory), side, about) for side, about in settings.get("towers", {}).items())
+        return str(settings["record"].get("model", "auto")), towers
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{str(directory)!r} is no complete head ({error}); fit it again") from error
+
+
+def _tower(directory: Path, side: str, about: Mapping[str, Any]) -> Tower:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    from cmprompt.encoders.tuned import SIDES, Tower
+
+    more = {key: about[key] for key in SIDES[side]}
+    path = directory / f"{side}.safetensors"
+    packed = path.read_bytes()
+    if hashlib.sha256(packed).hexdigest() != about["sha256"]:
+        raise ModelError(f"{path}: its bytes are not those that {SETTINGS} names; fit the head again")
+    try:
+        return Tower("image" if side == "image" else "text", load(packed), more)
+    except SafetensorError as error:
+        raise ModelError(f"{path} cannot be read ({error}); fit the head again") from error
 
 
 def is_multi_label(directory: str | os.PathLike[str]) -> bool:
@@ -120,7 +157,9 @@ def check_free(target: Path, overwrite: bool) -> None:
         raise OutputError(f"{target} is not a head, so --overwrite does not replace it; name another with -o")
 
 
-def _write(head: Head, directory: Path, record: Mapping[str, Any], files: Mapping[str, str]) -> None:
+def _write(
+    head: Head, directory: Path, record: Mapping[str, Any], files: Mapping[str, str], towers: Sequence[Tower]
+) -> None:
     from safetensors.numpy import save
 
     tensors, settings = {}, {}
@@ -137,8 +176,11 @@ def _write(head: Head, directory: Path, record: Mapping[str, Any], files: Mappin
         "form": form_of(head),
         "settings": settings,
         "sha256": hashlib.sha256(packed).hexdigest(),
+        "towers": {tower.side: {"sha256": tower.sha256, **tower.about} for tower in towers},
         "record": record,
     }
+    for tower in towers:
+        (directory / f"{tower.side}.safetensors").write_bytes(tower.packed)
     (directory / TENSORS).write_bytes(packed)
     (directory / SETTINGS).write_text(json.dumps(about, indent=1, ensure_ascii=False, default=_plain) + "\n", "utf-8")
     for name, text in files.items():

@@ -48,12 +48,16 @@ class Joint:
 
 @dataclass(frozen=True)
 class Fusion:
-    """`fuse(ops, params, joint)` gives (N, width(d)); `parameters(d, rng)` is what it learns beside projections."""
+    """`fuse(ops, params, joint)` gives (N, width(d)); `parameters(d, rng)` is what it learns beside projections.
+
+    `raw`: it reads the features as they are, without projections; d is then that of the features.
+    """
 
     fuse: Callable[[Ops, Params, Joint], Any]
     width: Callable[[int], int]
     parameters: Callable[[int, np.random.Generator], dict[str, Array]]
     needs: frozenset[str] = frozenset({"image", "text"})
+    raw: bool = False
 
 
 def forward(ops: Ops, fusion: Fusion, p: Params, x: Features) -> Any:
@@ -78,11 +82,16 @@ def spread(rows: Any) -> Any:
 
 
 def _side(ops: Ops, p: Params, name: str, rows: Any, has: Any) -> tuple[Any, Any]:
-    """One modality's (N, d) unit rows with the learned stand-in where it is missing, and (N, 1) where it is not."""
-    if f"{name}.weight" not in p:
+    """One modality's (N, d) rows with the learned stand-in where it is missing, and (N, 1) where it is not.
+
+    Unit rows of its projection, or where it has none the rows themselves.
+    """
+    if f"{name}.missing" not in p:
         return None, None
-    stand_in, has = unit(p[f"{name}.missing"]), has[:, None]
-    return ops.where(has, unit(ops.mm(rows, p[f"{name}.weight"])), stand_in), has
+    stand_in, has = p[f"{name}.missing"], has[:, None]
+    if f"{name}.weight" not in p:
+        return ops.where(has, rows, stand_in), has
+    return ops.where(has, unit(ops.mm(rows, p[f"{name}.weight"])), unit(stand_in)), has
 
 
 def _tokens(ops: Ops, p: Params, name: str, tokens: Any) -> Any:
@@ -127,9 +136,10 @@ class NetworkHead:
         """The same with zero rows for what is not there; masked."""
 
         def rows(name: str, array: Array | None) -> Array | None:
-            if array is not None or f"{name}.weight" not in self.params:
+            if array is not None or f"{name}.missing" not in self.params:
                 return array
-            return np.zeros((len(x), self.params[f"{name}.weight"].shape[1]), np.float32)
+            size = self.params.get(f"{name}.weight", self.params[f"{name}.missing"]).shape[-1]
+            return np.zeros((len(x), size), np.float32)
 
         has_image = x.has_image if x.image is not None else np.zeros(len(x), bool)
         has_text = x.has_text if x.text is not None else np.zeros(len(x), bool)

@@ -49,8 +49,8 @@ def text_start(data: Training) -> Array | None:
     text = data.prior.weight
     if data.task == "multi_label":
         return np.float32(data.prior.scale) * text
-    own = float(np.mean(np.sum(data.x * text[data.targets], axis=1)))
-    sums, counts = class_sums(data.x, data.targets, len(text))
+    own = float(np.mean(np.sum(data.supports * text[data.targets], axis=1)))
+    sums, counts = class_sums(data.supports, data.targets, len(text))
     mean_count = counts[counts > 0].mean()
     supports = sums / np.maximum(counts, 1)[:, None] * mean_count  # (C, D)
     start: Array = data.prior.scale * (text + supports / (LP_ALPHA * max(own, 0.01)))
@@ -82,12 +82,13 @@ def _regression_path(data: Training, strengths: tuple[float, ...]) -> list[Plane
 
 def _warm_path(data: Training, loss: Loss, strengths: tuple[float, ...], anchor: Array | None) -> list[Plane]:
     """Each begun where the last one ended. Strength 0 is the anchor itself."""
-    zero = np.zeros((loss.outputs, data.x.shape[1]), np.float32) if anchor is None else anchor
+    x = data.supports
+    zero = np.zeros((loss.outputs, x.shape[1]), np.float32) if anchor is None else anchor
     kept = None if anchor is None or data.prior is None else data.prior.bias
     planes = [(zero, np.zeros(loss.outputs, np.float32) if kept is None else kept)]
     for strength in strengths:
         last = planes[-1]
         if strength:
-            last = minimise(data.x, loss, strength=strength, weights=data.weights, anchor=anchor, start=last)
+            last = minimise(x, loss, strength=strength, weights=data.weights, anchor=anchor, start=last)
         planes.append(last)
     return planes[1:]

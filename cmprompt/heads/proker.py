@@ -61,7 +61,8 @@ def fit_proker(data: Training) -> KernelHead:
 def kernel_head(data: Training, reach: float, beta: float) -> KernelHead:
     """The closed form at one setting; `reach` is lambda."""
     prior = text_prior(data, "proker")
-    kernel = np.exp(-beta * (1.0 - (data.x @ data.x.T).astype(np.float64)))  # (N, N)
-    residual = np.eye(len(data.labels))[data.targets] - data.x @ prior.weight.T  # (N, C)
+    x = data.supports
+    kernel = np.exp(-beta * (1.0 - (x @ x.T).astype(np.float64)))  # (N, N)
+    residual = np.eye(len(data.labels))[data.targets] - x @ prior.weight.T  # (N, C)
     values = np.linalg.solve(kernel / reach + np.eye(len(data)), residual).astype(np.float32)
-    return KernelHead(prior.weight, data.x, values, data.labels, data.model_id, prior.scale, beta)
+    return KernelHead(prior.weight, x, values, data.labels, data.model_id, prior.scale, beta)

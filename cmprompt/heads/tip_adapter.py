@@ -61,10 +61,10 @@ def fit_tip_adapter_f(data: Training) -> CacheHead:
 
 
 def cache(data: Training) -> CacheHead:
-    """Every row a key, at the published setting."""
+    """Every row a key, the mean of its views where it has some, at the published setting."""
     prior = text_prior(data, "tip-adapter")
     values = np.eye(len(data.labels), dtype=np.float32)[data.targets]
-    return CacheHead(prior.weight, data.x, values, data.labels, data.model_id, prior.scale, *PUBLISHED)
+    return CacheHead(prior.weight, data.supports, values, data.labels, data.model_id, prior.scale, *PUBLISHED)
 
 
 def trained_cache(data: Training) -> CacheHead:
@@ -73,7 +73,7 @@ def trained_cache(data: Training) -> CacheHead:
 
     head, x, target = cache(data), torch.from_numpy(data.x), torch.from_numpy(data.targets)
     weights = torch.from_numpy(data.row_weights)
-    keys = torch.nn.Parameter(torch.from_numpy(data.x.copy()))
+    keys = torch.nn.Parameter(torch.from_numpy(head.keys.copy()))
     values, text_logits = torch.from_numpy(head.values), torch.from_numpy(head.scale * (data.x @ head.weight.T))
     shuffle = torch.Generator().manual_seed(data.seed)
     optimiser = torch.optim.AdamW([keys], lr=RATE, eps=EPSILON)

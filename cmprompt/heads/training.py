@@ -10,7 +10,8 @@ import numpy as np
 
 from cmprompt.errors import UsageError
 from cmprompt.heads.linear import LinearHead
-from cmprompt.types import Array, Encoder, Features
+from cmprompt.heads.tuned import Tuned
+from cmprompt.types import Array, Encoder, Features, Head, Item
 
 Task = Literal["classes", "multi_label", "regression"]
 Choice = TypeVar("Choice")
@@ -26,6 +27,10 @@ class Training:
     of what must stay on one side of a split. `use` is the modality of one-modality heads. `vocabulary` (V, D)
     calibrates the text's sigmoids, where the model has no bias for them. `squared`: squared loss in place of Huber, for
     numbers. `record` collects what was chosen on the way, for the report.
+
+    `views` (N, V, D): crops and flips of each row's picture, to train on and never to choose by.
+    For towers that learn with the head: `items` are the rows themselves; `words` says how their texts are read by an
+    embedding of its own (`encoders.embedding.KINDS`); `unfreeze` that the image tower is trained.
     """
 
     features: Features
@@ -42,6 +47,10 @@ class Training:
     vocabulary: Array | None = None
     squared: bool = False
     record: dict[str, Any] = field(default_factory=dict)
+    items: tuple[Item, ...] = ()
+    words: str | None = None
+    unfreeze: bool = False
+    views: Array | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -51,6 +60,18 @@ class Training:
         """(N, D) of the modality in use."""
         rows = self.features.image if self.use == "image" else self.features.text
         assert rows is not None
+        return rows
+
+    @property
+    def supports(self) -> Array:
+        """(N, D) what stands for each row where rows are remembered or summed: the row itself, or the mean of its views
+        at the row's length (Tip-Adapter's keys, Zhang et al. 2022)."""
+        if self.views is None or self.use != "image":
+            return self.x
+        mean = self.views.mean(1)
+        lengths = np.linalg.norm(mean, axis=1, keepdims=True)
+        own = np.linalg.norm(self.x, axis=1, keepdims=True)
+        rows: Array = (mean * own / np.maximum(lengths, 1e-12)).astype(np.float32)
         return rows
 
     @property
@@ -77,7 +98,18 @@ class Training:
             weights=None if self.weights is None else self.weights[rows],
             groups=None if self.groups is None else self.groups[rows],
             record={},
+            items=tuple(self.items[row] for row in rows) if self.items else (),
+            views=None if self.views is None else self.views[rows],
         )
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of each row, empty where there is none."""
+        return [item.text or "" for item in self.items]
+
+    def seen_by(self, head: Head) -> Features:
+        """The features that `head` reads: those at hand, or what the towers that it brings make of the rows."""
+        return head.see(self) if isinstance(head, Tuned) else self.features
 
     def folds(self, most: int = 5) -> list[tuple[Array, Array]]:
         """(training rows, held-out rows) of stratified folds; none at one shot, where nothing can be held out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,9 +15,13 @@ from cmprompt.heads.calibrate import calibration, cooled
 from cmprompt.heads.fit import fit_training
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.training import Training, choose, held_out_loss, split_folds
+from cmprompt.heads.tuned import Tuned, plain
 from cmprompt.heads.verdict import Row, Verdict, judge, majority
 from cmprompt.heads.wise import wise
-from cmprompt.types import Array, Features, Head
+from cmprompt.types import Array, Head
+
+if TYPE_CHECKING:
+    from cmprompt.encoders.tuned import Tower
 
 ENOUGH_TO_JUDGE = 100  # rows; with fewer set aside, folds of all rows judge instead
 FLOORS = {"classes": "majority class", "multi_label": "label frequencies", "regression": "mean"}
@@ -29,7 +33,7 @@ class Trial:
     """A fitted head and what it was found to be worth.
 
     `answers`: the (N, C) probabilities or (N,) numbers of every line of the table for the rows that judged, which are
-    rows `judged` of the whole data; `targets` (N,) the truth there.
+    rows `judged` of the whole data; `targets` (N,) the truth there. `towers` were trained with the head.
     """
 
     head: Head
@@ -40,6 +44,7 @@ class Trial:
     answers: dict[str, Array]
     targets: Array
     judged: Array
+    towers: tuple[Tower, ...] = ()
 
 
 def split_rows(data: Training, part: float) -> list[tuple[Array, Array]]:
@@ -79,7 +84,7 @@ def run_trial(
         train = train.take(few_of_each(train, shots)) if shots else train
         heads = _contenders(kind, train, wise_step, options or {})
         heads = {before if name == "zero-shot" else name: head for name, head in heads.items()}
-        parts.append({name: _answers(head, held.features, data) for name, head in heads.items()})
+        parts.append({name: _answers(head, held) for name, head in heads.items()})
         parts[-1][floor] = _floor_answers(train, held)
         warm.append(_uncooled(parts[-1][kind], train))
     judged = np.concatenate([rows for _, rows in splits])
@@ -94,7 +99,9 @@ def run_trial(
             train.record[f"judged_ece_{when}"] = metrics.expected_calibration_error(rows, targets)
     table, verdict = judge(answers, targets, kind, floor, seed=data.seed)
     record = {**train.record, "judged_on": len(judged), "splits": len(splits), "trained_on": len(train)}
-    return Trial(heads[kind], table, verdict, record, kind, answers, targets, judged)
+    head = heads[kind]
+    towers = head.towers if isinstance(head, Tuned) else ()
+    return Trial(plain(head), table, verdict, record, kind, answers, targets, judged, towers)
 
 
 def _contenders(
@@ -105,9 +112,9 @@ def _contenders(
     if train.prior is not None:
         heads["zero-shot"] = train.prior
     for use in ("image", "text"):
-        same = kind == "linear" and train.use == use and wise_step is None
+        same = kind == "linear" and train.use == use and wise_step is None and not train.unfreeze
         if getattr(train.features, use) is not None and not same:
-            alone = replace(train, use=use, record={})
+            alone = replace(train, use=use, record={}, unfreeze=False)
             heads[f"{use} only"] = fit_training("linear", alone)
     heads[kind] = _chosen(kind, train, wise_step, options)
     return heads
@@ -118,13 +125,13 @@ def _chosen(kind: str, train: Training, wise_step: float | str | None, options: 
     head = _mixed(kind, train, wise_step, options, fit_training(kind, train, **options))
     folds = train.folds()
     if train.task != "classes" or "temperature" in train.record or not folds:
-        return head  # a network has found its temperature where it found its epochs
+        return head  # what is trained by steps has found its temperature where it found its epochs
     inner, held = train.take(folds[0][0]), train.take(folds[0][1])
     kind = train.record.get("kind", kind)  # what `auto` chose
     if kind == "linear" and "C" in train.record:
         options = {**options, "strength": train.record["C"]}  # is chosen already
     scout = _mixed(kind, inner, train.record.get("wise", wise_step), options, fit_training(kind, inner, **options))
-    train.record.update(calibration(scout.logits(held.features), held.targets))
+    train.record.update(calibration(scout.logits(held.seen_by(scout)), held.targets))
     return cooled(head, train.record["temperature"])
 
 
@@ -147,8 +154,8 @@ def _mixed(kind: str, train: Training, step: float | str | None, options: Mappin
     return wise(prior, head, float(step))
 
 
-def _answers(head: Head, features: Features, data: Training) -> Array:
-    return answers_of(head, features, data.task, data.vocabulary)
+def _answers(head: Head, held: Training) -> Array:
+    return answers_of(head, held.seen_by(head), held.task, held.vocabulary)
 
 
 def _uncooled(rows: Array, train: Training) -> Array:
