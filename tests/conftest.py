@@ -20,8 +20,8 @@ from cmprompt.types import Array, Preprocess
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-# What the bundled weights are for; they are a first rough version so far, and these tests say what they have to reach.
-needs_trained_weights = pytest.mark.xfail(strict=False, reason="the bundled weights are a first rough version")
+# What the bundled weights have to reach and do not yet.
+not_yet = pytest.mark.xfail(strict=False, reason="the bundled weights do not reach this yet: see their card")
 
 
 @pytest.fixture(autouse=True, scope="session")

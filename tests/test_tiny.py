@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import needs_trained_weights
+from conftest import not_yet
 
 from cmprompt import PromptClassifier, load_encoder
 from cmprompt.encoders.weights import TINY
@@ -54,7 +54,6 @@ def test_the_vocabulary_is_clips_cut_short() -> None:
     assert text["context_length"] <= 77
 
 
-@needs_trained_weights
 @pytest.mark.parametrize(("word", "near", "far"), [("kitten", "cat", "truck"), ("lorry", "truck", "cat")])
 def test_words_of_like_meaning_lie_near(tiny: Encoder, word: str, near: str, far: str) -> None:
     first, second, third = tiny.encode_texts([f"a photo of a {w}." for w in (word, near, far)])
@@ -67,13 +66,9 @@ def test_the_card_states_licence_figures_and_failures() -> None:
         assert word in card
 
 
-not_yet = pytest.mark.xfail(
-    reason="the bundled weights are of a first, short training run: see their card", strict=False
-)
 LABELS = ["cat", "dog", "horse", "coffee", "rocket", "person", "flower", "building"]
 
 
-@needs_trained_weights
 @not_yet
 @pytest.mark.parametrize(("photo", "label"), [("chelsea", "cat"), ("coffee", "coffee"), ("rocket", "rocket")])
 def test_everyday_photos_get_their_names(photo: str, label: str) -> None:
@@ -84,9 +79,8 @@ def test_everyday_photos_get_their_names(photo: str, label: str) -> None:
     assert PromptClassifier(LABELS, model="tiny").predict([image])[0] == label
 
 
-@needs_trained_weights
-def test_it_is_better_than_chance_at_small_photos() -> None:
-    assert small_photos_right() > 0.01
+def test_it_names_three_in_ten_small_photos() -> None:
+    assert small_photos_right() > 0.3
 
 
 @not_yet

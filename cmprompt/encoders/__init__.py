@@ -89,7 +89,7 @@ def _auto(notices: Notices) -> Checkpoint:
 
     if found := hub.find_here(RECOMMENDED):
         return found
-    notices(f"using tiny, bundled, rough, trained on research data; a better one: cmprompt models pull {RECOMMENDED}")
+    notices(f"using tiny, bundled, trained on research data; a better one: cmprompt models pull {RECOMMENDED}")
     return read_folder(TINY)
 
 

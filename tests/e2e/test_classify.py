@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli, needs_trained_weights
+from conftest import Cli, not_yet
 
 LABELS = "cat,dog,horse,coffee,rocket,person,flower,building"
 
@@ -18,7 +18,7 @@ def records(output: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
-@needs_trained_weights
+@not_yet
 def test_names_what_is_on_the_sample_photos(cli: Cli, samples: Path) -> None:
     photos = samples / "photos"
     names = ["cat.png", "coffee.png", "rocket.jpg", "flower.jpg"]
