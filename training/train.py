@@ -70,15 +70,15 @@ class Journal:
 
 
 def train(
-    step: Callable[[], dict[str, float]], left: Callable[[], int], save: Callable[[], None], journal: Journal
+    step: Callable[[], dict[str, float]], done: Callable[[], bool], save: Callable[[], None]
 ) -> Iterator[dict[str, float]]:
-    """Steps until none is left; yields the mean losses now and then, and saves."""
+    """Steps until it is done; yields the mean losses now and then, and saves."""
     saved, sums, count = time.monotonic(), {}, 0
-    while left() > 0:
+    while not done():
         for name, value in step().items():
             sums[name] = sums.get(name, 0.0) + value
         count += 1
-        if count % LOG_STEPS == 0 or left() <= 0:
+        if count % LOG_STEPS == 0 or done():
             yield {name: round(value / count, 3) for name, value in sums.items()}
             sums, count = {}, 0
         if time.monotonic() - saved > EVERY_S:
@@ -110,9 +110,8 @@ def teach_pictures(options: Options, rank: int, corpus: Corpus, known: Lessons) 
     begun = time.monotonic()
     figures = train(
         lambda: pictures.advance(rank, world),
-        lambda: 1 if pictures.progress(world) < 1 else 0,
+        lambda: pictures.progress(world) >= 1,
         lambda: keep(pictures.state(), path, rank),
-        journal,
     )
     for losses in figures:
         journal(
@@ -151,9 +150,8 @@ def teach_words(options: Options, rank: int, pictures: Pictures, known: Lessons)
         words.load(torch.load(path, weights_only=True))
     figures = train(
         lambda: words.advance(rank, options.text_steps),
-        lambda: options.text_steps - words.step,
+        lambda: words.step >= options.text_steps,
         lambda: keep(words.state(), path, rank),
-        journal,
     )
     for losses in figures:
         journal(stage="words", progress=round(words.step / options.text_steps, 3), **losses)
