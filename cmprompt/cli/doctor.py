@@ -76,6 +76,7 @@ def caches() -> Iterator[tuple[str, str]]:
 
     from huggingface_hub.constants import HF_HUB_CACHE
 
+    from cmprompt.encoders.weights import cache_dir
     from cmprompt.hub import models_dir
     from cmprompt.store import default_store_dir
 
@@ -83,6 +84,7 @@ def caches() -> Iterator[tuple[str, str]]:
         ("embeddings", default_store_dir()),
         ("models", models_dir()),
         ("weights", Path(HF_HUB_CACHE)),
+        ("exported towers", cache_dir() / "exports"),
     ):
         files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
         yield name, f"{sum(path.stat().st_size for path in files) / 1e6:,.0f} MB in {folder}"

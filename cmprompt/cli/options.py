@@ -106,7 +106,13 @@ Model = Annotated[
 ]
 Device = Annotated[str, option("--device", metavar="auto|cpu|cuda|mps", group=MODEL, help="Where to run the model.")]
 Precision = Annotated[
-    str, option("--precision", metavar="auto|fp32|bf16|fp16|int8", group=MODEL, help="Arithmetic of the model.")
+    str,
+    option(
+        "--precision",
+        metavar="auto|fp32|bf16|fp16|int8",
+        group=MODEL,
+        help="Arithmetic of the model; int8 is fitted to your images.",
+    ),
 ]
 Exact = Annotated[bool, option("--exact", group=MODEL, help="No fast choices: equal to open_clip within 1e-5.")]
 BatchSize = Annotated[

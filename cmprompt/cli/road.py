@@ -90,6 +90,30 @@ def read_question(
     return ask(question, load_labels(labels or [], label or [], minimum=0), question_sets(prompts, template))
 
 
+def calibrate(encoder: Encoder, items: Callable[[], Iterable[Item]], inputs: Sequence[str]) -> None:
+    """--precision int8: show the encoder the first of the images, where it has not been calibrated yet.
+
+    Raises UsageError where the inputs cannot be read twice, or hold too few images.
+    """
+    wanted: int = getattr(encoder, "calibration_images", 0)
+    if not wanted:
+        return
+    if not inputs or "-" in inputs:
+        raise UsageError("--precision int8 is calibrated on your own images first; name a folder or a table of them")
+    from itertools import islice
+
+    import numpy as np
+
+    from cmprompt.clips import sampling_of, with_frames
+    from cmprompt.reading import Reader, Result
+
+    reader = Reader(encoder, None, "")
+    seen = (item for item in with_frames(items(), sampling_of(None, 1)) if item.image is not None)
+    made = (reader.prepare(item, Result()) for item in seen)
+    pixels = [one.pixels for one in islice((one for one in made if one.pixels is not None), wanted)]
+    encoder.calibrate(np.stack(pixels) if pixels else np.zeros((0, 3, 1, 1), np.uint8))  # type: ignore[attr-defined]
+
+
 def warn_of_texts(encoder: Encoder, prompts: Mapping[str, Sequence[str]], say: Say) -> None:
     """Name the texts that the model will not read to their end, or at all; the libraries do not say a word."""
     from cmprompt.scripts import unread

@@ -6,6 +6,7 @@ import ctypes.util
 import os
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from cmprompt.errors import UsageError, unknown
@@ -48,21 +49,22 @@ def pick_device(name: str) -> str:
 
 
 def pick_precision(name: str, device: str, exact: bool) -> str:
-    """`fp32`, `bf16` or `fp16` for what was asked. Raises UsageError where the two do not go together."""
+    """One of PRECISIONS but `auto` for what was asked. Raises UsageError where the two do not go together."""
     if name not in PRECISIONS:
         raise UsageError(unknown("precision", name, PRECISIONS))
     if exact and name not in ("auto", "fp32"):
         raise UsageError(f"--exact computes in fp32, so --precision {name} does not go with it; leave one out")
-    if name == "int8":
-        raise UsageError("--precision int8: no back end here computes in int8; use auto, fp32 or bf16")
+    if name == "int8" and not (device == "cpu" and find_spec("openvino")):
+        raise UsageError("--precision int8 is for processors that OpenVINO runs on; use auto, fp32 or bf16 here")
     if name == "fp16" and device == "cpu":
         raise UsageError("--precision fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
     if name != "auto" or exact:
         return name if name != "auto" else "fp32"
-    return _fast_precision(device)
+    return fast_precision(device)
 
 
-def _fast_precision(device: str) -> str:
+def fast_precision(device: str) -> str:
+    """The quickest one whose vectors are as good as those of fp32."""
     if device == "cpu":
         return "bf16" if has_native_bf16() else "fp32"
     if device == "mps":

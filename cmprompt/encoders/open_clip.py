@@ -8,25 +8,29 @@ from copy import copy, deepcopy
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cmprompt.encoders import openvino
 from cmprompt.encoders.batches import batches, run_in_halves, unit
-from cmprompt.encoders.devices import cores, pick_device, pick_precision
+from cmprompt.encoders.devices import cores, fast_precision, pick_device, pick_precision
 from cmprompt.encoders.tokenizer import Tokenizer, tokenizer_of
 from cmprompt.encoders.torch import TorchTowers
 from cmprompt.encoders.weights import Checkpoint, read_scalar
-from cmprompt.errors import ModelError
+from cmprompt.errors import ModelError, UsageError
 from cmprompt.types import Array
+
+if TYPE_CHECKING:
+    from cmprompt.encoders.quantized import Quantized
 
 TEXT_BUCKET = 4  # contexts are cut to a multiple of this many tokens
 TOKENS_PER_BATCH = 256  # enough to keep a processor's matrix units busy; a few labels should not wait for more
 IMAGE_POSITIONS = 200  # enough rows to keep a processor's matrix units busy; one image should not wait for more
 Side = Literal["images", "texts"]
 Notices = Callable[[str], None]
-LOADED = ("store_key", "back_end", "_torch", "_torch_fp32", "_exported")  # what another image tower makes anew
+# what another image tower makes anew
+LOADED = ("store_key", "back_end", "_torch", "_torch_fp32", "_exported", "_quantized")
 
 
 class OpenClipEncoder:
@@ -51,6 +55,7 @@ class OpenClipEncoder:
         self.checkpoint = checkpoint
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device, exact)
+        self._floats = fast_precision(self.device) if self.precision == "int8" else self.precision
         self.exact = exact
         self.threads = threads or cores()
         self.streams = self.threads if self.device == "cpu" else 1
@@ -73,7 +78,33 @@ class OpenClipEncoder:
     @cached_property
     def store_key(self) -> str:
         """The first one asked for on a machine exports the towers, since it names what runs them."""
-        return f"{self.model_id}/{self.precision}/{self.back_end}/{decode_path(self.exact)}"
+        precision = self.precision
+        if precision == "int8":
+            precision = f"int8-{self._calibrated().digest}"
+        return f"{self.model_id}/{precision}/{self.back_end}/{decode_path(self.exact)}"
+
+    @property
+    def calibration_images(self) -> int:
+        """How many images `calibrate` wants before anything else is asked; 0 where there is nothing to calibrate."""
+        if self.precision != "int8" or self._quantized is not None:
+            return 0
+        from cmprompt.encoders.quantized import CALIBRATED_ON, MEASURED_ON, require
+
+        require()
+        return CALIBRATED_ON + MEASURED_ON
+
+    def calibrate(self, pixels: Array) -> None:
+        """Fit the ranges of int8 numbers to (N, 3, H, W) uint8 images, once for a model on a machine.
+
+        Raises UsageError for too few, or without NNCF; ModelError where the image tower does not export.
+        """
+        from cmprompt.encoders.quantized import quantize
+
+        if "images" not in self._exported:
+            raise ModelError(f"{self.checkpoint.name} does not export, so it has no int8; use --precision auto")
+        quantize(self._exported["images"], pixels, self._notices)
+        self.__dict__.pop("_quantized", None)
+        self.__dict__.pop("store_key", None)
 
     @cached_property
     def back_end(self) -> str:
@@ -92,7 +123,7 @@ class OpenClipEncoder:
 
     @cached_property
     def _torch(self) -> TorchTowers:
-        return TorchTowers(self.checkpoint, self.device, self.precision, self.exact, self.image_weights)
+        return TorchTowers(self.checkpoint, self.device, self._floats, self.exact, self.image_weights)
 
     @cached_property
     def _torch_fp32(self) -> TorchTowers:
@@ -107,6 +138,21 @@ class OpenClipEncoder:
 
         sides = exported(self.checkpoint, self.weights_hash, self._notices)
         return {side: path for side, path in sides.items() if side == "texts" or self.image_weights is None}
+
+    @cached_property
+    def _quantized(self) -> Quantized | None:
+        """The image tower in int8, where it was calibrated."""
+        from cmprompt.encoders.quantized import quantized
+
+        return quantized(self._exported["images"]) if "images" in self._exported else None
+
+    def _calibrated(self) -> Quantized:
+        if self._quantized is None:
+            raise UsageError(
+                f"--precision int8: {self.checkpoint.name} has not seen any of your images yet; "
+                "cmprompt classify or embed on a folder of them calibrates it, once"
+            )
+        return self._quantized
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return self.tokenizer.count(texts)
@@ -185,9 +231,10 @@ class OpenClipEncoder:
     def _tower(self, side: Side) -> Callable[[Array], Array]:
         """(N, ...) -> (N, D), not normalised; loads at first use."""
         if side not in self._towers:
-            path = self._exported.get(side)
+            small = self.precision == "int8" and side == "images"
+            path = self._calibrated().path if small else self._exported.get(side)
             self._towers[side] = (
-                openvino.Tower(path, self.precision, self.streams) if path else getattr(self._torch, side)
+                openvino.Tower(path, self._floats, self.streams) if path else getattr(self._torch, side)
             )
         return self._towers[side]
 

@@ -18,7 +18,7 @@ HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 def runs_here(device: str, precision: str) -> bool:
     """Whether OpenVINO is installed, and computes on this device at this precision without emulating it."""
-    able = precision == "fp32" or (precision == "bf16" and has_native_bf16())
+    able = precision in ("fp32", "int8") or (precision == "bf16" and has_native_bf16())
     return device == "cpu" and able and find_spec("openvino") is not None
 
 

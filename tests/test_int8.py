@@ -1,0 +1,115 @@
+"""`--precision int8`: calibrated once on the user's own images, close to fp32, refused where it cannot be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from labelled_photos import write_pictures
+from PIL import Image
+
+from cmprompt import load_encoder
+from cmprompt.cli.app import run
+from cmprompt.encoders.weights import cache_dir
+from cmprompt.errors import UsageError
+from cmprompt.types import Array, Encoder
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("nncf") is None, reason="the extra int8 is not installed"),
+    pytest.mark.filterwarnings("ignore"),  # NNCF's own: it is newer or older than what it imports
+]
+
+
+@pytest.fixture(autouse=True)
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache with nothing in it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    write_pictures(tmp_path, each=10)
+    return tmp_path / "images"
+
+
+def encoder(precision: str, notices: Callable[[str], None] = print) -> Encoder:
+    return load_encoder("tiny", "cpu", precision, notices=notices)
+
+
+def embedded(photos: Path, out: Path, *more: str) -> Array:
+    status = run(["embed", str(photos), "--model", "tiny", "--device", "cpu", "-o", str(out), *more])
+    assert status == 0
+    rows: Array = np.load(out)
+    return rows
+
+
+def test_it_is_calibrated_once_and_close_to_fp32(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = embedded(photos, tmp_path / "int8.npy", "--precision", "int8")
+    said = capsys.readouterr().err
+    assert "calibrated on 20 of your images; on 10 others" in said and "cosine of 0.9" in said
+    again = embedded(photos, tmp_path / "again.npy", "--precision", "int8", "--no-store")
+    assert "calibrated" not in capsys.readouterr().err and np.array_equal(small, again)
+    exact = embedded(photos, tmp_path / "fp32.npy", "--precision", "fp32")
+    cosines = (small * exact).sum(axis=1)
+    assert cosines.mean() > 0.97 and 0.85 < cosines.min() < 1 - 1e-6  # close, and not the same
+
+
+def test_what_is_kept_holds_whole_numbers(photos: Path, tmp_path: Path) -> None:
+    embedded(photos, tmp_path / "v.npy", "--precision", "int8")
+    (folder,) = (path for path in (cache_dir() / "exports").iterdir() if (path / "int8").is_dir())
+    assert (folder / "int8/images.bin").stat().st_size < 0.35 * (folder / "images.bin").stat().st_size
+    assert 'element_type="i8"' in (folder / "int8/images.xml").read_text()
+
+
+def test_the_store_tells_calibrations_apart(photos: Path, tmp_path: Path) -> None:
+    embedded(photos, tmp_path / "v.npy", "--precision", "int8")
+    first = encoder("int8").store_key
+    assert "/int8-" in first and first == encoder("int8").store_key != encoder("fp32").store_key
+    other = encoder("int8")
+    other.calibrate(np.random.default_rng(0).integers(0, 256, (20, 3, 96, 96), np.uint8))  # type: ignore[attr-defined]
+    assert other.store_key == encoder("int8").store_key != first
+
+
+def test_texts_are_those_of_the_fast_path(photos: Path, tmp_path: Path) -> None:
+    embedded(photos, tmp_path / "v.npy", "--precision", "int8")
+    texts = ["a cat", "a photo of a dog"]
+    assert np.array_equal(encoder("int8").encode_texts(texts), encoder("auto").encode_texts(texts))
+
+
+def test_nothing_to_calibrate_on_is_refused(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match="has not seen any of your images yet"):
+        _ = encoder("int8").store_key
+    few = tmp_path / "few"
+    few.mkdir()
+    for number in range(3):
+        Image.new("RGB", (40, 40), (80 * number, 0, 0)).save(few / f"{number}.png")
+    for inputs in ([str(few)], ["-"]):
+        assert run(["embed", *inputs, "--model", "tiny", "--precision", "int8", "-o", str(tmp_path / "v.npy")]) == 2
+    said = capsys.readouterr().err
+    assert "3 are too few" in said and "name a folder or a table" in said
+
+
+def test_a_damaged_one_is_made_again(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = embedded(photos, tmp_path / "v.npy", "--precision", "int8", "--no-store")
+    (path,) = (cache_dir() / "exports").glob("*/int8/images.bin")
+    path.write_bytes(path.read_bytes()[:-100])
+    capsys.readouterr()
+    again = embedded(photos, tmp_path / "w.npy", "--precision", "int8", "--no-store")
+    assert "calibrated" in capsys.readouterr().err and np.allclose(rows, again, atol=1e-3)
+
+
+def test_no_usage_statistics_are_sent(photos: Path, tmp_path: Path) -> None:
+    command = ["embed", str(photos), "--model", "tiny", "--precision", "int8", "-o", str(tmp_path / "v.npy")]
+    script = (
+        f"import sys; from cmprompt.cli.app import run; run({command})\n"
+        "print('nncf' in sys.modules, sys.modules['openvino_telemetry'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True None\n"
