@@ -18,14 +18,15 @@ from training.teachers import NAMED
 
 # share of a batch; the small sets are seen more often than their size
 SHARES = {
-    "tiny": 0.66,
-    "cifar-train": 0.12,
-    "flickr": 0.11,
-    "clothing": 0.05,
+    "tiny": 0.62,
+    "cifar-train": 0.18,
+    "flickr": 0.10,
+    "clothing": 0.04,
     "grocery": 0.03,
     "weather": 0.02,
     "houses": 0.01,
 }
+TWICE = {"cat", "dog"}  # drawn twice as often as other classes: few names in the sets, many in people's folders
 
 
 def wnid_names(data: Path) -> dict[str, str]:
@@ -45,6 +46,8 @@ class Part:
     label: NDArray[np.int64]  # (N,) row in the tables of weights and masks
     soft: torch.Tensor | None  # (N, 1000) the teacher's probabilities
     seen: NDArray[np.float16]  # (N, 1280) what the teacher has of each before its classifier
+    pool: NDArray[np.int64]  # `rows`, some of them twice: what batches are drawn from
+    told: NDArray[np.float16] | None = None  # (N, V) what the probe calls each
 
 
 @dataclass
@@ -55,6 +58,7 @@ class Batch:
     soft: torch.Tensor  # (T, 1000) and
     taught: torch.Tensor  # (T,) the rows of the batch that it is for
     seen: torch.Tensor  # (N, 1280) centred
+    told: torch.Tensor  # (N, V)
     captioned: torch.Tensor  # (K,) rows of the batch
     captions: NDArray[np.int64]  # (K,) rows of `Corpus.captions`
 
@@ -75,9 +79,19 @@ class Corpus:
         self.parts = {name: self._part(cache, name, held_out, groceries, tables) for name in SHARES}
         self.weights, self.masks = (torch.stack(column) for column in zip(*tables, strict=True))
         tiny = self.parts["tiny"]
-        self.centre = torch.from_numpy(tiny.seen[tiny.rows[::20]].astype(np.float32)).mean(0)  # (1280,)
+        some = torch.from_numpy(tiny.seen[tiny.rows[::20]].astype(np.float32))
+        self.centre, self.spread = some.mean(0), some.std(0) + 1e-3  # (1280,)
         self.captions = load(cache, "flickr")[1]  # (N, 5)
         self.allowed = [str(c) for five in self.captions[self.parts["flickr"].rows] for c in five]
+
+    def centred(self, part: Part, rows: NDArray[np.int64] | slice) -> torch.Tensor:
+        """(N, 1280) the teacher's features of some images, of mean 0 and deviation 1 over Tiny-ImageNet."""
+        return (torch.from_numpy(part.seen[rows].astype(np.float32)) - self.centre) / self.spread
+
+    def listen(self, folder: Path) -> None:
+        """Takes up what the probe has told of each image."""
+        for name, part in self.parts.items():
+            part.told = np.load(folder / f"told-{name}.npy", mmap_mode="r")
 
     def _part(
         self,
@@ -100,7 +114,14 @@ class Corpus:
             label[row] = known[text]
         path = cache / f"soft-{name}.npy"
         soft = torch.from_numpy(np.load(path)) if name in NAMED else None
-        return Part(images, np.array(keep), label, soft, np.load(cache / f"seen-{name}.npy", mmap_mode="r"))
+        rows, seen = np.array(keep), np.load(cache / f"seen-{name}.npy", mmap_mode="r")
+        return Part(images, rows, label, soft, seen, np.concatenate([rows, rows[self._often(name, labels[rows])]]))
+
+    def _often(self, name: str, labels: NDArray[np.str_]) -> NDArray[np.bool_]:
+        """(N,) is it one of the pets of Tiny-ImageNet?"""
+        table, wnids = self.targets.table, self.known_wnids
+        often = {w for w in wnids if table[first_name(wnids, w)].parents & TWICE}
+        return np.isin(labels, sorted(often)) if name == "tiny" else np.zeros(len(labels), bool)
 
     def _target(self, name: str, text: str, cell: NDArray[np.str_]) -> tuple[torch.Tensor, torch.Tensor]:
         if name == "flickr":
@@ -114,15 +135,17 @@ class Corpus:
         return self.targets.label(text)
 
     def draw(self, size: int, size_px: int, smallest: float, rng: np.random.Generator) -> Batch:
-        pixels, labels, soft, taught, seen, filled = [], [], [], [], [], 0
+        pixels, labels, soft, taught, seen, told, filled = [], [], [], [], [], [], 0
         counts = {name: max(1, round(share * size)) for name, share in SHARES.items()}
         counts["tiny"] += size - sum(counts.values())
         for name, part in self.parts.items():
             count = counts[name]
-            chosen = np.sort(rng.choice(part.rows, count, replace=count > len(part.rows)))
+            chosen = np.sort(rng.choice(part.pool, count, replace=count > len(part.pool)))
             pixels.append(augment(torch.from_numpy(np.array(part.images[chosen])), size_px, smallest))
             labels.append(part.label[chosen])
             seen.append(torch.from_numpy(part.seen[chosen].astype(np.float32)))
+            assert part.told is not None, "Corpus.listen comes first"
+            told.append(torch.from_numpy(part.told[chosen].astype(np.float32)))
             if part.soft is not None:
                 soft.append(part.soft[chosen].float())
                 taught.append(torch.arange(filled, filled + count))
@@ -138,6 +161,7 @@ class Corpus:
             torch.cat(soft),
             torch.cat(taught),
             torch.cat(seen) - self.centre,
+            torch.cat(told),
             captioned,
             captions,
         )

@@ -1,4 +1,4 @@
-"""Stage one: the image tower, against concepts, captions and a teacher's probabilities, in the text teachers' space.
+"""Stage one: the image tower, against concepts, captions and what a teacher says, in the text teachers' space.
 
 Beside it the trunk's pooled features learn to tell what the teacher of pictures has before its classifier: far more of
 each image than a name says. Of classes held out it sees no image, so the teacher says nothing of them either.
@@ -19,11 +19,13 @@ from training.corpus import Batch, Corpus
 from training.lessons import Lessons, spoken
 from training.model import build, native_bf16, pixels
 from training.parallel import share_gradients
+from training.probe import distillation
 from training.space import Space
 from training.targets import concept_loss
 
-STAGES = ((0.0, 48, 0.5), (0.4, 64, 0.4), (0.75, 96, 0.4))  # from this progress on: size in px, smallest crop
-TEACHER_WEIGHT, CAPTION_WEIGHT, SIGHT_WEIGHT = 0.5, 0.5, 3.0
+STAGES = ((0.0, 48, 0.5), (0.35, 64, 0.4), (0.7, 96, 0.4))  # from this progress on: size in px, smallest crop
+STEM_UNTIL = 0.4  # the stem, a third of the cost, has learned its edges by then and stays as it is
+TEACHER_WEIGHT, CAPTION_WEIGHT, SIGHT_WEIGHT, TOLD_WEIGHT = 0.5, 0.5, 3.0, 1.0
 NEGATIVES = 512  # captions drawn as negatives in each step, and images of past steps kept as such
 WARM_UP = 0.04
 DECAY = 0.05
@@ -95,6 +97,8 @@ class Pictures:
         torch.manual_seed(int(drawn.integers(2**31)))
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * rate(progress)
+        for part in (self.model.visual.trunk.conv1, self.model.visual.trunk.bn1):
+            part.requires_grad_(progress < STEM_UNTIL)
         parts = self.losses(self.corpus.draw(self.recipe.batch, size_px, smallest, drawn), drawn)
         self.optimizer.zero_grad()
         sum(parts.values()).backward()  # type: ignore[union-attr]
@@ -111,10 +115,12 @@ class Pictures:
         sight = F.cosine_similarity(self.sight(pooled.float()), batch.seen)
         images, scale = F.normalize(rows.float(), dim=1), self.space.scale  # (N, D)
         heads = self.space.heads(residual=self.step % 2 == 0)
+        logits = scale * images @ heads.T  # (N, V)
         taught = scale * images[batch.taught] @ self.teacher_heads(heads).T
         return {
             "sight": SIGHT_WEIGHT * (1 - sight).mean(),
-            "concept": concept_loss(scale * images @ heads.T, batch.weights, batch.mask),
+            "concept": concept_loss(logits, batch.weights, batch.mask),
+            "told": TOLD_WEIGHT * distillation(logits, batch.told),
             "teacher": TEACHER_WEIGHT * soft_cross_entropy(taught, batch.soft[:, self.columns]),
             "caption": CAPTION_WEIGHT * self.contrast(images[batch.captioned], batch.captions, scale, drawn),
         }

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from training.concepts import LABELS, Concept, caption_words
 
-PARENTS_SHARE = 0.5  # of the weight of the name itself
+PARENTS_SHARE = 0.8  # of the weight of the name itself
 SCENE = (
     "clothing",
     "structure",
@@ -33,11 +33,17 @@ class Targets:
         self.below = {key: {k for k, c in table.items() if key in c.parents} for key in self.keys}
 
     def of(self, keys: Sequence[str], maybe: Sequence[str] = ()) -> tuple[torch.Tensor, torch.Tensor]:
-        """(V,) weights and (V,) mask of an image that shows all `keys`, and perhaps `maybe`."""
+        """(V,) weights and (V,) mask of an image that shows all `keys`, and perhaps `maybe`.
+
+        The more stands above a parent, the nearer it is, and the more it weighs: of a beagle, dog more than animal.
+        """
         weights, mask = torch.zeros(len(self.keys)), torch.zeros(len(self.keys), dtype=torch.bool)
         above = {p for key in keys for p in self.table[key].parents} - set(keys)
-        for chosen, share in ((keys, 1.0), (sorted(above), PARENTS_SHARE)):
-            weights[[self.row[key] for key in chosen]] += share / max(len(chosen), 1)
+        nearness = {key: 1 + len(self.table[key].parents) for key in sorted(above)}
+        for key in keys:
+            weights[self.row[key]] += 1 / len(keys)
+        for key, near in nearness.items():
+            weights[self.row[key]] += PARENTS_SHARE * near / sum(nearness.values())
         loose = {m for key in (*keys, *maybe) for m in (*self.table[key].maybe, *self.below[key])}
         loose |= above | set(keys) | set(maybe) | {p for key in maybe for p in self.table[key].parents}
         mask[[self.row[key] for key in loose if key in self.row]] = True

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from training import data, teachers
+from training import data, probe, teachers
 from training.concepts import without_latin
 from training.corpus import Corpus, wnid_names
 from training.evaluate import concept_figures, evaluate, image_rows
@@ -165,6 +165,7 @@ def work(rank: int, options: Options) -> None:
     meeting = f"file://{options.run / 'meeting'}"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.processes)
     corpus, known = load_all(options)
+    corpus.listen(options.run)
     pictures = teach_pictures(options, rank, corpus, known)
     words = teach_words(options, rank, pictures, known)
     if rank == 0:
@@ -199,7 +200,8 @@ def prepare(options: Options) -> None:
     data.build(options.data, options.cache)
     torch.multiprocessing.spawn(ask, (options,), nprocs=options.processes)
     teachers.gather_pictures(options.cache, options.data, options.processes)
-    load_all(options)  # asks the sentence encoder
+    corpus, _ = load_all(options)  # asks the sentence encoder
+    probe.ask(corpus, options.run, options.seed)
     (options.run / "meeting").unlink(missing_ok=True)
 
 
@@ -209,7 +211,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="cache, checkpoints and logs; outside the repository")
     parser.add_argument("--out", type=Path, required=True, help="where the open_clip folder is written")
     parser.add_argument("--backbone", default="resnet10t")
-    parser.add_argument("--images", type=int, default=1_400_000, help="seen by the image tower")
+    parser.add_argument("--images", type=int, default=2_100_000, help="seen by the image tower")
     parser.add_argument("--batch", type=int, default=128, help="images in a step of each process")
     parser.add_argument("--lr", type=float, default=2e-3, help="of the image tower")
     parser.add_argument("--text-steps", type=int, default=1500)
