@@ -109,8 +109,8 @@ def calibrate(encoder: Encoder, items: Callable[[], Iterable[Item]], inputs: Seq
 
     reader = Reader(encoder, None, "")
     seen = (item for item in with_frames(items(), sampling_of(None, 1)) if item.image is not None)
-    made = (reader.prepare(item, Result()) for item in seen)
-    pixels = [one.pixels for one in islice((one for one in made if one.pixels is not None), wanted)]
+    made = (reader.prepare(item, Result()).pixels for item in seen)
+    pixels = list(islice((one for one in made if one is not None), wanted))
     encoder.calibrate(np.stack(pixels) if pixels else np.zeros((0, 3, 1, 1), np.uint8))  # type: ignore[attr-defined]
 
 
