@@ -110,6 +110,14 @@ def test_the_command(tmp_path: Path, colours: Path, capsys: pytest.CaptureFixtur
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("cmprompt")]
 
 
+def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("no picture")
+    assert run(["embed", str(folder), "-o", str(tmp_path / "v.npy")]) == 0
+    assert f"no images in {folder}; 1 other files skipped" in capsys.readouterr().err
+
+
 def test_a_dry_run_writes_nothing(tmp_path: Path, colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["embed", str(colours), "-o", str(tmp_path / "v.npy"), "--dry-run"]) == 0
     assert capsys.readouterr().out.count("input\t") == 3 and not (tmp_path / "v.npy").exists()

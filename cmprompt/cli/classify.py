@@ -159,6 +159,7 @@ def command(
             out.write(prediction)
             write_s += perf_counter() - before_s
             progress.count(prediction.status)
+    road.warn_of_nothing(out.statuses, sources, progress.skipped, say)
     if show_timings:
         score_s = scoring.seconds - waiting.seconds
         for line in road.timings(stats, threads or cores(), perf_counter() - started_s, write_s, score_s):

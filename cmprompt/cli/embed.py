@@ -43,6 +43,7 @@ def command(
     Row i belongs to input i; a clip's is the mean of its frames. Parquet has the ids beside the vectors; the others in
     FILE.ids.jsonl.
     """
+    from dataclasses import replace
     from time import perf_counter
 
     from cmprompt import __version__
@@ -81,7 +82,7 @@ def command(
         Progress("embedding", quiet=quiet) as progress,
     ):
         road.count_in_background(sources, source_options, progress.expect, progress.drawn)
-        items = with_frames(read_items(sources, source_options), sampling)
+        items = with_frames(read_items(sources, replace(source_options, skipped=progress.skip)), sampling)
         rows = embed(items, encoder, kept, allow_truncated=allow_truncated, decode_threads=threads, stats=stats)
         for embedded in pooled(rows):
             before_s = perf_counter()
@@ -89,6 +90,7 @@ def command(
             write_s += perf_counter() - before_s
             for outcome in embedded.outcomes:
                 progress.count(outcome.status)
+    road.warn_of_nothing(progress.statuses, sources, progress.skipped, say)
     if show_timings:
         for line in road.timings(stats, threads or cores(), perf_counter() - started_s, write_s):
             print(line, file=sys.stderr)

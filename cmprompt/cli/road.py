@@ -13,6 +13,7 @@ from cmprompt.errors import UsageError
 
 if TYPE_CHECKING:
     from cmprompt.embed import Stats
+    from cmprompt.errors import Status
     from cmprompt.labels import LabelSet
     from cmprompt.questions import Asked
     from cmprompt.sources import SourceOptions
@@ -180,6 +181,13 @@ def count_in_background(
         tell(sum(1 for _ in read_items(inputs, options)))
 
     threading.Thread(target=count, daemon=True).start()
+
+
+def warn_of_nothing(statuses: Counter[Status] | Counter[str], inputs: Sequence[str], skipped: int, say: Say) -> None:
+    """Say so where a run had nothing to do: a mistyped folder looks like an empty one."""
+    if inputs and not statuses.total():
+        others = f"; {skipped:,} other files skipped, --all-files tries them" if skipped else ""
+        say(f"no images in {', '.join(inputs)}{others}")
 
 
 def exit_status(statuses: Counter[str]) -> int:
