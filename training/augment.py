@@ -9,12 +9,12 @@ SMALL_PX = 64
 def crop(images: torch.Tensor, size_px: int, smallest: float) -> torch.Tensor:
     """(N, 3, S, S) in 0..1 to (N, 3, P, P): area from `smallest` to 1, aspect 3/4 to 4/3, flipped half the time.
 
-    Of pictures smaller than P every fifth is enlarged less than the others, or not, with its reflection around it.
+    Of pictures smaller than P every third is enlarged less than the others, or shrunk, with its reflection around it.
     """
     count, native = len(images), size_px / images.shape[-1]
     scale = torch.empty(count).uniform_(smallest, 1).sqrt()
     if native > 1:
-        scale = torch.where(torch.rand(count) < 0.2, torch.empty(count).uniform_(1, min(native, 1.6)), scale)
+        scale = torch.where(torch.rand(count) < 0.35, torch.empty(count).uniform_(1, 2), scale)
     ratio = torch.empty(count).uniform_(-0.28, 0.28).exp().sqrt()
     flip = torch.randint(0, 2, (count,)) * 2 - 1
     most = scale.clamp(min=1)
@@ -57,7 +57,7 @@ def soften(images: torch.Tensor, share: float = 0.6) -> torch.Tensor:
     return images
 
 
-def sharpen(images: torch.Tensor, share: float = 0.4) -> torch.Tensor:
+def sharpen(images: torch.Tensor, share: float = 0.6) -> torch.Tensor:
     """Unsharp mask over 3 by 3 pixels, by an amount drawn for each image of a share of the batch."""
     amount = torch.rand(len(images), 1, 1, 1) * 1.5 * (torch.rand(len(images), 1, 1, 1) < share)
     blurred = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)

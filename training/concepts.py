@@ -101,6 +101,15 @@ MAYBE = {
     "electronics": "stopwatch, appliance, pay-phone, cash machine",
 }
 
+# in most pictures of the class
+OFTEN = {
+    "flower": {"bee", "monarch", "sulphur butterfly"},
+    "person": {
+        "academic gown", "bikini", "kimono", "military uniform", "miniskirt", "poncho", "volleyball", "basketball",
+        "rugby ball", "sombrero", "neck brace", "snorkel", "swimming trunks",
+    },
+}  # fmt: skip
+
 
 @dataclass
 class Concept:

@@ -41,7 +41,7 @@ def image_rows(
     out = []
     for start in range(0, len(rows), 200):
         batch = torch.from_numpy(images[rows[start : start + 200]]).permute(0, 3, 1, 2).float() / 255
-        batch = F.interpolate(batch, (size_px, size_px), mode="bicubic", antialias=True).clamp(0, 1)
+        batch = F.interpolate(batch, (size_px, size_px), mode="bilinear", antialias=True).clamp(0, 1)
         with torch.autocast("cpu", torch.bfloat16, enabled=native_bf16()):
             seen = model.visual(pixels(batch))
         out.append(F.normalize(seen.float(), dim=1))

@@ -25,7 +25,7 @@ def config(backbone: str, size_px: int) -> dict[str, Any]:
             "mode": "RGB",
             "mean": MEAN,
             "std": STD,
-            "interpolation": "bicubic",
+            "interpolation": "bilinear",  # as pictures are enlarged in training
             "resize_mode": "shortest",
             "fill_color": 0,
         },

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from training.concepts import LABELS, Concept, caption_words
+from training.concepts import LABELS, OFTEN, Concept, caption_words
 
 PARENTS_SHARE = 0.8  # of the weight of the name itself
+OFTEN_SHARE = 0.3  # of the weight of the name itself
 SCENE = (
     "clothing",
     "structure",
@@ -32,8 +33,10 @@ class Targets:
         self.row = {key: row for row, key in enumerate(self.keys)}
         self.below = {key: {k for k, c in table.items() if key in c.parents} for key in self.keys}
 
-    def of(self, keys: Sequence[str], maybe: Sequence[str] = ()) -> tuple[torch.Tensor, torch.Tensor]:
-        """(V,) weights and (V,) mask of an image that shows all `keys`, and perhaps `maybe`.
+    def of(
+        self, keys: Sequence[str], maybe: Sequence[str] = (), often: Sequence[str] = ()
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(V,) weights and (V,) mask of an image that shows all `keys`, perhaps `maybe`, more likely than not `often`.
 
         The more stands above a parent, the nearer it is, and the more it weighs: of a beagle, dog more than animal.
         """
@@ -42,12 +45,18 @@ class Targets:
         nearness = {key: 1 + len(self.table[key].parents) for key in sorted(above)}
         for key in keys:
             weights[self.row[key]] += 1 / len(keys)
+        for key in often:
+            weights[self.row[key]] += OFTEN_SHARE
         for key, near in nearness.items():
             weights[self.row[key]] += PARENTS_SHARE * near / sum(nearness.values())
         loose = {m for key in (*keys, *maybe) for m in (*self.table[key].maybe, *self.below[key])}
-        loose |= above | set(keys) | set(maybe) | {p for key in maybe for p in self.table[key].parents}
+        loose |= above | set(keys) | set(maybe) | set(often) | {p for key in maybe for p in self.table[key].parents}
         mask[[self.row[key] for key in loose if key in self.row]] = True
         return weights, mask
+
+    def tiny(self, key: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """A class of Tiny-ImageNet, with what most of its pictures show besides."""
+        return self.of([key], often=[other for other, keys in OFTEN.items() if key in keys and other in self.row])
 
     def label(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
         key = LABELS.get(name, name)
@@ -62,7 +71,11 @@ class Targets:
         there = [key for key, count in counts.items() if count >= 2]
         perhaps = [key for key, count in counts.items() if count == 1]
         scene = [key for key in SCENE if key in self.row]
-        return self.of(there, [*perhaps, *scene, "person"])
+        if "dog" in there:
+            perhaps.append(
+                "cat"
+            )  # there are hundreds of sharp dogs and hardly a sharp cat: leave their telling to others
+        return self.of(there, [*perhaps, *scene])
 
 
 def concept_loss(logits: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
