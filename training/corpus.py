@@ -28,6 +28,7 @@ SHARES = {
 }
 # so much as often as other classes of Tiny-ImageNet: many in people's folders; and dogs are many in Flickr8k, cats few
 TIMES = {"cat": 4, "dog": 2}
+SMALL_TRUST = 0.06  # in the teacher's 1,000 names for small pictures, where it is often wrong
 
 
 def wnid_names(data: Path) -> dict[str, str]:
@@ -45,7 +46,7 @@ class Part:
     images: NDArray[np.uint8]
     rows: NDArray[np.int64]  # of the images that may be used
     label: NDArray[np.int64]  # (N,) row in the tables of weights and masks
-    soft: torch.Tensor | None  # (N, 1000) the teacher's probabilities
+    soft: NDArray[np.float16]  # (N, 1000) the teacher's probabilities
     seen: NDArray[np.float16]  # (N, 1280) what the teacher has of each before its classifier
     pool: NDArray[np.int64]  # `rows`, some of them several times: what batches are drawn from
     told: NDArray[np.float16] | None = None  # (N, V) what the probe calls each
@@ -56,8 +57,8 @@ class Batch:
     pixels: torch.Tensor  # (N, 3, P, P) in 0..1
     weights: torch.Tensor  # (N, V)
     mask: torch.Tensor  # (N, V)
-    soft: torch.Tensor  # (T, 1000) and
-    taught: torch.Tensor  # (T,) the rows of the batch that it is for
+    soft: torch.Tensor  # (N, 1000)
+    trust: torch.Tensor  # (N,) how much weight it has
     seen: torch.Tensor  # (N, 1280) centred
     told: torch.Tensor  # (N, V)
     captioned: torch.Tensor  # (K,) rows of the batch
@@ -113,8 +114,7 @@ class Corpus:
                 tables.append(self._target(name, text, cell))
             keep.append(row)
             label[row] = known[text]
-        path = cache / f"soft-{name}.npy"
-        soft = torch.from_numpy(np.load(path)) if name in NAMED else None
+        soft = np.load(cache / f"soft-{name}.npy", mmap_mode="r")
         rows, seen = np.array(keep), np.load(cache / f"seen-{name}.npy", mmap_mode="r")
         times = self._times(labels[rows]) if name == "tiny" else 1
         return Part(images, rows, label, soft, seen, np.repeat(rows, times))
@@ -137,7 +137,7 @@ class Corpus:
         return self.targets.label(text)
 
     def draw(self, size: int, size_px: int, smallest: float, rng: np.random.Generator) -> Batch:
-        pixels, labels, soft, taught, seen, told, filled = [], [], [], [], [], [], 0
+        pixels, labels, soft, trust, seen, told, filled = [], [], [], [], [], [], 0
         counts = {name: max(1, round(share * size)) for name, share in SHARES.items()}
         counts["tiny"] += size - sum(counts.values())
         for name, part in self.parts.items():
@@ -148,9 +148,8 @@ class Corpus:
             seen.append(torch.from_numpy(part.seen[chosen].astype(np.float32)))
             assert part.told is not None, "Corpus.listen comes first"
             told.append(torch.from_numpy(part.told[chosen].astype(np.float32)))
-            if part.soft is not None:
-                soft.append(part.soft[chosen].float())
-                taught.append(torch.arange(filled, filled + count))
+            soft.append(torch.from_numpy(part.soft[chosen].astype(np.float32)))
+            trust.append(torch.full((count,), 1.0 if name in NAMED else SMALL_TRUST))
             if name == "flickr":
                 captioned, captions = torch.arange(filled, filled + count), chosen
             filled += count
@@ -161,7 +160,7 @@ class Corpus:
             self.weights[rows],
             self.masks[rows],
             torch.cat(soft),
-            torch.cat(taught),
+            torch.cat(trust),
             torch.cat(seen) - self.centre,
             torch.cat(told),
             captioned,

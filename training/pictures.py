@@ -116,12 +116,12 @@ class Pictures:
         images, scale = F.normalize(rows.float(), dim=1), self.space.scale  # (N, D)
         heads = self.space.heads(residual=self.step % 2 == 0)
         logits = scale * images @ heads.T  # (N, V)
-        taught = scale * images[batch.taught] @ self.teacher_heads(heads).T
+        named = scale * images @ self.teacher_heads(heads).T  # (N, K)
         return {
             "sight": SIGHT_WEIGHT * (1 - sight).mean(),
             "concept": concept_loss(logits, batch.weights, batch.mask),
             "told": TOLD_WEIGHT * distillation(logits, batch.told),
-            "teacher": TEACHER_WEIGHT * soft_cross_entropy(taught, batch.soft[:, self.columns]),
+            "teacher": TEACHER_WEIGHT * soft_cross_entropy(named, batch.soft[:, self.columns], batch.trust),
             "caption": CAPTION_WEIGHT * self.contrast(images[batch.captioned], batch.captions, scale, drawn),
         }
 
@@ -145,12 +145,15 @@ class Pictures:
         return (to_text + to_image) / 2
 
 
-def soft_cross_entropy(logits: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
-    """Cross entropy with the teacher's probabilities of the names that may be learnt, weighed by its confidence."""
-    soft = soft.float()
+def soft_cross_entropy(logits: torch.Tensor, soft: torch.Tensor, trust: torch.Tensor) -> torch.Tensor:
+    """Cross entropy with the teacher's probabilities of the names that may be learnt; all (N, K), `trust` (N,).
+
+    Weighed by its confidence in each image, and a mean over those that it is trusted in wholly.
+    """
     mass = soft.sum(1, keepdim=True)
     confidence = (soft.max(1).values * mass[:, 0]).sqrt()
-    return (confidence * -(soft / mass.clamp(min=1e-6) * logits.log_softmax(1)).sum(1)).mean()
+    losses = -(soft / mass.clamp(min=1e-6) * logits.log_softmax(1)).sum(1)
+    return (trust * confidence * losses).sum() / (trust == 1).sum()
 
 
 def rate(progress: float) -> float:

@@ -13,6 +13,7 @@ from training.model import native_bf16
 
 NAMED = ("flickr", "clothing", "grocery", "weather", "houses")  # large enough for its names to be mostly right
 PICTURES = (*NAMED, "cifar-train", "tiny")
+BLOCK = 4096
 RIDGE = 3.0
 SIZE_PX = 160  # of 224: half of the time, much the same answers on photos of 64 to 128 px
 
@@ -46,8 +47,8 @@ def look(model: torch.nn.Module, images: NDArray[np.uint8], size_px: int = SIZE_
 @torch.inference_mode()
 def probabilities(model: torch.nn.Module, seen: NDArray[np.float16]) -> NDArray[np.float16]:
     """(N, 1000) of the 1,000 names, from `look`."""
-    logits: torch.Tensor = model.classifier(torch.from_numpy(seen).float())[:, -1000:]
-    return logits.softmax(1).half().numpy()
+    parts = [torch.from_numpy(seen[start : start + BLOCK]).float() for start in range(0, len(seen), BLOCK)]
+    return torch.cat([model.classifier(part)[:, -1000:].softmax(1).half() for part in parts]).numpy()
 
 
 @torch.inference_mode()
@@ -115,7 +116,7 @@ def ask_pictures(cache: Path, data: Path, share: int, shares: int) -> None:
 
 
 def gather_pictures(cache: Path, data: Path, shares: int) -> None:
-    """`seen-NAME.npy` of every set, and `soft-NAME.npy` of those that are large enough to be named."""
+    """`seen-NAME.npy` and `soft-NAME.npy` of every set."""
     model = mobilenet(data)
     for name in PICTURES:
         whole, parts = cache / f"seen-{name}.npy", [cache / f"seen-{name}-{share}.npy" for share in range(shares)]
@@ -123,5 +124,5 @@ def gather_pictures(cache: Path, data: Path, shares: int) -> None:
             np.save(whole, np.concatenate([np.load(part) for part in parts]))
             for part in parts:
                 part.unlink()
-        if name in NAMED and not (cache / f"soft-{name}.npy").exists():
+        if not (cache / f"soft-{name}.npy").exists():
             np.save(cache / f"soft-{name}.npy", probabilities(model, np.load(whole)))
