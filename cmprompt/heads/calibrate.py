@@ -16,8 +16,8 @@ from cmprompt.types import Array, Head
 def temperature_of(logits: Array, target: Array) -> float:
     """The T at which softmax(logits / T) has the least loss on held-out rows; (N, C) and (N,) int.
 
-    One row more than there are is taken to be answered wrongly, a little of each (Platt 1999, "Probabilistic outputs for
-    support vector machines"): where all of a few rows are right, the least loss would else be at T = 0, certainty.
+    One row more than there are is taken to be answered wrongly, a little of each (Platt 1999, "Probabilistic outputs
+    for support vector machines"): where all of a few rows are right, the least loss would else be at T = 0, certainty.
     1 where the rows hold fewer than two classes, which say nothing about it.
     """
     from sklearn.calibration import CalibratedClassifierCV
