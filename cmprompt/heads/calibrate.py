@@ -16,8 +16,6 @@ from cmprompt.types import Array, Head
 def temperature_of(logits: Array, target: Array) -> float:
     """The T at which softmax(logits / T) has the least loss on held-out rows; (N, C) and (N,) int.
 
-    One row more than there are is taken to be answered wrongly, a little of each (Platt 1999, "Probabilistic outputs
-    for support vector machines"): where all of a few rows are right, the least loss would else be at T = 0, certainty.
     1 where the rows hold fewer than two classes, which say nothing about it.
     """
     from sklearn.calibration import CalibratedClassifierCV
@@ -26,11 +24,9 @@ def temperature_of(logits: Array, target: Array) -> float:
         return 1.0
     n, c = logits.shape
     # A row without weight for each class, so that scikit-learn counts the columns as we do when some class has no rows.
-    others = np.where(np.arange(c) == target[:, None], -np.inf, logits).argmax(1)  # (N,) the best of the wrong ones
-    rows = np.concatenate([logits, logits, np.zeros((c, c))]).astype(np.float64)
-    targets = np.concatenate([target, others, np.arange(c)])
-    weights = np.repeat([(n + 1) / (n + 2), 1 / (n + 2), 0.0], [n, n, c])
-    everything = np.arange(len(rows))
+    rows = np.concatenate([logits.astype(np.float64), np.zeros((c, c))])
+    targets, weights = np.concatenate([target, np.arange(c)]), np.concatenate([np.ones(n), np.zeros(c)])
+    everything = np.arange(n + c)
     calibrated = CalibratedClassifierCV(
         _as_they_are(), method="temperature", cv=[(everything, everything)], ensemble=False
     )
