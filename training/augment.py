@@ -11,9 +11,9 @@ def crop(images: torch.Tensor, size_px: int, smallest: float) -> torch.Tensor:
 
     Of pictures smaller than P every third is enlarged less than the others, or shrunk, with its reflection around it.
     """
-    count, native = len(images), size_px / images.shape[-1]
+    count = len(images)
     scale = torch.empty(count).uniform_(smallest, 1).sqrt()
-    if native > 1:
+    if images.shape[-1] < size_px:
         scale = torch.where(torch.rand(count) < 0.35, torch.empty(count).uniform_(1, 2), scale)
     ratio = torch.empty(count).uniform_(-0.28, 0.28).exp().sqrt()
     flip = torch.randint(0, 2, (count,)) * 2 - 1

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
 
 from cmprompt.encoders.batches import unit
-from cmprompt.encoders.weights import Checkpoint, cache_dir, file_sha256, fresh_sha256
+from cmprompt.encoders.sealed import seal, sealed
+from cmprompt.encoders.weights import Checkpoint, cache_dir
 from cmprompt.errors import CmpromptError
 from cmprompt.types import Array
 
@@ -49,53 +46,36 @@ def openvino_version() -> str:
 
 def _read(folder: Path, weights_hash: str) -> dict[str, Path] | None:
     """None where there is nothing, or nothing that can be trusted."""
+    manifest = sealed(folder, MANIFEST)
+    if manifest is None:
+        return None
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if (manifest["format"], manifest["weights"]) != (FORMAT, weights_hash):
             return None
         if manifest["failed"] and manifest["openvino"] != openvino_version():
             return None  # another version may export what this one did not
-        if any(file_sha256(folder / name) != digest for name, digest in manifest["files"].items()):
-            return None
         return {tower: folder / f"{tower}.xml" for tower in manifest["towers"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None
 
 
 def _make(folder: Path, checkpoint: Checkpoint, weights_hash: str, notices: Notices) -> None:
-    """Export into a folder beside, then give it its name. A cache that cannot be written costs only speed."""
-    partial = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(mkdtemp(prefix=".", dir=folder.parent))
+    """A cache that cannot be written costs only speed."""
+
+    def fill(partial: Path) -> dict[str, Any]:
         failed = _export_towers(checkpoint, partial)
         for tower, reason in failed.items():
             notices(f"{checkpoint.name}: torch will encode its {tower}, since they do not export: {reason}")
-        _write_manifest(partial, weights_hash, failed)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        towers = sorted(path.stem for path in partial.glob("*.xml"))
+        about = {"format": FORMAT, "weights": weights_hash, "openvino": openvino_version()}
+        return {**about, "towers": towers, "failed": failed}
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        seal(folder, MANIFEST, fill)
     except OSError as error:
         if not (folder / MANIFEST).is_file():  # else another process was quicker
             notices(f"{folder} cannot be written ({error.strerror or error}), so torch encodes")
-    finally:
-        if partial:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _write_manifest(folder: Path, weights_hash: str, failed: Mapping[str, str]) -> None:
-    files = sorted(path for path in folder.iterdir())
-    manifest = {
-        "format": FORMAT,
-        "weights": weights_hash,
-        "openvino": openvino_version(),
-        "towers": [path.stem for path in files if path.suffix == ".xml"],
-        "failed": dict(failed),
-        "files": {path.name: fresh_sha256(path) for path in files},
-    }
-    for path in files:
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
 def _export_towers(checkpoint: Checkpoint, folder: Path) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -11,7 +9,6 @@ from hashlib import sha256
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,7 @@ import numpy as np
 from cmprompt.encoders.batches import unit
 from cmprompt.encoders.export import openvino_version
 from cmprompt.encoders.openvino import import_openvino
-from cmprompt.encoders.weights import file_sha256, fresh_sha256
+from cmprompt.encoders.sealed import seal, sealed
 from cmprompt.errors import UsageError
 from cmprompt.types import Array
 
@@ -40,13 +37,10 @@ class Quantized:
 def quantized(images: Path) -> Quantized | None:
     """What an earlier run made of the exported tower `images`; None where nothing sound is there."""
     folder = images.parent / FOLDER
-    try:
-        files: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        if any(file_sha256(folder / name) != digest for name, digest in files.items()):
-            return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    facts = sealed(folder, MANIFEST)
+    if facts is None:
         return None
-    return Quantized(folder / TOWER, sha256("".join(sorted(files.values())).encode()).hexdigest()[:12])
+    return Quantized(folder / TOWER, sha256("".join(sorted(facts["files"].values())).encode()).hexdigest()[:12])
 
 
 def quantize(images: Path, pixels: Array, notices: Notices) -> None:
@@ -61,19 +55,15 @@ def quantize(images: Path, pixels: Array, notices: Notices) -> None:
         )
     judges = pixels[-min(MEASURED_ON, len(pixels) // 3) :]
     learnt = pixels[: len(pixels) - len(judges)]
-    partial = Path(mkdtemp(prefix=".", dir=images.parent))
-    try:
+
+    def fill(partial: Path) -> dict[str, Any]:
         plain, small = _quantize(images, learnt)
         cosines = (_rows(plain, judges) * _rows(small, judges)).sum(axis=1)
         import_openvino().save_model(small, partial / TOWER, compress_to_fp16=False)
-        files = {path.name: fresh_sha256(path) for path in sorted(partial.iterdir())}
         agreement = {"mean": float(cosines.mean()), "least": float(cosines.min())}
-        facts = {"openvino": openvino_version(), "images": len(learnt), "cosine": agreement, "files": files}
-        (partial / MANIFEST).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        shutil.rmtree(images.parent / FOLDER, ignore_errors=True)
-        partial.rename(images.parent / FOLDER)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        return {"openvino": openvino_version(), "images": len(learnt), "cosine": agreement}
+
+    agreement = seal(images.parent / FOLDER, MANIFEST, fill)["cosine"]
     notices(
         f"int8: calibrated on {len(learnt)} of your images; on {len(judges)} others its vectors have a cosine of"
         f" {agreement['mean']:.4f} with those of fp32, {agreement['least']:.4f} at least; kept in {images.parent}"
