@@ -32,6 +32,23 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small model with random weights, as `--model` calls it."""
+    from labelled_photos import write_model
+
+    return write_model(tmp_path_factory.mktemp("model") / "small")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of coloured pictures and their colours."""
+    from labelled_photos import write_pictures, write_table
+
+    folder = tmp_path_factory.mktemp("data")
+    return write_table(folder / "data.csv", write_pictures(folder))
+
+
 class FakeEncoder:
     """Sees the mean colour: an image's vector is its mean RGB (and five zeros), a text's is the colour it names."""
 

@@ -7,23 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from labelled_photos import write_model, write_pictures, write_table
+from labelled_photos import write_table
 from PIL import Image
 
 from cmprompt.cli.app import run
 from cmprompt.heads.io import load_head, save_head
 from cmprompt.heads.linear import LinearHead
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_model(tmp_path_factory.mktemp("model") / "small")
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    return write_table(folder / "data.csv", write_pictures(folder))
 
 
 @pytest.fixture(scope="module")

@@ -23,11 +23,6 @@ from cmprompt.types import Item
 NEEDS = frozenset({"image", "text", "image_tokens", "text_tokens"})
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"local-dir:{save_model(tmp_path_factory.mktemp('model') / 'small', SMALL)}"
-
-
 def pixels(side: int, n: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, 3, side, side), np.uint8)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import FakeEncoder
-from labelled_photos import write_model, write_pictures, write_table
+from labelled_photos import write_pictures, write_table
 
 from cmprompt.cli.app import run
 from cmprompt.encoders import load_encoder
@@ -17,11 +17,6 @@ from cmprompt.heads.io import read_settings, read_towers
 from cmprompt.heads.tuned import Tuned, encode_pictures
 from cmprompt.heads.unfreeze import Schedule
 from cmprompt.types import Features, FileBytes, Item
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_model(tmp_path_factory.mktemp("model") / "small")
 
 
 @pytest.fixture(scope="module")
