@@ -116,7 +116,7 @@ def command(
     )  # fmt: skip
     if wanted.head is not None:
         road.check_head(wanted.head, encoder, head)
-    road.calibrate(encoder, lambda: read_items(sources, chosen), sources)
+    road.calibrate(encoder, sources, chosen)
     if dry_run:
         for line in road.describe_run(encoder, wanted.texts, head or "zero-shot", read_items(sources, chosen)):
             typer.echo(line)

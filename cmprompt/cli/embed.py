@@ -69,7 +69,7 @@ def command(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
-    road.calibrate(encoder, lambda: read_items(sources, source_options), sources)
+    road.calibrate(encoder, sources, source_options)
     if dry_run:
         for line in road.describe_run(encoder, None, "none", read_items(sources, source_options)):
             typer.echo(line)

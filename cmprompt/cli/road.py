@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
-from cmprompt.errors import UsageError
+from cmprompt.errors import CmpromptError, UsageError
 
 if TYPE_CHECKING:
     from cmprompt.embed import Stats
@@ -44,6 +46,16 @@ def require_inputs(inputs: Sequence[str] | None, files_from: str | None, request
     if not inputs and files_from is None:
         raise UsageError("nothing to read; name files, folders or tables, or - for a list on standard input")
     return list(inputs or [])
+
+
+def rereadable(inputs: Sequence[str], files_from: str | None) -> bool:
+    """Whether something is named, and none of it comes through standard input or a pipe, which give it only once."""
+    names = [*inputs, *([] if files_from is None else [files_from])]
+    return bool(names) and not any(name == "-" or _is_stream(name) for name in names)
+
+
+def _is_stream(name: str) -> bool:
+    return os.path.exists(name) and not (os.path.isfile(name) or os.path.isdir(name))
 
 
 def open_store(directory: str | None, no_store: bool, say: Say) -> Store | None:
@@ -91,7 +103,7 @@ def read_question(
     return ask(question, load_labels(labels or [], label or [], minimum=0), question_sets(prompts, template))
 
 
-def calibrate(encoder: Encoder, items: Callable[[], Iterable[Item]], inputs: Sequence[str]) -> None:
+def calibrate(encoder: Encoder, inputs: Sequence[str], options: SourceOptions) -> None:
     """--precision int8: show the encoder the first of the images, where it has not been calibrated yet.
 
     Raises UsageError where the inputs cannot be read twice, or hold too few images.
@@ -99,7 +111,7 @@ def calibrate(encoder: Encoder, items: Callable[[], Iterable[Item]], inputs: Seq
     wanted: int = getattr(encoder, "calibration_images", 0)
     if not wanted:
         return
-    if not inputs or "-" in inputs:
+    if not rereadable(inputs, options.files_from):
         raise UsageError("--precision int8 is calibrated on your own images first; name a folder or a table of them")
     from itertools import islice
 
@@ -107,9 +119,10 @@ def calibrate(encoder: Encoder, items: Callable[[], Iterable[Item]], inputs: Seq
 
     from cmprompt.clips import sampling_of, with_frames
     from cmprompt.reading import Reader, Result
+    from cmprompt.sources import read_items
 
     reader = Reader(encoder, None, "")
-    seen = (item for item in with_frames(items(), sampling_of(None, 1)) if item.image is not None)
+    seen = (item for item in with_frames(read_items(inputs, options), sampling_of(None, 1)) if item.image is not None)
     made = (reader.prepare(item, Result()).pixels for item in seen)
     pixels = list(islice((one for one in made if one is not None), wanted))
     encoder.calibrate(np.stack(pixels) if pixels else np.zeros((0, 3, 1, 1), np.uint8))  # type: ignore[attr-defined]
@@ -173,14 +186,16 @@ def count_in_background(
     inputs: Sequence[str], options: SourceOptions, tell: Callable[[int], None], wanted: bool
 ) -> None:
     """Tell how many items there will be, for the time left; not where counting would read the data twice."""
-    if not wanted or not inputs or "-" in inputs or any(name.lower().endswith(STREAMS) for name in inputs):
+    doubled = any(name.lower().endswith(STREAMS) for name in inputs)
+    if not wanted or doubled or not rereadable(inputs, options.files_from):
         return
     from cmprompt.sources import read_items
 
     def count() -> None:
-        tell(sum(1 for _ in read_items(inputs, options)))
+        with suppress(CmpromptError):  # the run meets it too, and says so
+            tell(sum(1 for _ in read_items(inputs, options)))
 
-    threading.Thread(target=count, daemon=True).start()
+    threading.Thread(target=count, name="cmprompt-count", daemon=True).start()
 
 
 def warn_of_nothing(statuses: Counter[Status] | Counter[str], inputs: Sequence[str], skipped: int, say: Say) -> None:

@@ -1,0 +1,76 @@
+"""What the commands share: inputs that can be read but once, the count of items beside a run."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import FakeEncoder
+
+from cmprompt.cli import road
+from cmprompt.errors import UsageError
+from cmprompt.sources import SourceOptions
+from cmprompt.types import Array
+
+
+class Calibrated(FakeEncoder):
+    """One that wants to see pictures first."""
+
+    calibration_images = 2
+
+    def calibrate(self, pixels: Array) -> None:
+        self.seen = pixels
+
+
+def counted(inputs: list[str], **options: Any) -> list[int]:
+    """What the counting thread tells, once it has ended."""
+    told: list[int] = []
+    road.count_in_background(inputs, SourceOptions(**options), told.append, True)
+    for thread in threading.enumerate():
+        if thread.name == "cmprompt-count":
+            thread.join()
+    return told
+
+
+@pytest.fixture
+def listed(tmp_path: Path, colours: Path) -> str:
+    """A list of three pictures in a regular file."""
+    path = tmp_path / "list.txt"
+    path.write_text("".join(f"{photo}\n" for photo in sorted(colours.iterdir())))
+    return str(path)
+
+
+def test_standard_input_and_pipes_are_read_but_once(tmp_path: Path, colours: Path, listed: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading, writing = os.pipe()
+    assert road.rereadable([str(colours), "photos/*.jpg"], listed) and road.rereadable([], listed)
+    for once in ("-", str(pipe), f"/dev/fd/{reading}"):
+        assert not road.rereadable([str(colours), once], None) and not road.rereadable([str(colours)], once)
+    assert not road.rereadable([], None)
+    os.close(reading)
+    os.close(writing)
+
+
+def test_only_what_can_be_read_again_is_counted(colours: Path, listed: str) -> None:
+    assert counted([str(colours)], files_from=listed) == [6]
+    assert counted([str(colours)], files_from="-") == []
+
+
+def test_an_error_is_left_to_the_run(colours: Path) -> None:
+    assert counted([str(colours)], files_from="nowhere.txt") == []
+
+
+def test_a_list_in_a_file_will_do_to_calibrate_on(listed: str) -> None:
+    encoder = Calibrated()
+    road.calibrate(encoder, [], SourceOptions(files_from=listed))
+    assert encoder.seen.shape == (2, 3, 8, 8) and encoder.seen.dtype == np.uint8
+
+
+def test_calibrating_leaves_standard_input_alone(colours: Path) -> None:
+    with pytest.raises(UsageError, match="name a folder or a table"):
+        road.calibrate(Calibrated(), [str(colours)], SourceOptions(files_from="-"))
