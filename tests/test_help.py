@@ -34,9 +34,11 @@ TAKES = {  # the command-line page: which command takes what
     "check": f"{TABLE} --fdr --fail-on-flagged {MODEL} {OUTPUT} {STORE}",
     "explain": f"{LABELS} --head --text --model --device --precision --exact --threads --accept-licence {OUTPUT} "
     f"{STORE}",
-    "search": f"--like --minus --in --name --ann --no-ann --top-k --device --precision --threads {OUTPUT} --store",
+    "search": f"--like --minus --in --name --ann --no-ann --top-k --device --precision --threads {OUTPUT} --csv-safe "
+    "--store",
     "index build": f"--image-col --text-col --limit {VIDEO} {MODEL} --name --ann --store --quiet",
     "index update": "--name --device --precision --batch-size --threads --store --quiet",
+    "index duplicates": "--name --threshold -o --output --format --overwrite --csv-safe --store",
     "prompts lint": "--labels --label --language --translate-labels --model",
     "prompts ablate": f"--image-col --target-col --limit --labels --label --prompts --template {MODEL} {OUTPUT} "
     f"{STORE}",

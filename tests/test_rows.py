@@ -20,6 +20,12 @@ def test_jsonl_and_csv_hold_every_key() -> None:
     assert to_bytes(ROWS, "csv").decode() == 'id,score,text\na\tb,0.5,"x,y"\nc,,\n'
 
 
+def test_csv_safe_defuses_texts_and_leaves_numbers_alone() -> None:
+    rows = [{"id": "=1+1", "score": -0.5, "text": "\rx"}]
+    assert to_bytes(rows, "csv", csv_safe=True).decode() == 'id,score,text\n\'=1+1,-0.5,"\'\rx"\n'
+    assert to_bytes(rows, "csv").decode() == 'id,score,text\n=1+1,-0.5,"\rx"\n'
+
+
 def test_tsv_and_table_show_the_columns_asked_for() -> None:
     assert to_bytes(ROWS, "tsv", ["score", "id", "absent"]).decode() == "0.5\ta\\tb\n\tc\n"
     table = to_bytes(ROWS, "table", ["id", "score"]).decode()

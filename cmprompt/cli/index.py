@@ -182,6 +182,7 @@ def duplicates(
     output: o.OutputFile = None,
     format: o.Format = None,
     overwrite: o.Overwrite = False,
+    csv_safe: o.CsvSafe = False,
     store: o.StoreDir = None,
 ) -> None:
     """Groups of images that are nearly the same, with each one's cosine to the first of its group.
@@ -212,7 +213,9 @@ def duplicates(
             ]
     if not rows:
         say(f"no two images of {collection.about.name!r} have a cosine of {threshold:g} or more")
-    write_rows(rows, output=output, format=format, overwrite=overwrite, columns=("group", "cosine", "id"))
+    write_rows(
+        rows, output=output, format=format, overwrite=overwrite, columns=("group", "cosine", "id"), csv_safe=csv_safe
+    )
 
 
 @app.command("drop", cls=GroupedCommand)

@@ -46,6 +46,7 @@ def command(
     ] = None,
     format: o.Format = None,
     overwrite: o.Overwrite = False,
+    csv_safe: o.CsvSafe = False,
     quiet: o.Quiet = False,
     store: o.StoreDir = None,
 ) -> None:
@@ -111,7 +112,12 @@ def command(
         words = {} if entry.text is None else {"text": entry.text}
         rows.append({"rank": rank, "score": rounded(score), **identity_of(entry.id), **second, **words})
     write_rows(
-        rows, output=output, format=format, overwrite=overwrite, columns=("rank", "score", "id", "time_s", "text")
+        rows,
+        output=output,
+        format=format,
+        overwrite=overwrite,
+        columns=("rank", "score", "id", "time_s", "text"),
+        csv_safe=csv_safe,
     )
 
 

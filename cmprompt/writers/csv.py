@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
 from cmprompt.writers.records import FIELDS, Record
@@ -39,10 +39,7 @@ class CsvWriter:
         self._line(self._columns)
 
     def _line(self, values: list[Any] | tuple[str, ...]) -> None:
-        text = io.StringIO()
-        # the module quotes a carriage return only where its line ending holds one
-        csv.writer(text, lineterminator="\r\n").writerow([self._cell(value) for value in values])
-        self._stream.write(text.getvalue().removesuffix("\r\n").encode() + b"\n")
+        self._stream.write(to_line(self._cell(value) for value in values))
 
     def _cell(self, value: Any) -> str:
         if value is None:
@@ -50,4 +47,17 @@ class CsvWriter:
         if isinstance(value, float):
             return f"{value:.6g}"
         text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
-        return f"'{text}" if self._safe and text.startswith(_FORMULA) else text
+        return defused(text) if self._safe else text
+
+
+def to_line(cells: Iterable[str]) -> bytes:
+    """One row as a line."""
+    text = io.StringIO()
+    # the module quotes a carriage return only where its line ending holds one
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n").encode() + b"\n"
+
+
+def defused(text: str) -> str:
+    """`text`, with an apostrophe before what a spreadsheet would run as a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text

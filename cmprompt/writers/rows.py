@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -14,6 +13,7 @@ from typing import Any
 from cmprompt.errors import OutputError
 from cmprompt.types import Item
 from cmprompt.writers import choose_format
+from cmprompt.writers.csv import defused, to_line
 from cmprompt.writers.records import clean, identity
 
 Row = Mapping[str, Any]
@@ -33,13 +33,15 @@ def write_rows(
     format: str | None = None,
     overwrite: bool = False,
     columns: Sequence[str] | None = None,
+    csv_safe: bool = False,
 ) -> None:
     """Write to `output`, whole or not at all, or to standard output. `columns` are those that table and TSV show.
 
+    `csv_safe` defuses the formulas of a CSV file, as `CsvWriter` does.
     Raises OutputError where the file cannot be written or is there already, UsageError for an unknown format.
     """
     form = choose_format(format, output, terminal=sys.stdout.isatty())
-    data = to_bytes([dict(row) for row in rows], form, columns)
+    data = to_bytes([dict(row) for row in rows], form, columns, csv_safe=csv_safe)
     if output is None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -76,25 +78,24 @@ def write_file(path: str, data: bytes, *, overwrite: bool) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def to_bytes(rows: Sequence[Row], form: str, columns: Sequence[str] | None = None) -> bytes:
+def to_bytes(rows: Sequence[Row], form: str, columns: Sequence[str] | None = None, *, csv_safe: bool = False) -> bytes:
     """The rows in one of the formats."""
     names = list(dict.fromkeys(key for row in rows for key in row))
     if form == "jsonl":
         return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
     if form == "csv":
-        return _csv(rows, names)
+        return _csv(rows, names, csv_safe)
     if form == "parquet":
         return _parquet(rows, names)
     shown = [name for name in columns or names if name in names]
     return _tsv(rows, shown) if form == "tsv" else _table(rows, shown)
 
 
-def _csv(rows: Sequence[Row], names: Sequence[str]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
-    return text.getvalue().encode()
+def _csv(rows: Sequence[Row], names: Sequence[str], safe: bool) -> bytes:
+    def cell(value: Any) -> str:
+        return defused(_cell(value)) if safe and isinstance(value, str) else _cell(value)
+
+    return to_line(names) + b"".join(to_line(cell(row.get(name)) for name in names) for row in rows)
 
 
 def _tsv(rows: Sequence[Row], names: Sequence[str]) -> bytes:
