@@ -10,13 +10,13 @@ Labels: confident learning (Northcutt, Jiang and Chuang 2021), on cross-validate
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cmprompt.errors import UsageError
+from cmprompt.heads.training import split_folds
 from cmprompt.types import Array
 
 BLOCK_CELLS = 1 << 22  # cosines held at once, 16 MB
@@ -45,7 +45,7 @@ class PairCheck:
 
 @dataclass(frozen=True)
 class LabelCheck:
-    """N labelled rows. Rows of classes with a single row are not judged: their confidence is NaN."""
+    """N labelled rows. Rows of classes with a single picture are not judged: their confidence is NaN."""
 
     confidence: Array  # (N,) the cross-validated probability of the given label
     suggested: Array  # (N,) int64, the most probable class
@@ -171,18 +171,22 @@ def _shuffled(similarity: _Similarity, seed: int) -> Array:
     return similarity.standardised(image[other], text[other])
 
 
-def check_labels(vectors: Array, target: Array, n_classes: int, *, seed: int = 0) -> LabelCheck:
+def check_labels(
+    vectors: Array, target: Array, n_classes: int, *, groups: Array | None = None, seed: int = 0
+) -> LabelCheck:
     """Judge the labels `target` (N,) of unit rows (N, D) by probabilities that each row's own label had no part in.
 
-    Raises UsageError where fewer than two classes have two rows.
+    Rows of one picture have the same number in `groups` (N,) and are judged together; the picture counts for the class
+    of its first row. Raises UsageError where fewer than two classes have two pictures.
     """
-    counts = np.bincount(target, minlength=n_classes)
+    pictures = np.arange(len(target)) if groups is None else groups
+    counts = np.bincount(target[np.unique(pictures, return_index=True)[1]], minlength=n_classes)
     judged = counts[target] >= FEWEST_OF_CLASS
     if (counts >= FEWEST_OF_CLASS).sum() < 2:
-        raise UsageError("to check labels at least two of them must stand on two rows or more")
+        raise UsageError("to check labels at least two of them must stand on two pictures or more")
     folds = int(min(FOLDS, counts.max()))
     classes, local = np.unique(target[judged], return_inverse=True)
-    probability = _cross_validated(vectors[judged], local, folds, seed)  # (n, c)
+    probability = _cross_validated(vectors[judged], local, split_folds(local, pictures[judged], folds, seed))  # (n, c)
     found = LabelCheck(
         confidence=np.full(len(target), np.nan),
         suggested=target.copy(),
@@ -211,15 +215,11 @@ def confidently_other(probability: Array, target: Array) -> Array:
     return flagged
 
 
-def _cross_validated(vectors: Array, target: Array, folds: int, seed: int) -> Array:
+def _cross_validated(vectors: Array, target: Array, folds: Sequence[tuple[Array, Array]]) -> Array:
     """(N, C) probabilities of scikit-learn's logistic regression for the rows it was not fitted on."""
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import cross_val_predict
 
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")  # two rows are enough: one is always fitted on
-        head = LogisticRegression(C=C, max_iter=1000)
-        probability = cross_val_predict(head, vectors, target, cv=splits, method="predict_proba")
-    found: Array = np.asarray(probability)
+    head = LogisticRegression(C=C, max_iter=1000)
+    found: Array = np.asarray(cross_val_predict(head, vectors, target, cv=folds, method="predict_proba"))
     return found

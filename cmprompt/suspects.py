@@ -10,7 +10,8 @@ import numpy as np
 
 from cmprompt.check import FEWEST_TEXTS, MOST_MISMATCHED, LabelCheck, PairCheck, check_labels, check_pairs
 from cmprompt.errors import UsageError
-from cmprompt.types import Array, Embedded, Item, Outcome
+from cmprompt.labelled import photo_groups
+from cmprompt.types import Array, Embedded, Features, Item, Outcome
 from cmprompt.writers.records import clean, identity, rounded
 
 
@@ -114,8 +115,9 @@ def _judge_labels(rows: _Rows, labelled: list[int], records: list[dict[str, Any]
     """Write what `check_labels` finds into the records; returns the notice."""
     classes, target = _distinct([str(rows.items[place].target) for place in labelled])
     vectors = np.stack([_joined(rows.images[place], rows.texts[place]) for place in labelled])
+    groups = photo_groups(Features.of_images(np.stack([rows.images[place] for place in labelled])))
     try:
-        found = check_labels(vectors, np.array(target), len(classes))
+        found = check_labels(vectors, np.array(target), len(classes), groups=groups)
     except UsageError as error:
         return f"labels are not checked: {error}"
     names = list(classes)

@@ -84,13 +84,15 @@ def test_confident_learning_on_a_literal_table() -> None:
     assert confidently_other(probability, target).tolist() == [False, False, False, False, True]
 
 
-def test_a_class_with_a_single_row_is_not_judged() -> None:
+def test_a_class_with_a_single_picture_is_not_judged() -> None:
     images, _ = paired_rows(21)
     found = check_labels(images, np.array([0] * 10 + [1] * 10 + [2]), 3)
     assert np.isnan(found.confidence[20])
     assert not found.flagged[20]
-    with pytest.raises(UsageError, match="two rows"):
+    with pytest.raises(UsageError, match="two pictures"):
         check_labels(images, np.arange(21), 21)
+    with pytest.raises(UsageError, match="two pictures"):
+        check_labels(images, np.array([0] * 19 + [1, 1]), 2, groups=np.array([*range(19), 19, 19]))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -39,6 +39,16 @@ def test_a_wrong_label_comes_first_with_the_right_one() -> None:
     assert found.flagged == 1
 
 
+def test_a_wrong_label_on_a_picture_of_several_rows_is_not_vouched_for_by_itself() -> None:
+    names = ["red", "green", "blue"] * 10
+    items = [item(f"{i}", name, i, text=f"{name} {i}", label=name) for i, name in enumerate(names)]
+    items += [item("wrong", "green", 99, text=f"green {n}", label="blue") for n in "abcde"]
+    found = check(items)
+    wrong = [record for record in found.records if record["id"] == "wrong"]
+    assert [record["better_label"] for record in wrong] == ["green"] * 5
+    assert all(record["flagged"] for record in wrong)
+
+
 def test_a_pair_that_does_not_fit_has_a_better_text() -> None:
     names = ["red", "green", "blue"] * 10
     items = [item(f"{i}", name, i, text=f"{name} thing {i}") for i, name in enumerate(names)]
