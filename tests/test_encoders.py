@@ -15,7 +15,7 @@ from small_models import CLIP, HALF, SMALL, save_model
 
 from cmprompt import load_encoder
 from cmprompt.encoders import devices
-from cmprompt.encoders.batches import run_in_halves, unit
+from cmprompt.encoders.batches import Batched, unit
 from cmprompt.encoders.open_clip import OpenClipEncoder
 from cmprompt.encoders.tokenizer import ClipTokenizer
 from cmprompt.encoders.weights import (
@@ -203,6 +203,7 @@ def test_bf16_is_automatic_only_where_it_is_native(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(devices, "cpu_flags", lambda flags=flags: frozenset(flags))
         assert devices.pick_precision("auto", "cpu", exact=False) == expected
         assert devices.pick_precision("auto", "cpu", exact=True) == "fp32"
+        assert devices.pick_precision("auto", "cpu", exact=False, small=True) == "fp32"
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
@@ -215,8 +216,11 @@ def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
         return part * 2
 
     rows = np.arange(13.0).reshape(13, 1)
-    np.testing.assert_array_equal(run_in_halves(rows, run, 16), rows * 2)
-    assert sizes[:3] == [16, 8, 4] and set(sizes[3:]) <= {8, 4, 2}
+    batched = Batched(run, 16)
+    np.testing.assert_array_equal(batched(rows), rows * 2)
+    assert sizes == [16, 8, 4, *[2] * 7]
+    batched(rows)
+    assert sizes[10:] == [2] * 7  # what does not fit is not tried again
 
 
 def test_out_of_memory_at_one_is_that_items_failure() -> None:
@@ -224,7 +228,7 @@ def test_out_of_memory_at_one_is_that_items_failure() -> None:
         raise MemoryError
 
     with pytest.raises(ItemError) as caught:
-        run_in_halves(np.zeros((4, 1)), run, 4)
+        Batched(run, 4)(np.zeros((4, 1)))
     assert caught.value.status == "out_of_memory"
 
 
@@ -233,7 +237,7 @@ def test_other_failures_are_not_taken_for_it() -> None:
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        run_in_halves(np.zeros((4, 1)), run, 4)
+        Batched(run, 4)(np.zeros((4, 1)))
 
 
 def test_rows_without_a_direction_are_nan() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,22 +16,39 @@ def batches(inputs: Array, size: int) -> Iterator[Array]:
     return (inputs[start : start + size] for start in range(0, len(inputs), size))
 
 
-def run_in_halves(inputs: Array, run: Callable[[Array], Array], size: int) -> Array:
-    """`run` on `inputs` padded to `size` rows; out of memory, on halves of it, down to one row.
+@dataclass
+class Batched:
+    """`run` in batches of `size` rows, the last one padded; where memory runs out, of half as many from then on."""
 
-    Raises ItemError("out_of_memory") where one row alone does not fit.
-    """
-    try:
+    run: Callable[[Array], Array]
+    size: int
+
+    def __call__(self, inputs: Array) -> Array:
+        """(N, ...), N > 0 -> (N, ...). Raises ItemError("out_of_memory") where one row alone does not fit."""
+        parts: list[Array] = []
+        done = 0
+        while done < len(inputs):
+            size = self.size
+            part = inputs[done : done + size]
+            try:
+                parts.append(self._padded(part, size))
+                done += len(part)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(size)
+        return np.concatenate(parts)
+
+    def _padded(self, inputs: Array, size: int) -> Array:
         padding = np.zeros((size - len(inputs), *inputs.shape[1:]), inputs.dtype)
         padding[:] = inputs[:1]
-        return run(np.concatenate([inputs, padding]))[: len(inputs)]
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-    if size == 1:
-        raise ItemError("out_of_memory", "one item alone does not fit in memory; try --device cpu or a smaller model")
-    half = -(-size // 2)
-    return np.concatenate([run_in_halves(part, run, half) for part in batches(inputs, half)])
+        return self.run(np.concatenate([inputs, padding]))[: len(inputs)]
+
+    def _halve(self, size: int) -> None:
+        if size == 1:
+            message = "one item alone does not fit in memory; try --device cpu or a smaller model"
+            raise ItemError("out_of_memory", message)
+        self.size = min(self.size, -(-size // 2))  # another thread may have been here
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -36,6 +36,13 @@ def has_native_bf16() -> bool:
     return bool(cpu_flags() & {"amx_bf16", "avx512_bf16"})
 
 
+def learn_on_all_cores() -> None:
+    """Let torch share its products among the cores from here on; encoding leaves it with one thread for each stream."""
+    import torch
+
+    torch.set_num_threads(cores())
+
+
 def pick_device(name: str) -> str:
     """`cpu`, `cuda` or `mps` (an index may follow: `cuda:1`). Raises UsageError for one that is not here."""
     kind = name.split(":")[0]
@@ -48,8 +55,11 @@ def pick_device(name: str) -> str:
     return name
 
 
-def pick_precision(name: str, device: str, exact: bool) -> str:
-    """One of PRECISIONS but `auto` for what was asked. Raises UsageError where the two do not go together."""
+def pick_precision(name: str, device: str, exact: bool, *, small: bool = False) -> str:
+    """One of PRECISIONS but `auto` for what was asked; `small` says that a processor runs the model in no time.
+
+    Raises UsageError where the two do not go together.
+    """
     if name not in PRECISIONS:
         raise UsageError(unknown("precision", name, PRECISIONS))
     if exact and name not in ("auto", "fp32"):
@@ -60,7 +70,7 @@ def pick_precision(name: str, device: str, exact: bool) -> str:
         raise UsageError("--precision fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
     if name != "auto" or exact:
         return name if name != "auto" else "fp32"
-    return fast_precision(device)
+    return "fp32" if small and device == "cpu" else fast_precision(device)
 
 
 def fast_precision(device: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cmprompt.encoders import openvino
-from cmprompt.encoders.batches import batches, run_in_halves, unit
+from cmprompt.encoders.batches import Batched, unit
 from cmprompt.encoders.devices import cores, fast_precision, pick_device, pick_precision
 from cmprompt.encoders.tokenizer import Tokenizer, tokenizer_of
 from cmprompt.encoders.torch import TorchTowers
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 TEXT_BUCKET = 4  # contexts are cut to a multiple of this many tokens
 TOKENS_PER_BATCH = 256  # enough to keep a processor's matrix units busy; a few labels should not wait for more
 IMAGE_POSITIONS = 200  # enough rows to keep a processor's matrix units busy; one image should not wait for more
+SMALL_BYTES = 32 << 20  # of weights: fp32 costs such a model less than reading its pictures does
+IMAGE_BYTES = 64 << 20  # of a GPU's memory for each image of a batch, of which there are at most
+MOST_IMAGES = 256
 Side = Literal["images", "texts"]
 Notices = Callable[[str], None]
 # what another image tower makes anew
@@ -54,13 +57,15 @@ class OpenClipEncoder:
     ) -> None:
         self.checkpoint = checkpoint
         self.device = pick_device(device)
-        self.precision = pick_precision(precision, self.device, exact)
+        small = checkpoint.weights.stat().st_size < SMALL_BYTES
+        self.precision = pick_precision(precision, self.device, exact, small=small)
         self._floats = fast_precision(self.device) if self.precision == "int8" else self.precision
         self.exact = exact
         self.threads = threads or cores()
         self.streams = self.threads if self.device == "cpu" else 1
         self._loading = Lock()
         self._towers: dict[Side, Callable[[Array], Array]] = {}
+        self._batched: dict[tuple[str, int], Batched] = {}  # what runs where, and how many rows asked for at once
         self.image_weights: Mapping[str, Array] | None = None  # of an image tower that was trained with a head
         self._notices = notices or logging.getLogger("cmprompt").warning
         self.dim = int(checkpoint.model_cfg["embed_dim"])
@@ -169,7 +174,7 @@ class OpenClipEncoder:
         twin = copy(self)
         for name in LOADED:
             twin.__dict__.pop(name, None)
-        twin._loading, twin._towers, twin.image_weights = Lock(), {}, weights
+        twin._loading, twin._towers, twin._batched, twin.image_weights = Lock(), {}, {}, weights
         twin.model_id = f"{self.model_id}+image@{digest[:12]}"
         return twin
 
@@ -198,15 +203,14 @@ class OpenClipEncoder:
         """(N, 3, H, W) uint8 -> (N, 1 + P, D) float32 unit rows: the pooled vector, then one for each place."""
         with self._loading:
             run = self._torch.image_tokens
-        return np.concatenate([run_in_halves(part, run, self.batch_size) for part in batches(pixels, self.batch_size)])
+        return self._in_batches("image tokens", run, self.batch_size)(pixels)
 
     def encode_text_tokens(self, texts: Sequence[str]) -> Array:
         """M texts -> (M, 1 + L, D) float32 unit rows: the pooled vector, then one for each word, zero behind them."""
         with self._loading:
             run = self._torch.text_tokens
         tokens = self.tokenizer.batch(texts)  # (M, L)
-        size = max(1, TOKENS_PER_BATCH // tokens.shape[1])
-        return np.concatenate([run_in_halves(part, run, size) for part in batches(tokens, size)])
+        return self._in_batches("text tokens", run, max(1, TOKENS_PER_BATCH // tokens.shape[1]))(tokens)
 
     def _lengths(self, tokens: Array) -> Array:
         """The context each text is run with: its own length rounded up, so that it does not depend on its company."""
@@ -220,13 +224,19 @@ class OpenClipEncoder:
         return lengths
 
     def _unit_rows(self, inputs: Array, side: Side, size: int) -> Array:
+        if not len(inputs):
+            return np.zeros((0, self.dim), np.float32)
         with self._loading:  # several threads may come at once
             run = self._tower(side)
-        rows = self._run_batches(inputs, run, size)
+        rows = unit(self._in_batches(side, run, size)(inputs))
         bad = ~np.isfinite(rows).all(1)
         if bad.any() and self.precision != "fp32":
-            rows[bad] = self._run_batches(inputs[bad], getattr(self._torch_fp32, side), size)
+            rows[bad] = unit(self._in_batches(f"{side} in fp32", getattr(self._torch_fp32, side), size)(inputs[bad]))
         return rows
+
+    def _in_batches(self, what: str, run: Callable[[Array], Array], size: int) -> Batched:
+        """`run` in batches of `size`, or of what turned out to fit in memory."""
+        return self._batched.setdefault((what, size), Batched(run, size))
 
     def _tower(self, side: Side) -> Callable[[Array], Array]:
         """(N, ...) -> (N, D), not normalised; loads at first use."""
@@ -238,12 +248,16 @@ class OpenClipEncoder:
             )
         return self._towers[side]
 
-    def _run_batches(self, inputs: Array, run: Callable[[Array], Array], size: int) -> Array:
-        parts = [run_in_halves(part, lambda rows: unit(run(rows)), size) for part in batches(inputs, size)]
-        return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
-
     def _default_batch_size(self) -> int:
-        """On a processor the fewest images that fill its matrix units, so that one image alone stays quick."""
+        """On a processor the fewest images that fill its matrix units, so that one image alone stays quick.
+
+        On a GPU what all its memory suggests, not what is free: a batch of another size may round differently.
+        """
+        if self.device.startswith("cuda"):
+            import torch
+
+            most = torch.cuda.get_device_properties(self.device).total_memory // IMAGE_BYTES
+            return max(1, min(MOST_IMAGES, 1 << most.bit_length() - 1))
         if self.device != "cpu":
             return 64
         vision = self.checkpoint.model_cfg["vision_cfg"]

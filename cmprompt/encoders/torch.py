@@ -28,10 +28,6 @@ class TorchTowers:
 
         from cmprompt.encoders.towers import fill_image_tower, load_towers
 
-        if device == "cpu":
-            # One thread for each stream: threads that share a product wait for the slowest at every layer, and where
-            # something else wants a core too (decoding does) they spin there for most of the time.
-            torch.set_num_threads(1)
         if exact:
             torch.backends.cudnn.allow_tf32 = False
         self.device = device
@@ -45,11 +41,9 @@ class TorchTowers:
 
     def image_tokens(self, pixels: Array) -> Array:
         """(N, 3, H, W) uint8 -> (N, 1 + P, D) float32 unit rows, the pooled vector first."""
-        import torch
-
         from cmprompt.encoders.tokens import image_tokens
 
-        with torch.inference_mode():
+        with self._inference():
             x = normalised(self._sent(pixels), self.preprocess).to(next(self.model.parameters()).dtype)
             return _unit(image_tokens(self.model.visual, x))
 
@@ -59,17 +53,27 @@ class TorchTowers:
 
         from cmprompt.encoders.tokens import text_tokens
 
-        with torch.inference_mode():
+        with self._inference():
             return _unit(text_tokens(self.model, torch.from_numpy(np.ascontiguousarray(tokens)).to(self.device)))
 
     def images(self, pixels: Array) -> Array:
         """(N, 3, H, W) uint8 -> (N, D) float32, not normalised."""
-        import torch
-
-        with torch.inference_mode():
+        with self._inference():
             x = normalised(self._sent(pixels), self.preprocess)
             rows: Array = self.model.encode_image(x.to(next(self.model.parameters()).dtype)).float().cpu().numpy()
         return rows
+
+    def _inference(self) -> Any:
+        """No gradients, and on a processor one thread for each stream.
+
+        Threads that share a product wait for the slowest at every layer, and where something else wants a core too
+        (decoding does) they spin there for most of the time.
+        """
+        import torch
+
+        if self.device == "cpu":
+            torch.set_num_threads(1)
+        return torch.inference_mode()
 
     def _sent(self, pixels: Array) -> Any:
         """The bytes on the device; to a GPU from pinned memory and without waiting, in the order its kernels like."""
@@ -84,7 +88,7 @@ class TorchTowers:
         """(M, L) int64, perhaps trimmed -> (M, D) float32, not normalised."""
         import torch
 
-        with torch.inference_mode():
+        with self._inference():
             ids = torch.from_numpy(np.ascontiguousarray(tokens)).to(self.device)
             rows: Array = encode_tokens(self.model, ids, self.context_length).float().cpu().numpy()
         return rows

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cmprompt.encoders.devices import learn_on_all_cores
 from cmprompt.errors import UsageError
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.training import Training, text_prior
@@ -30,6 +31,7 @@ def fit_coop(data: Training, *, words: int = WORDS, phrase: str | None = None, e
     import torch
     from torch.nn import functional
 
+    learn_on_all_cores()
     prior = text_prior(data, "coop")
     tower = _tower(data.encoder)
     tokens, context = _prompts(data, tower, words, phrase)

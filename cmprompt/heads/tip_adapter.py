@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from cmprompt.encoders.devices import learn_on_all_cores
 from cmprompt.heads.product import Grid, on_grid, product
 from cmprompt.heads.training import Training, choose, held_out_loss, text_prior
 from cmprompt.types import Array, Features
@@ -71,6 +72,7 @@ def trained_cache(data: Training) -> CacheHead:
     """Keys moved by AdamW with a cosine rate on cross entropy; everything else frozen."""
     import torch
 
+    learn_on_all_cores()
     head, x, target = cache(data), torch.from_numpy(data.x), torch.from_numpy(data.targets)
     weights = torch.from_numpy(data.row_weights)
     keys = torch.nn.Parameter(torch.from_numpy(head.keys.copy()))

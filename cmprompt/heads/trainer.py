@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cmprompt.encoders.devices import learn_on_all_cores
 from cmprompt.encoders.embedding import PADDING, WIDTH, vocabulary_of, word_ids
 from cmprompt.heads.network import Fusion, NetworkHead, Ops, forward
 from cmprompt.heads.recipe import Recipe, starting_point
@@ -28,6 +29,7 @@ class Trainer:
     def __init__(self, data: Training, fusion: Fusion, recipe: Recipe) -> None:
         import torch
 
+        learn_on_all_cores()
         self.data, self.fusion, self.recipe = data, fusion, recipe
         self.dice = torch.Generator().manual_seed(data.seed)
         self.params = {name: torch.from_numpy(array) for name, array in starting_point(data, fusion, recipe).items()}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cmprompt.encoders.devices import learn_on_all_cores
 from cmprompt.encoders.pair import trainable
 from cmprompt.encoders.tuned import Tower, with_towers
 from cmprompt.errors import UsageError
@@ -95,6 +96,7 @@ class _Tower:
     def __init__(self, encoder: Encoder) -> None:
         import torch
 
+        learn_on_all_cores()
         self.encoder = encoder
         self.module = trainable(encoder).image_tower().eval().requires_grad_(True)  # eval: statistics stay as they are
         self.device = next(self.module.parameters()).device
