@@ -1,7 +1,7 @@
 """Settings: a flag wins over `CMPROMPT_<FLAG>`, which wins over the TOML file; and where each value came from.
 
 The file is `config.toml` in the user's configuration directory, or what CMPROMPT_CONFIG names. Its top level holds
-for every command that has the flag, a table `[classify]` for that command alone; keys are the flags' names.
+for every command that has the flag, a table `[classify]` for that command alone; keys are the flags' long names.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class Settings:
     def default_map(self, command: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
         """Click's defaults for `command` (a group or a command) and all below it."""
         if not path:
-            self._refuse_unknown_keys(command)
+            self._refuse_unknown_keys(command, self.file)
         if hasattr(command, "commands"):
             return {name: self.default_map(child, (*path, name)) for name, child in command.commands.items()}
-        found = {p.name: self.find(path, p.name, many=is_many(p)) for p in command.params if is_flag(p)}
+        found = {p.name: self.find(path, setting(p), many=is_many(p)) for p in command.params if is_flag(p)}
         return {name: origin.value for name, origin in found.items() if origin is not None}
 
     def _tables(self, command: tuple[str, ...]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -75,14 +75,22 @@ class Settings:
             for name in command[:depth]:
                 table = table.get(name, {}) if isinstance(table, dict) else {}
             if isinstance(table, dict):
-                yield f"{self.path} [{'.'.join(command[:depth])}]", table
-        yield str(self.path), self.file
+                yield self._section(command[:depth]), table
+        yield self._section(), self.file
 
-    def _refuse_unknown_keys(self, root: Any) -> None:
-        known = {parameter.name for parameter in every_flag(root)} | set(root.commands)
-        for key in self.file:
+    def _section(self, command: tuple[str, ...] = ()) -> str:
+        return f"{self.path} [{'.'.join(command)}]" if command else str(self.path)
+
+    def _refuse_unknown_keys(self, command: Any, table: Mapping[str, Any], path: tuple[str, ...] = ()) -> None:
+        """Values belong to flags of `command` or of those below it, tables to the commands right below it."""
+        children = getattr(command, "commands", {})
+        flags = {setting(parameter) for parameter in every_flag(command)}
+        for key, value in table.items():
+            kind, known = ("command", children) if isinstance(value, dict) else ("setting", flags)
             if key not in known:
-                raise UsageError(f"{self.path}: {unknown('setting', key, known)}")
+                raise UsageError(f"{self._section(path)}: {unknown(kind, key, known)}")
+            if isinstance(value, dict):
+                self._refuse_unknown_keys(children[key], value, (*path, key))
 
 
 def config_path(environment: Mapping[str, str] = os.environ) -> Path:
@@ -95,15 +103,23 @@ def config_path(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def every_flag(command: Any) -> Iterator[Any]:
-    """All options of `command` and of the commands below it."""
-    yield from (parameter for parameter in command.params if is_flag(parameter))
-    for child in getattr(command, "commands", {}).values():
+    """All options of `command` or, of a group, of the commands below it."""
+    if not hasattr(command, "commands"):
+        yield from (parameter for parameter in command.params if is_flag(parameter))
+        return
+    for child in command.commands.values():
         yield from every_flag(child)
 
 
 def is_flag(parameter: Any) -> bool:
     """Options can be configured; arguments and --help cannot."""
-    return parameter.param_type_name == "option" and parameter.name not in {"help", "version"}
+    return parameter.param_type_name == "option" and parameter.name != "help"
+
+
+def setting(parameter: Any) -> str:
+    """What an option is called here: its long name, with underscores."""
+    option: str = next(name for name in parameter.opts if name.startswith("--"))
+    return option.removeprefix("--").replace("-", "_")
 
 
 def is_many(parameter: Any) -> bool:

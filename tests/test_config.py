@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.main import get_command
 
-from cmprompt.cli.app import app
-from cmprompt.config import Settings
+from cmprompt.cli.app import app, run
+from cmprompt.config import Settings, is_flag
 from cmprompt.errors import UsageError
 
 ROOT = get_command(app)
@@ -37,6 +39,34 @@ def test_defaults_reach_every_command_that_has_the_flag(tmp_path: Path) -> None:
     assert defaults["classify"]["model"] == defaults["embed"]["model"] == "tiny"
 
 
+def options(command: Any = ROOT, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every option of every command, with the command's path."""
+    for name, child in getattr(command, "commands", {}).items():
+        yield from options(child, (*path, name))
+    if path:
+        yield from ((path, parameter) for parameter in command.params if is_flag(parameter))
+
+
+@pytest.mark.parametrize("where", ["file", "table", "environment"])
+def test_every_option_can_be_set_by_its_long_name(tmp_path: Path, where: str) -> None:
+    for path, parameter in options():
+        flag = next(name[2:] for name in parameter.opts if name.startswith("--"))
+        toml = {"file": f'{flag} = "x"', "table": f'[{".".join(path)}]\n{flag} = "x"', "environment": ""}[where]
+        variable = {f"CMPROMPT_{flag.upper().replace('-', '_')}": "x"} if where == "environment" else {}
+        found: Any = settings(tmp_path, toml, **variable).default_map(ROOT)
+        for name in path:
+            found = found[name]
+        assert found == {parameter.name: ["x"] if parameter.multiple else "x"}, (path, flag)
+
+
+def test_settings_are_shown_by_their_long_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CMPROMPT_IN", "texts")
+    assert run(["config", "show", "search"]) == 0
+    assert "in\ttexts\tCMPROMPT_IN\n" in capsys.readouterr().out
+
+
 def test_a_repeatable_flag_takes_one_value_a_line() -> None:
     origin = Settings({"CMPROMPT_LABEL": "salt, pepper\ncat"}, {}, Path("none")).find((), "label", many=True)
     assert origin is not None and origin.value == ["salt, pepper", "cat"]
@@ -45,6 +75,21 @@ def test_a_repeatable_flag_takes_one_value_a_line() -> None:
 def test_a_misspelt_key_is_refused_with_the_near_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"lables.*did you mean labels"):
         settings(tmp_path, 'lables = "cat"').default_map(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("toml", "says"),
+    [
+        ("[classify]\ntop-kk = 3", r"\[classify\]: unknown setting 'top_kk'; did you mean top_k"),
+        ("[index.build]\nlimt = 3", r"\[index\.build\]: unknown setting 'limt'; did you mean limit"),
+        ("[clasify]\nlimit = 3", "unknown command 'clasify'; did you mean classify"),
+        ("[embed]\nlabels = 'cat'", r"\[embed\]: unknown setting 'labels'"),
+        ("show-timings = true", "unknown setting 'show_timings'; did you mean timings"),
+    ],
+)
+def test_unknown_keys_of_tables_are_refused(tmp_path: Path, toml: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        settings(tmp_path, toml).default_map(ROOT)
 
 
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:

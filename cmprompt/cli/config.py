@@ -27,7 +27,7 @@ def show(
     cmprompt config show finetune
     CMPROMPT_MODEL=tiny cmprompt config show classify
     """
-    from cmprompt.config import Settings, is_flag, is_many
+    from cmprompt.config import Settings, is_flag, is_many, setting
     from cmprompt.errors import UsageError, unknown
 
     root = context.find_root().command
@@ -42,6 +42,7 @@ def show(
     typer.echo(f"# {settings.path}{'' if settings.path.exists() else ' (not there)'}")
     for parameter in target.params:
         if is_flag(parameter):
-            origin = settings.find(path, parameter.name, many=is_many(parameter))
+            name = setting(parameter)
+            origin = settings.find(path, name, many=is_many(parameter))
             value, source = (origin.value, origin.source) if origin else (parameter.default, "default")
-            typer.echo(f"{parameter.name.replace('_', '-')}\t{'' if value is None else value}\t{source}")
+            typer.echo(f"{name.replace('_', '-')}\t{'' if value is None else value}\t{source}")
