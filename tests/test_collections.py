@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,22 @@ def test_a_text_that_rows_share_is_kept_once(tmp_path: Path) -> None:
     found = Collection(tmp_path, "trips")
     assert found.entries("texts", [0, 1]) == [Entry("a", text="one"), Entry("b", text="two")]
     assert found.about.texts == 2
+
+
+def test_a_picture_with_several_texts_is_kept_once(tmp_path: Path) -> None:
+    rows = batch(["a", "b", "a"], EYE[[0, 1, 0]], ["one", "two", "three"])
+    assert build(tmp_path, about(), [rows]) == Changes(new=5, changed=0, deleted=0, same=0)
+    found = Collection(tmp_path, "trips")
+    assert found.entries("images", [0, 1]) == [Entry("a"), Entry("b")]
+    assert (found.about.images, found.about.texts) == (2, 3)
+    assert build(tmp_path, about(), [rows]) == Changes(new=0, changed=0, deleted=0, same=5)
+
+
+def test_frames_of_one_clip_are_all_kept(tmp_path: Path) -> None:
+    frames = batch(["a", "a"], EYE[[0, 0]])
+    items = tuple(replace(item, time_s=float(second)) for second, item in enumerate(frames.items))
+    build(tmp_path, about(), [replace(frames, items=items)])
+    assert Collection(tmp_path, "trips").about.images == 2
 
 
 def test_building_again_says_what_changed(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Changes:
 def build(store_dir: Path, about: About, embedded: Iterable[Embedded]) -> Changes:
     """Make the collection `about.name` of what is embedded, in place of the one that has this name.
 
-    Items that failed are left out; a text that several rows share is kept once. Returns what has changed.
+    Items that failed are left out; a picture or text that several rows share is kept once. Returns what has changed.
     Raises OutputError where there is no room, or another run is building it; UsageError where there is nothing to keep.
     """
     folder = folder_of(store_dir, about.name)
@@ -111,7 +112,7 @@ class _Builder:
         self._about = about
         self._segments = {kind: Segment(folder / f"{kind}.vectors", about.dim, about.dtype) for kind in KINDS}
         self._waiting: dict[Kind, list[tuple[Entry, Array]]] = {"images": [], "texts": []}
-        self._seen_texts: set[bytes] = set()
+        self._seen: set[bytes] = set()
         self._database = sqlite3.connect(folder / "entries.sqlite")
 
     def __enter__(self) -> _Builder:
@@ -129,15 +130,17 @@ class _Builder:
         """Take the rows of a batch that did not fail."""
         image, text = batch.features.image, batch.features.text
         for row, item in enumerate(batch.items):
+            path = _path_of(item)
             if image is not None and batch.features.has_image[row]:
-                self._put("images", Entry(item.id, item.time_s, path=_path_of(item)), image[row])
-            if text is not None and batch.features.has_text[row] and self._is_new(item):
-                self._put("texts", Entry(item.id, item.time_s, item.text, _path_of(item)), text[row])
+                if self._is_new("images", path or item.id, item.time_s, crc32(image[row].tobytes())):
+                    self._put("images", Entry(item.id, item.time_s, path=path), image[row])
+            if text is not None and batch.features.has_text[row] and self._is_new("texts", item.text):
+                self._put("texts", Entry(item.id, item.time_s, item.text, path), text[row])
 
-    def _is_new(self, item: Item) -> bool:
-        digest = blake2b((item.text or "").encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        is_new = digest not in self._seen_texts
-        self._seen_texts.add(digest)
+    def _is_new(self, *parts: object) -> bool:
+        digest = blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        is_new = digest not in self._seen
+        self._seen.add(digest)
         return is_new
 
     def _put(self, kind: Kind, entry: Entry, vector: Array) -> None:
