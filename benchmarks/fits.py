@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -103,6 +104,8 @@ def commands(bench: Bench, work: Path, model: str) -> Iterator[str]:
     train, held = bench.data / "clothing" / "train", bench.data / "clothing" / "validation"
     flags = ["--model", model, "-q", "--store", work / "heads-store", "--overwrite"]
     few, everything, shuffled = (work / f"{name}.head" for name in ("few", "all", "shuffled"))
+    for head in (few, everything, shuffled):
+        shutil.rmtree(head, ignore_errors=True)  # of an earlier run
     yield from _run(work, "finetune", train, "--val", held, "--head", "linear", "--shots", 16, "-o", few, *flags)
     yield from _run(work, "finetune", train, "--val", held, "--head", "linear", "-o", everything, *flags)
     measured = [head for head in (few, everything) if head.is_dir()]

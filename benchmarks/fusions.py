@@ -24,7 +24,7 @@ def both_sides(bench: Bench, items: Sequence[Item]) -> Features:
     """Vectors of both sides, and patch and word tokens where this model gives them."""
     try:
         return bench.vectors(items, TOKENS)
-    except (UsageError, KeyError, ValueError):
+    except UsageError:  # this model has no tokens
         return bench.vectors(items, BOTH)
 
 

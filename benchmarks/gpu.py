@@ -2,8 +2,10 @@
 
     python benchmarks/gpu.py
 
-Where there is no GPU it says so and measures nothing. bf16 against open_clip's fp16 loop with as many workers as there
-are cores; the chip's rate is that of a large bf16 product, measured in the same run. `--device cpu` tries the script.
+Where there is no GPU it says so, and leaves what an earlier run found. bf16 against open_clip's fp16 loop with as many
+workers as there are cores, whole processes; then the model loaded, over twenty times as many files, against the slower
+of its parts: decoding on every core, and the model alone. The chip's rate is that of a large bf16 product, measured in
+the same run. `--device cpu` tries the script.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import numpy as np
 import torch
 from folder import LABELS, ours
 from harness import HERE, Line, about, cores, in_turn, median, parser, run, save
+from limit import PART, decode_s, pipeline_s
+from memory import TIMES, write_copies
 from models import random_open_clip
 from photos import write_photos
 
@@ -24,7 +28,6 @@ from cmprompt import load_encoder
 from cmprompt.types import Encoder
 
 GFLOP = {"ViT-B-32": 8.8, "ViT-L-14": 162.0}  # of one image, forward: twice open_clip's GMACs
-BATCH = 256
 SIDE = 8192  # of the square matrices
 
 
@@ -52,9 +55,9 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def model_rate(encoder: Encoder, device: str, batch: int) -> float:
-    """Images a second of the encoder on pixels in host memory."""
-    side = encoder.preprocess.size_px
+def model_rate(encoder: Encoder, device: str) -> float:
+    """Images a second of the encoder on pixels in host memory, in the batches of a run."""
+    side, batch = encoder.preprocess.size_px, int(encoder.batch_size)  # type: ignore[attr-defined]
     pixels = np.random.default_rng(0).integers(0, 256, (batch, 3, side, side), np.uint8)
     return batch / steady(lambda: encoder.encode_images(pixels), device)
 
@@ -71,11 +74,15 @@ def lines_of(name: str, folder: Path, count: int, rounds: int, work: Path, devic
     contenders["cmprompt"]()
     times = in_turn(contenders, rounds)
     us, them = (count / median(found) for found in times.values())
-    alone = model_rate(load_encoder(f"local-dir:{model}", device, "bf16", batch_size=BATCH), device, BATCH)
-    rate, unit = alone * GFLOP[name] * 1e9, "images/s"
-    whole, loop = f"{name}, {count:,} JPEGs, end to end", "open_clip's loop"
-    yield Line(whole, loop, us / them, None, None, us, them, unit, times=times)
-    yield Line(whole, "the model alone", 100 * us / alone, None, None, us, alone, unit, " %")
+    encoder, many = load_encoder(f"local-dir:{model}", device, "bf16"), TIMES * count
+    alone, paths = model_rate(encoder, device), sorted(folder.iterdir())
+    decoding = cores() / decode_s(paths[:PART], encoder)
+    loaded = 1 / pipeline_s(write_copies(paths, work / f"copies-{count}", TIMES), encoder, many)
+    rate, unit, loop = alone * GFLOP[name] * 1e9, "images/s", "open_clip's loop"
+    yield Line(f"{name}, {count:,} JPEGs, cold process", loop, us / them, None, None, us, them, unit, times=times)
+    slower = "the model alone" if alone < decoding else f"decoding alone, {cores()} cores"
+    bound = min(alone, decoding)
+    yield Line(f"{name}, {many:,} JPEGs, loaded", slower, 100 * loaded / bound, 85, 95, loaded, bound, unit, " %")
     tera, most = rate / 1e12, chip / 1e12
     yield Line(f"{name}, the model", "the chip's bf16 rate", 100 * rate / chip, None, None, tera, most, "TFLOP/s", " %")
 
@@ -86,7 +93,7 @@ def main() -> None:
     options.add_argument("--device", default="cuda")
     asked = options.parse_args()
     if asked.device.startswith("cuda") and not torch.cuda.is_available():
-        print(save("gpu", "On a GPU", [], about(), asked.out, "\nNot run: there is no GPU on this machine.\n"))
+        print("Not run: there is no GPU on this machine.")
         return
     folder = asked.work / f"photos-{asked.images}"
     write_photos(folder, asked.images, data=asked.data)

@@ -1,6 +1,6 @@
 """Line 4: what share of the machine's limit a folder reaches, from the parts measured alone in the same run.
 
-    python benchmarks/limit.py [--model local-dir:DIR]
+    python benchmarks/limit.py
 
 Decoding and the model share the cores, so the limit is 1 / (decode core-seconds / cores + model seconds) images a
 second, each part by itself: decoding on one thread, the model on as many as it runs with. The whole is a process from

@@ -44,7 +44,7 @@ def resident_mb(folder: Path, model: str, work: Path, count: int) -> float:
 
 def main() -> None:
     """Save the line."""
-    options = parser(__doc__, images=1000, rounds=1)
+    options = parser(__doc__, images=1000, rounds=2)
     options.add_argument("--model", default="tiny")
     asked = options.parse_args()
     few = asked.work / f"photos-{asked.images}"

@@ -87,7 +87,7 @@ def measured(side: str, stored: Path, labels: int, work: Path) -> tuple[dict[str
 
 def main() -> None:
     """Run both sides in turn, and save the lines."""
-    options = parser(__doc__, rounds=2)
+    options = parser(__doc__, rounds=3)
     options.add_argument("--vectors", type=int, default=1_000_000)
     options.add_argument("--labels", type=int, default=1000)
     for hidden in ("--side", "--stored", "--keep"):
