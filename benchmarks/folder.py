@@ -7,8 +7,8 @@
 
 ViT-B-32 of random weights, 1,000 files of 500 x 375, ten labels in one template, nothing stored from run to run. Each
 peer runs again until it has used its budget, ours before each of its runs. clip-retrieval pins other versions and has
-an environment of its own under --work, made at the first run; where it does not install, or not run on two pictures, its
-loop as published runs. What is found is saved after each of the three.
+an environment of its own under --work, made at the first run; where it does not install, or not run on two pictures,
+its loop as published runs. What is found is saved after each of the three.
 """
 
 from __future__ import annotations
