@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,17 @@ def test_what_fails_is_named_and_the_rest_is_kept(colours: Path, capsys: pytest.
     assert len(hits(capsys, "red")) == 3
     assert run(["index", "update"]) == 1
     assert "broken.png: unreadable" in capsys.readouterr().err
+
+
+def test_names_that_are_not_utf8(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = shutil.copy(colours / "red.png", tmp_path / os.fsdecode(b"caf\xe9.png"))
+    assert run(["index", "build", str(picture), "-q"]) == 0
+    assert run(["index", "list", "--format", "jsonl"]) == 0
+    assert json.loads(capsys.readouterr().out)["inputs"].endswith("caf\ufffd.png")
+    assert run(["index", "update"]) == 0
+    assert "1 as before" in capsys.readouterr().err
+    assert run(["search", "--like", str(picture), "-o", str(tmp_path / "hits.html")]) == 0
+    assert "caf\ufffd.png</title>" in (tmp_path / "hits.html").read_text(encoding="utf-8")
 
 
 def test_flags_that_make_no_sense(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ def test_jsonl_and_csv_hold_every_key() -> None:
 
 def test_csv_safe_defuses_texts_and_leaves_numbers_alone() -> None:
     rows = [{"id": "=1+1", "score": -0.5, "text": "\rx"}]
-    assert to_bytes(rows, "csv", csv_safe=True).decode() == 'id,score,text\n\'=1+1,-0.5,"\'\rx"\n'
+    assert to_bytes(rows, "csv", csv_safe=True).decode() == "id,score,text\n'=1+1,-0.5,\"'\rx\"\n"
     assert to_bytes(rows, "csv").decode() == 'id,score,text\n=1+1,-0.5,"\rx"\n'
 
 

@@ -135,6 +135,7 @@ def list_names(format: o.Format = None, store: o.StoreDir = None) -> None:
     """
     from cmprompt.cli import road
     from cmprompt.index.collections import Collection, names
+    from cmprompt.writers.records import clean
     from cmprompt.writers.rows import write_rows
 
     say = road.speaker(False)
@@ -144,7 +145,7 @@ def list_names(format: o.Format = None, store: o.StoreDir = None) -> None:
         say("there is no collection yet; make one with: cmprompt index build FOLDER --name NAME")
     rows = [
         {"name": about.name, "images": about.images, "texts": about.texts, "index": "lancedb" if about.ann else "exact",
-         "model": about.model_id, "inputs": " ".join(about.inputs)}
+         "model": about.model_id, "inputs": clean(" ".join(about.inputs))}
         for about in found
     ]  # fmt: skip
     write_rows(rows, format=format)

@@ -74,7 +74,8 @@ def _fill(fresh: Path, about: About, embedded: Iterable[Embedded]) -> None:
     if about.ann:
         _index(fresh, finished)
     text = json.dumps(asdict(finished), ensure_ascii=False, indent=2)
-    (fresh / "about.json").write_text(text + "\n", encoding="utf-8")
+    # half a surrogate pair, which UTF-8 cannot hold, becomes its JSON escape
+    (fresh / "about.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _put_in_place(fresh: Path, folder: Path) -> None:

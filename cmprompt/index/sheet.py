@@ -64,7 +64,7 @@ def to_html(entries: Sequence[Entry], scores: Sequence[float], title: str) -> by
         words = f"{escape(line)}<br>{escape(name)}"
         image = f'<img src="data:image/jpeg;base64,{data}" alt="{title_of}" title="{title_of}">'
         figures.append(f"<figure>{image}<figcaption>{words}</figcaption></figure>")
-    return PAGE.format(title=escape(title), figures="\n".join(figures)).encode()
+    return PAGE.format(title=escape(_shown(title)), figures="\n".join(figures)).encode()
 
 
 def thumbnail(entry: Entry) -> Image:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from cmprompt.errors import OutputError
 from cmprompt.types import Item
-from cmprompt.writers import choose_format
+from cmprompt.writers import choose_format, jsonl
 from cmprompt.writers.csv import defused, to_line
 from cmprompt.writers.records import clean, identity
 
@@ -82,7 +81,7 @@ def to_bytes(rows: Sequence[Row], form: str, columns: Sequence[str] | None = Non
     """The rows in one of the formats."""
     names = list(dict.fromkeys(key for row in rows for key in row))
     if form == "jsonl":
-        return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
+        return b"".join(map(jsonl.to_line, rows))
     if form == "csv":
         return _csv(rows, names, csv_safe)
     if form == "parquet":
