@@ -156,6 +156,26 @@ def test_names_that_are_not_utf8(colours: Path, tmp_path: Path, capsys: pytest.C
     assert "caf\ufffd.png</title>" in (tmp_path / "hits.html").read_text(encoding="utf-8")
 
 
+def test_the_precision_of_the_build_is_kept(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_encoder: FakeEncoder
+) -> None:
+    asked = []
+
+    def load(model: str, device: str, precision: str, **options: object) -> FakeEncoder:
+        asked.append(precision)
+        return fake_encoder
+
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", load)
+    assert run(["index", "build", str(colours), "--precision", "fp32", "-q"]) == 0
+    assert run(["index", "update", "-q"]) == run(["search", "red", "-q"]) == 0
+    assert run(["index", "update", "--precision", "bf16", "-q"]) == run(["search", "red", "-q"]) == 0
+    assert asked == ["fp32", "fp32", "fp32", "bf16", "bf16"]
+    path = tmp_path / "store" / "collections" / "default" / "about.json"  # as it was before precisions were kept
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "precision"}))
+    assert run(["search", "red", "-q"]) == 0
+    assert asked[-1] == "auto"
+
+
 def test_flags_that_make_no_sense(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", "build", "-"]) == 2
     assert run(["index", "build", str(colours), "-q"]) == 0

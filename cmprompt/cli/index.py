@@ -81,7 +81,7 @@ def build(
         tuple(str(Path(source).absolute()) for source in sources),  # so that update finds them from anywhere
         {"image_col": image_col, "text_col": text_col, "limit": limit, "all_files": all_files,
          "allow_truncated": allow_truncated, "fps": fps, "frames": frames},
-        ann,
+        ann, precision=precision,
     )  # fmt: skip
     changes, failed = _build(about, encoder, _store(store, say), list(about.inputs), quiet)
     say(_described(about.name, changes))
@@ -103,7 +103,11 @@ def update(
 
     cmprompt index update
     cmprompt index update --name trips
+
+    Without --precision it is the one of the build.
     """
+    from dataclasses import replace
+
     from cmprompt.cli import road
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import ModelError
@@ -115,8 +119,9 @@ def update(
     about = Collection(kept.path, name or only_name(kept.path)).about
     if about.ann:
         lancedb.require()
+    about = replace(about, precision=about.precision_for(precision))
     encoder = load_encoder(
-        about.model, device, precision, exact=about.dtype == "float32", threads=threads, batch_size=batch_size,
+        about.model, device, about.precision, exact=about.dtype == "float32", threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
     if encoder.model_id != about.model_id:

@@ -83,7 +83,7 @@ def command(
     encoder = load_encoder(
         about.model,
         device,
-        precision,
+        about.precision_for(precision),
         exact=about.dtype == "float32",
         threads=threads,
         accept_licence=True,

@@ -51,7 +51,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class About:
-    """What a collection was made of. `model` is a name that `load_encoder` takes, `options` those of the source."""
+    """What a collection was made of. `model` and `precision` are what `load_encoder` takes, `options` the source's."""
 
     name: str
     model: str
@@ -64,6 +64,11 @@ class About:
     built_at: int = 0
     images: int = 0
     texts: int = 0
+    precision: str = "auto"
+
+    def precision_for(self, asked: str) -> str:
+        """The one that is asked for, else the collection's own: vectors of two would not be the same."""
+        return self.precision if asked == "auto" else asked
 
 
 class Collection:
