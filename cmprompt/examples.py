@@ -1,6 +1,7 @@
 """Sample photos, labelled pairs, questions and label files, so that every command can be tried at once.
 
-The photos are those that scikit-image and scikit-learn, two dependencies, carry in their wheels; the rest is drawn.
+The photos are those that scikit-image and scikit-learn, two dependencies, carry in their wheels; the rest is drawn. A
+clip of some of them is made where the extra `[video]` is installed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ PHOTOS = (
     ("rocket.jpg", "skimage", "data/rocket.jpg", "a rocket standing on its launch pad", "rocket"),
     ("wall.png", "skimage", "data/brick.png", "a brick wall", "wall"),
 )
+CLIP = ("coffee.png", "building.jpg", "rocket.jpg")  # two seconds of each
+CLIP_SIZE, CLIP_FPS = (320, 240), 10
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS = ("red", "green", "blue")
 SHAPES_OF_EACH = 12
@@ -58,6 +61,9 @@ def _write_all(folder: Path) -> Iterator[Path]:
         if path is not None:
             yield Path(shutil.copyfile(path, folder / "photos" / name))
             rows.append((f"photos/{name}", caption, label))
+    shown = [folder / "photos" / name for name in CLIP if (folder / "photos" / name).exists()]
+    if shown and find_spec("av"):
+        yield _write_clip(folder / "clip.mp4", shown)
     yield _write_table(folder / "photos.csv", rows)
     yield _write_table(folder / "pairs.csv", list(_draw_shapes(folder)))
     here = {name.removeprefix("photos/") for name, _, _ in rows}
@@ -90,6 +96,25 @@ def _write_table(
 
 def _write_text(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _write_clip(path: Path, photos: list[Path]) -> Path:
+    import av
+    from PIL import Image as pillow
+    from PIL import ImageOps
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=CLIP_FPS, options={"threads": "1"})
+        stream.width, stream.height = CLIP_SIZE
+        stream.pix_fmt = "yuv420p"
+        for photo in photos:
+            with pillow.open(photo) as picture:
+                frame = av.VideoFrame.from_image(ImageOps.fit(picture.convert("RGB"), CLIP_SIZE))
+            for _ in range(2 * CLIP_FPS):
+                frame.pts = None
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode())
     return path
 
 

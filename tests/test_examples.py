@@ -12,6 +12,7 @@ from cmprompt.errors import OutputError
 from cmprompt.examples import write_examples
 from cmprompt.labels import describe, load_labels
 from cmprompt.questions import ask, choices_of, question_sets
+from cmprompt.sources.video import Sampling, read_video
 from cmprompt.translation import read_translations
 
 
@@ -52,3 +53,10 @@ def test_label_files_and_questions_are_what_they_are_for(tmp_path: Path) -> None
     for row in rows(tmp_path / "questions.csv"):
         assert ask(row["question"], choices_of(row["choices"]), question_sets()).texts
     assert {row["label"] for row in rows(tmp_path / "posts.csv")} == {"positive", "negative"}
+
+
+def test_the_clip_lasts_six_seconds(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    write_examples(tmp_path)
+    frames = read_video(str(tmp_path / "clip.mp4"), Sampling(fps=1))
+    assert [frame.time_s for frame in frames] == [0, 1, 2, 3, 4, 5]
