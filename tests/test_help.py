@@ -36,7 +36,7 @@ TAKES = {  # the command-line page: which command takes what
     f"{STORE}",
     "search": f"--like --minus --in --name --ann --no-ann --top-k --device --precision --threads {OUTPUT} --csv-safe "
     "--store",
-    "index build": f"--image-col --text-col --limit {VIDEO} {MODEL} --name --ann --store --quiet",
+    "index build": f"{INPUTS} --text-col --dry-run {VIDEO} {MODEL} --name --ann --store --quiet",
     "index update": "--name --device --precision --batch-size --threads --store --quiet",
     "index duplicates": "--name --threshold -o --output --format --overwrite --csv-safe --store",
     "prompts lint": "--labels --label --language --translate-labels --model",

@@ -176,8 +176,31 @@ def test_the_precision_of_the_build_is_kept(
     assert asked[-1] == "auto"
 
 
+def test_a_list_is_read_again_from_anywhere(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(colours)
+    (tmp_path / "list").write_bytes(b"red.png\0blue.png\0")
+    assert run(["index", "build", "--files-from", "../list", "-0", "-q"]) == 0
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list").write_bytes(b"red.png\0green.png\0")
+    assert run(["index", "update"]) == 0
+    assert "1 new, 0 changed, 1 deleted, 1 as before" in capsys.readouterr().err
+    assert sorted(names(hits(capsys, "red"))) == ["green", "red"]
+    (tmp_path / "list").write_bytes(b"")
+    assert run(["index", "update"]) == 2
+    assert "/list; the collection stays" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_would_be_read(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["index", "build", str(colours), "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "model\tfake" and lines[-1] == f"input\t{colours / 'red.png'}"
+    assert run(["search", "red"]) == 2
+
+
 def test_flags_that_make_no_sense(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["index", "build", "-"]) == 2
+    assert run(["index", "build", "-"]) == run(["index", "build", "--files-from", "-"]) == 2
     assert run(["index", "build", str(colours), "-q"]) == 0
     for arguments in (
         ["search"],

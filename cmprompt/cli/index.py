@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cmprompt.index.building import Changes
     from cmprompt.index.collections import About
     from cmprompt.index.recall import Recall
+    from cmprompt.sources import SourceOptions
     from cmprompt.store import Store
     from cmprompt.types import Embedded, Encoder
 
@@ -30,11 +31,14 @@ ChosenName = Annotated[
 @app.command("build", cls=GroupedCommand)
 def build(
     inputs: o.Inputs = None,
+    files_from: o.FilesFrom = None,
+    null: o.NullSeparated = False,
     image_col: o.ImageCol = None,
     text_col: o.TextCol = None,
     limit: o.Limit = None,
     all_files: o.AllFiles = False,
     allow_truncated: o.AllowTruncated = False,
+    dry_run: o.DryRun = False,
     fps: o.Fps = None,
     frames: o.Frames = None,
     model: o.Model = "auto",
@@ -65,11 +69,12 @@ def build(
     from cmprompt.errors import UsageError
     from cmprompt.index import lancedb
     from cmprompt.index.collections import About
+    from cmprompt.sources import read_items
 
     say = road.speaker(quiet)
-    sources = road.require_inputs(inputs, None)
-    if "-" in sources:
-        raise UsageError("a collection needs inputs that can be read again; name files or folders instead of -")
+    sources = road.require_inputs(inputs, files_from)
+    if not road.rereadable(sources, files_from):
+        raise UsageError("a collection's inputs are read again at an update; name files or folders, no - and no pipe")
     if ann:
         lancedb.require()
     encoder = load_encoder(
@@ -78,12 +83,17 @@ def build(
     )  # fmt: skip
     about = About(
         name, lasting_name(model, encoder), encoder.model_id, encoder.dim, store_dtype(encoder),
-        tuple(str(Path(source).absolute()) for source in sources),  # so that update finds them from anywhere
-        {"image_col": image_col, "text_col": text_col, "limit": limit, "all_files": all_files,
+        tuple(_absolute(source) for source in sources),  # so that update finds them from anywhere
+        {"files_from": files_from and _absolute(files_from), "null_separated": null, "list_folder": _absolute(""),
+         "image_col": image_col, "text_col": text_col, "limit": limit, "all_files": all_files,
          "allow_truncated": allow_truncated, "fps": fps, "frames": frames},
         ann, precision=precision,
     )  # fmt: skip
-    changes, failed = _build(about, encoder, _store(store, say), list(about.inputs), quiet)
+    if dry_run:
+        for line in road.describe_run(encoder, None, "none", read_items(about.inputs, _source_options(about))):
+            typer.echo(line)
+        return 0
+    changes, failed = _build(about, encoder, _store(store, say), quiet)
     say(_described(about.name, changes))
     return 1 if failed else 0
 
@@ -126,7 +136,7 @@ def update(
     )  # fmt: skip
     if encoder.model_id != about.model_id:
         raise ModelError(f"{about.model} is another model now; build the collection {about.name!r} again")
-    changes, failed = _build(about, encoder, kept, list(about.inputs), quiet)
+    changes, failed = _build(about, encoder, kept, quiet)
     say(_described(about.name, changes))
     return 1 if failed else 0
 
@@ -150,7 +160,7 @@ def list_names(format: o.Format = None, store: o.StoreDir = None) -> None:
         say("there is no collection yet; make one with: cmprompt index build FOLDER --name NAME")
     rows = [
         {"name": about.name, "images": about.images, "texts": about.texts, "index": "lancedb" if about.ann else "exact",
-         "model": about.model_id, "inputs": clean(" ".join(about.inputs))}
+         "model": about.model_id, "inputs": clean(" ".join(about.sources))}
         for about in found
     ]  # fmt: skip
     write_rows(rows, format=format)
@@ -251,6 +261,18 @@ def lasting_name(model: str, encoder: Encoder) -> str:
     return model
 
 
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute())
+
+
+def _source_options(about: About) -> SourceOptions:
+    """How a collection's inputs are read."""
+    from cmprompt.sources import SourceOptions
+
+    others = ("allow_truncated", "fps", "frames")
+    return SourceOptions(**{key: value for key, value in about.options.items() if key not in others}, videos=True)
+
+
 def _store(directory: str | None, say: Say) -> Store:
     """The store that holds the collections."""
     from cmprompt.store import Store, default_store_dir
@@ -258,24 +280,22 @@ def _store(directory: str | None, say: Say) -> Store:
     return Store(directory or default_store_dir(), say)
 
 
-def _build(about: About, encoder: Encoder, kept: Store, sources: list[str], quiet: bool) -> tuple[Changes, int]:
+def _build(about: About, encoder: Encoder, kept: Store, quiet: bool) -> tuple[Changes, int]:
     """Embed and keep; the changes and how many inputs failed."""
     from cmprompt.cli import road
     from cmprompt.cli.progress import Progress
     from cmprompt.clips import sampling_of, with_frames
     from cmprompt.embed import embed
     from cmprompt.index.building import build
-    from cmprompt.sources import SourceOptions, read_items
+    from cmprompt.sources import read_items
 
-    chosen = dict(about.options)
-    allow_truncated = chosen.pop("allow_truncated", False)
-    sampling = sampling_of(chosen.pop("fps", None), chosen.pop("frames", None))
-    options = SourceOptions(**chosen, videos=True)
+    options = _source_options(about)
+    sampling = sampling_of(about.options.get("fps"), about.options.get("frames"))
     with Progress("embedding", quiet=quiet) as progress:
-        road.count_in_background(sources, options, progress.expect, progress.drawn)
+        road.count_in_background(about.inputs, options, progress.expect, progress.drawn)
         embedded = embed(
-            with_frames(read_items(sources, options), sampling), encoder, kept, needs=frozenset({"image", "text"}),
-            allow_truncated=allow_truncated,
+            with_frames(read_items(about.inputs, options), sampling), encoder, kept,
+            needs=frozenset({"image", "text"}), allow_truncated=about.options.get("allow_truncated", False),
         )  # fmt: skip
 
         def counted() -> Iterator[Embedded]:

@@ -69,7 +69,7 @@ def _fill(fresh: Path, about: About, embedded: Iterable[Embedded]) -> None:
     except sqlite3.Error as error:  # a full disk, as SQLite says it
         raise OutputError(f"cannot write {fresh}: {error}") from error
     if not sum(builder.counts.values()):
-        raise UsageError(f"there is nothing to keep in {', '.join(about.inputs)}; the collection stays as it was")
+        raise UsageError(f"there is nothing to keep in {', '.join(about.sources)}; the collection stays as it was")
     finished = replace(about, built_at=int(time.time()), images=builder.counts["images"], texts=builder.counts["texts"])
     if about.ann:
         _index(fresh, finished)

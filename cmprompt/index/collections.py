@@ -66,6 +66,12 @@ class About:
     texts: int = 0
     precision: str = "auto"
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What was named: the list of --files-from, then the inputs."""
+        listed = self.options.get("files_from")
+        return (listed, *self.inputs) if listed else self.inputs
+
     def precision_for(self, asked: str) -> str:
         """The one that is asked for, else the collection's own: vectors of two would not be the same."""
         return self.precision if asked == "auto" else asked

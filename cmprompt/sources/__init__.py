@@ -34,11 +34,11 @@ def _all(inputs: Sequence[str], options: SourceOptions) -> Iterator[Item]:
 
 def _listed(name: str, options: SourceOptions) -> Iterator[Item]:
     if name == "-":
-        yield from read_list(options.stdin or sys.stdin.buffer, "standard input", options.null_separated)
+        yield from read_list(options.stdin or sys.stdin.buffer, "standard input", options)
         return
     try:
         stream = open(name, "rb")
     except OSError as error:
         raise UsageError(f"cannot read the list {name!r}: {error.strerror}") from error
     with stream:
-        yield from read_list(stream, name, options.null_separated)
+        yield from read_list(stream, name, options)

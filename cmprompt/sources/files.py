@@ -54,12 +54,12 @@ def read_pattern(pattern: str, options: SourceOptions) -> Iterator[Item]:
         yield file_item(pattern)
 
 
-def read_list(stream: BinaryIO, name: str, null_separated: bool) -> Iterator[Item]:
+def read_list(stream: BinaryIO, name: str, options: SourceOptions) -> Iterator[Item]:
     """The files that a list names, one a line or one before each NUL byte; empty entries are passed over."""
-    for entry in _entries(stream, name, b"\0" if null_separated else b"\n"):
-        path = entry if null_separated else entry.removesuffix(b"\r")
+    for entry in _entries(stream, name, b"\0" if options.null_separated else b"\n"):
+        path = entry if options.null_separated else entry.removesuffix(b"\r")
         if path:
-            yield file_item(os.fsdecode(path))
+            yield file_item(os.path.join(options.list_folder, os.fsdecode(path)))
 
 
 def _entries(stream: BinaryIO, name: str, separator: bytes) -> Iterator[bytes]:

@@ -17,7 +17,8 @@ _URL = re.compile(r"https?://", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """The input flags. `stdin` is what `-` reads, or `requests`, lines of JSON.
+    """The input flags. `stdin` is what `-` reads, or `requests`, lines of JSON. A list's relative paths begin at
+    `list_folder`, by default where the process runs.
 
     `skipped` is called with each file that a walk leaves out. `videos`: folders give videos too, where the extra for
     them is installed.
@@ -25,6 +26,7 @@ class SourceOptions:
 
     files_from: str | None = None
     null_separated: bool = False
+    list_folder: str = ""
     requests: bool = False
     image_col: str | None = None
     text_col: str | None = None
