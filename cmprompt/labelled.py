@@ -118,8 +118,8 @@ def read_labelled(
 
 
 def read_pictures(source: str, options: SourceOptions) -> list[Item]:
-    """Every picture of a folder or table, with the target that its class folder or its row may give."""
-    return list(read_items([source], replace(options, class_folders=os.path.isdir(source))))
+    """Every picture or clip of a folder or table, with the target that its class folder or its row may give."""
+    return list(read_items([source], replace(options, class_folders=os.path.isdir(source), videos=True)))
 
 
 def targets_among(items: Sequence[Item], labels: Sequence[str]) -> Array | None:

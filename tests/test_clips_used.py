@@ -58,6 +58,18 @@ def test_adapting_counts_clips_not_frames(clips: Path, fake_encoder: FakeEncoder
     assert (done.images, done.failed) == (3, 0)
 
 
+def test_templates_are_measured_on_clips_too(
+    clips: Path, fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: fake_encoder)
+    (clips / "red" / "b.png").unlink()
+    asked = ["--template", "a {} thing", "--template", "{}", "--format", "jsonl", "--no-store"]
+    assert run(["prompts", "ablate", str(clips), *asked]) == 0
+    shown = capsys.readouterr()
+    assert "3 pictures, measured by their labels" in shown.err
+    assert {json.loads(line)["alone"] for line in shown.out.splitlines()} == {1.0}
+
+
 def test_search_answers_with_the_second(
     tmp_path: Path, fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,6 +46,7 @@ def command(
     """
     from cmprompt.ablation import ablate, single_sets, template_vectors
     from cmprompt.cli import road
+    from cmprompt.clips import pooled, with_frames
     from cmprompt.embed import embed
     from cmprompt.encoders import load_encoder
     from cmprompt.labelled import known_vectors, read_pictures, targets_among
@@ -66,7 +67,7 @@ def command(
     )  # fmt: skip
     kept = road.open_store(store, no_store, say)
     vectors = template_vectors(chosen, singles, encoder, kept)
-    items, images, failed = known_vectors(embed(items, encoder, kept))
+    items, images, failed = known_vectors(pooled(embed(with_frames(items), encoder, kept)))
     if failed:
         say(f"{failed} pictures cannot be read and are left out")
     target = targets_among(items, list(chosen.phrases))
