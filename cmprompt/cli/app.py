@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated, Any
@@ -27,10 +28,12 @@ from cmprompt.cli import (
     store,
 )
 from cmprompt.cli.help import GroupedCommand
-from cmprompt.errors import CmpromptError
+from cmprompt.errors import CmpromptError, OutputError
 from cmprompt.signals import Interrupted, stop_signals
 
 EPILOG = "Start here: cmprompt examples try && cmprompt classify try/photos --labels cat,dog,coffee"
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 app = typer.Typer(
     name="cmprompt",
@@ -78,11 +81,14 @@ def _configure(
 
 def main() -> None:
     """Run the command line and exit with the status that the outcome has."""
+    status = 0
     try:
         status = run(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
         status = _reader_left()
+    except OSError as error:
+        status = _output_full(error, status)
     if status in (130, 143):
         sys.stderr.flush()
         os._exit(status)  # the interpreter would wait for a thread that loads a model or encodes a batch
@@ -120,6 +126,20 @@ def _say(message: str, status: int) -> int:
 
 
 def _reader_left() -> int:
+    _drop_output()
+    return 0
+
+
+def _output_full(error: OSError, status: int) -> int:
+    """The status where standard output takes no more; the run's own `status` may have said so already."""
+    if error.errno not in FULL or error.filename is not None:  # files are named by who writes them
+        raise error
+    _drop_output()
+    if status == OutputError.exit_status:
+        return status
+    return _say(f"cannot write standard output: {error.strerror}", OutputError.exit_status)
+
+
+def _drop_output() -> None:
     # The interpreter flushes stdout once more at exit; what is left goes nowhere, quietly.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0

@@ -98,6 +98,18 @@ def test_a_reader_that_leaves_ends_the_run_quietly(cli: Cli, crowd: Path) -> Non
     assert b"Traceback" not in error and b"Broken" not in error
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    "command",
+    ["prompts show everyday", "models list", "config show", "--help", "classify {} --labels red,green --limit 2 -q"],
+)
+def test_a_full_disk_under_standard_output_is_one_line(cli: Cli, crowd: Path, command: str) -> None:
+    with open("/dev/full", "wb") as full:
+        process = cli.start(*command.format(crowd).split(), stdout=full)
+    _, error = process.communicate(timeout=300)
+    assert (process.returncode, error) == (4, b"cmprompt: cannot write standard output: No space left on device\n")
+
+
 def test_a_second_run_on_the_same_output_is_refused(cli: Cli, crowd: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     first = cli.start("classify", crowd, *LABELS, "--no-store", "-o", output)
