@@ -84,6 +84,15 @@ def test_confident_learning_on_a_literal_table() -> None:
     assert confidently_other(probability, target).tolist() == [False, False, False, False, True]
 
 
+def test_labels_are_checked_without_cleanlab_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, _ = paired_rows(40)
+    target = (images[:, 0] > np.median(images[:, 0])).astype(int)
+    found = check_labels(images, target, 2)
+    monkeypatch.setattr("cmprompt.check.find_spec", lambda name: None)
+    alone = check_labels(images, target, 2)
+    assert alone.method == "confident learning" and np.array_equal(alone.flagged, found.flagged)
+
+
 def test_a_class_with_a_single_picture_is_not_judged() -> None:
     images, _ = paired_rows(21)
     found = check_labels(images, np.array([0] * 10 + [1] * 10 + [2]), 3)
