@@ -116,11 +116,13 @@ def command(
     )  # fmt: skip
     if wanted.head is not None:
         road.check_head(wanted.head, encoder, head)
-    road.calibrate(encoder, sources, chosen)
     if dry_run:
-        for line in road.describe_run(encoder, wanted.texts, head or "zero-shot", read_items(sources, chosen)):
+        asks = question is not None or bool(wanted.sets)
+        sets = road.set_names(wanted.labels, prompts, template, language, asks=asks)
+        for line in road.describe_run(encoder, wanted.texts, head or "zero-shot", read_items(sources, chosen), sets):
             typer.echo(line)
         return 0
+    road.calibrate(encoder, sources, chosen)
     road.warn_of_texts(encoder, wanted.texts, say)
     kept = road.open_store(store, no_store, say)
     judge = wanted.judge(encoder, pool, kept)

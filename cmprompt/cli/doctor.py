@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import typer
 
@@ -106,6 +105,7 @@ def models() -> Iterator[tuple[str, str]]:
 
 def would_run(model: str, device: str, precision: str) -> Iterator[tuple[str, str]]:
     """What a run with these flags would use. Nothing is downloaded to find out."""
+    from cmprompt.cli.road import encoding_of
     from cmprompt.encoders import is_here, load_encoder
     from cmprompt.errors import CmpromptError
 
@@ -124,11 +124,3 @@ def would_run(model: str, device: str, precision: str) -> Iterator[tuple[str, st
     yield "texts", f"up to {encoder.context_length} tokens"
     for note in notes:
         yield "note", note
-
-
-def encoding_of(encoder: Any) -> str:
-    """Precision and back end, told without the export that the store's key may need."""
-    from cmprompt.encoders.openvino import runs_here
-
-    back_end = "openvino" if runs_here(encoder.device, encoder.precision) else f"torch-{encoder.device}"
-    return f"{encoder.precision}/{back_end}"

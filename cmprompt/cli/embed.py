@@ -69,11 +69,11 @@ def command(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
-    road.calibrate(encoder, sources, source_options)
     if dry_run:
         for line in road.describe_run(encoder, None, "none", read_items(sources, source_options)):
             typer.echo(line)
         return 0
+    road.calibrate(encoder, sources, source_options)
     about = {"model": encoder.model_id, "encoding": encoder.store_key, "cmprompt": __version__}
     kept = road.open_store(store, no_store, say)
     stats, started_s, write_s = Stats(), perf_counter(), 0.0

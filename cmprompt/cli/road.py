@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmprompt.errors import CmpromptError, UsageError
 
@@ -210,17 +210,52 @@ def exit_status(statuses: Counter[str]) -> int:
     return 1 if statuses.total() > statuses["ok"] else 0
 
 
+def set_names(
+    labels: LabelSet,
+    prompts: Sequence[str] | None,
+    template: Sequence[str] | None,
+    language: str,
+    *,
+    asks: bool = False,
+) -> list[str]:
+    """The prompt sets in use, those of a question where one `asks`; none where each label brings its own texts."""
+    from cmprompt.prompts import choose_sets
+    from cmprompt.questions import question_sets
+
+    if asks:
+        return [each.name for each in question_sets(prompts, template)]
+    if labels.verbatim >= labels.phrases.keys():
+        return []
+    return [each.name for each in choose_sets(prompts or [], template or [], labels, language=language)]
+
+
 def describe_run(
-    encoder: Encoder, prompts: Mapping[str, Sequence[str]] | None, head: str, items: Iterable[Item]
+    encoder: Encoder,
+    prompts: Mapping[str, Sequence[str]] | None,
+    head: str,
+    items: Iterable[Item],
+    sets: Sequence[str] = (),
 ) -> Iterator[str]:
     """The lines of --dry-run: with what, and what would be read."""
     yield f"model\t{encoder.model_id}"
-    yield f"encoding\t{encoder.store_key}"
+    yield f"encoding\t{encoding_of(encoder)}"
     yield f"head\t{head}"
+    for name in sets:
+        yield f"prompts\t{name}"
     for label, texts in (prompts or {}).items():
         yield f"label\t{label}\t{len(texts)} texts\t{texts[0]}"
     for item in items:
         yield f"input\t{item.id.encode('utf-8', 'replace').decode()}"
+
+
+def encoding_of(encoder: Any) -> str:
+    """Precision and back end, told without the export that the store's key may need."""
+    from cmprompt.encoders.openvino import runs_here
+
+    if not hasattr(encoder, "precision"):
+        return str(encoder.store_key)
+    fast = not encoder.exact and runs_here(encoder.device, encoder.precision)
+    return f"{encoder.precision}/{'openvino' if fast else f'torch-{encoder.device}'}"
 
 
 class Clock:

@@ -92,6 +92,28 @@ def test_once_the_model_is_prepared_no_run_imports_torch(cli: Cli, samples: Path
     assert result.stderr == "[]\n" and result.stdout.count("\n") == 1
 
 
+def test_a_dry_run_imports_no_torch_and_writes_nothing(samples: Path, tmp_path: Path) -> None:
+    fresh = Cli(tmp_path / "home")
+    code = (
+        "import sys; from cmprompt.cli.app import run\n"
+        "assert all(run(line.split('|')) == 0 for line in sys.argv[1:])\n"
+        "print(sorted({'torch', 'torchvision', 'open_clip', 'openvino'} & set(sys.modules)), file=sys.stderr)"
+    )
+    photos = f"{samples}/photos|--quiet|--dry-run"
+    lines = [
+        f"classify|{photos}|--labels|cat,dog|--prompts|photo|--prompts|plain",
+        f"classify|{photos}|--question|What is it?|--labels|cat,dog",
+        f"embed|{photos}|--precision|int8|-o|{tmp_path}/v.npy",
+    ]
+    command = [sys.executable, "-c", code, *lines]
+    result = subprocess.run(command, capture_output=True, text=True, env=fresh.environment, check=True)
+    assert result.stderr == "[]\n" and result.stdout.count("input\t") == 3 * len(list((samples / "photos").iterdir()))
+    said = [line for line in result.stdout.splitlines() if line.startswith("prompts\t")]
+    assert said == ["prompts\tphoto", "prompts\tplain", "prompts\tquestion"]
+    assert {path.name for path in tmp_path.glob("home/cache/cmprompt/*")} <= {"hashes"}
+    assert not (tmp_path / "v.npy").exists()
+
+
 def test_other_labels_on_the_same_folder_decode_nothing(crowd: Path, tmp_path: Path) -> None:
     from cmprompt import embed, load_encoder
     from cmprompt.embed import Stats
