@@ -1,8 +1,8 @@
 """None of these: how well unknown classes are told from known ones, and whether one threshold serves two models.
 
-    python benchmarks/none_of_these.py --data DIR [--model tiny | --clip-only] [--store DIR] [-o FILE]
+    python benchmarks/none_of_these.py [--model tiny | --clip-only] [--store DIR]
 
-DIR holds `clip-vitb32-replay` (real CLIP ViT-B/32 vectors of CIFAR-10 images and of 1,616 object names, which stand in
+The data folder holds `clip-vitb32-replay` (real CLIP ViT-B/32 vectors of CIFAR-10 images and of 1,616 object names, which stand in
 for the vocabulary), `cifar10` and `tiny-imagenet/val.parquet`. The default z is a round number with a meaning, but it
 was set with the CLIP vectors in view: for the default those are development data, and the other model judges. Where a
 line says `best`, the threshold was chosen on the judged data itself, as an upper bound.
@@ -10,7 +10,6 @@ line says `best`, the threshold was chosen on the judged data itself, as an uppe
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from harness import about, parser, save_page
 from scipy.special import logsumexp
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
@@ -231,7 +231,6 @@ def report(data: Path, model: str | None, store: Store | None = None) -> Iterato
     clip = clip_scene(data / "clip-vitb32-replay")
     rows: Rows = {"CLIP, CIFAR-10, 2": (clip, PAIRS), "CLIP, CIFAR-10, 5": (clip, FIVES)}
     alone = {"CLIP, CIFAR-10": clip}
-    yield "# None of these\n\nMade by `benchmarks/none_of_these.py`."
     yield f"`z = (max cos - m) / s` against everyday words; the default limit is z = {DEFAULT_Z:g}."
     yield "For the CLIP vectors 1,616 object names stand in for these; the default was set with those vectors in view."
     yield "Known classes against unknown ones, means over the choices of which classes are known."
@@ -268,19 +267,14 @@ def report(data: Path, model: str | None, store: Store | None = None) -> Iterato
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", default="tiny")
-    parser.add_argument("--clip-only", action="store_true", help="only what the stored vectors say")
-    parser.add_argument("--store", help="keep embeddings in this directory, so that a second run is quick")
-    parser.add_argument("-o", "--output", type=Path)
-    options = parser.parse_args()
-    store = Store(options.store) if options.store else None
-    page = "\n".join(report(options.data, None if options.clip_only else options.model, store)) + "\n"
-    if options.output:
-        options.output.write_text(page)
-    else:
-        print(page, end="")
+    options = parser(__doc__)
+    options.add_argument("--model", default="tiny")
+    options.add_argument("--clip-only", action="store_true", help="only what the stored vectors say")
+    options.add_argument("--store", help="keep embeddings in this directory, so that a second run is quick")
+    asked = options.parse_args()
+    store = Store(asked.store) if asked.store else None
+    lines = list(report(asked.data, None if asked.clip_only else asked.model, store))
+    print(save_page("none_of_these", "None of these", "\n".join(lines), {"page": lines}, about(), asked.out))
 
 
 if __name__ == "__main__":
