@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from cmprompt.errors import ItemError
-from cmprompt.sources.video import Sampling, decoded, is_video_name, read_video
+from cmprompt.sources import video
+from cmprompt.sources.video import Sampling, decoded, frame_at, is_video_name, read_video, to_rgb
 from cmprompt.types import Frame
 
 av = pytest.importorskip("av", reason="the extra [video] is not installed")
@@ -71,6 +72,34 @@ def test_a_cut_off_file_gives_its_frames_and_says_so(tmp_path: Path, name: str) 
     with pytest.raises(ItemError) as caught:
         last.image()
     assert caught.value.status == "truncated"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv"])
+def test_a_frame_is_found_without_those_long_before_it(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dice = np.random.default_rng(0)
+    path = write_clip(tmp_path / name, [tuple(dice.integers(0, 255, 3)) for _ in range(100)])
+    wanted = list(decoded(path))[80]
+    seen: list[object] = []
+    monkeypatch.setattr(video, "_refuse_huge", seen.append)
+    found = frame_at(path, wanted.time_s)
+    assert np.array_equal(to_rgb(found.frame, None), to_rgb(wanted.frame, None))
+    assert len(seen) < 40
+    with pytest.raises(ItemError, match="shows nothing at 12 s"):
+        frame_at(path, 12)
+
+
+def test_a_frame_of_a_damaged_file_is_found_too(tmp_path: Path) -> None:
+    dice = np.random.default_rng(0)
+    path = write_clip(tmp_path / "a.avi", [tuple(dice.integers(0, 255, 3)) for _ in range(60)])
+    whole = Path(path).read_bytes()
+    Path(path).write_bytes(whole[: len(whole) * 6 // 10])
+    *_, last, _ = read_video(path, Sampling(fps=10))
+    assert last.image is not None and last.time_s is not None
+    picture = last.image()
+    assert isinstance(picture, Frame)
+    assert np.array_equal(to_rgb(frame_at(path, last.time_s).frame, None), picture.pixels)
 
 
 def test_what_is_no_video_is_one_failing_item(tmp_path: Path) -> None:

@@ -93,12 +93,9 @@ def _picture(entry: Entry) -> Image:
 def _frame(path: str, time_s: float) -> Image:
     from PIL import Image
 
-    from cmprompt.sources.video import decoded, to_rgb
+    from cmprompt.sources.video import frame_at, to_rgb
 
-    for shown in decoded(path):
-        if shown.time_s >= time_s - 1e-3:
-            return Image.fromarray(to_rgb(shown.frame, 2 * TILE_PX))
-    raise ItemError("missing", f"{path} ends before {time_s} s")
+    return Image.fromarray(to_rgb(frame_at(path, time_s).frame, 2 * TILE_PX))
 
 
 def _encoded(picture: Image, form: str) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
@@ -73,14 +74,29 @@ def read_video(path: str, sampling: Sampling = Sampling()) -> Iterator[Item]:
         yield Item(path, partial(_fail, error), time_s=time_s)
 
 
-def decoded(path: str) -> Iterator[Shown]:
-    """Every frame in the order of showing. Raises OSError where it cannot be opened, ItemError where it is damaged."""
+def frame_at(path: str, time_s: float) -> Shown:
+    """The frame that `decoded` gives this second. Raises OSError, ItemError where there is none."""
+    for start_s in (time_s - 1, 0.0):  # the index of a damaged file may lead nowhere: then from the beginning
+        with suppress(ItemError):
+            for shown in decoded(path, start_s):
+                if abs(shown.time_s - time_s) < 1e-3:
+                    return shown
+    raise ItemError("missing", f"{path} shows nothing at {time_s} s")
+
+
+def decoded(path: str, start_s: float = 0.0) -> Iterator[Shown]:
+    """Every frame in the order of showing, from the last key frame before `start_s` on.
+
+    Raises OSError where it cannot be opened, ItemError where it is damaged.
+    """
     av = _library()
     with _opened(av, path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         clock, count, time_s = _Clock(stream), 0, 0.0
         try:
+            if start_s > 0:
+                container.seek(int(start_s / stream.time_base), stream=stream)
             for frame in container.decode(stream):
                 _refuse_huge(frame)
                 time_s = clock.time_s(frame)
@@ -90,7 +106,8 @@ def decoded(path: str) -> Iterator[Shown]:
             raise _failure(error, count) from error
         if not count:
             raise ItemError("unreadable", "the video holds no frame")
-        _refuse_short(stream, count, time_s)
+        if start_s <= 0:
+            _refuse_short(stream, count, time_s)
 
 
 class _Clock:
