@@ -84,6 +84,21 @@ def test_search_answers_with_the_second(
     assert (np.abs(sheet.astype(int) - BLUE).max(2) < 12).sum() > 1000
 
 
+def test_duplicates_have_their_seconds(
+    clips: Path, fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: fake_encoder)
+    store = str(clips.parent / "store")
+    assert run(["index", "build", str(clips / "red"), "--frames", "2", "--store", store, "-q"]) == 0
+    assert run(["index", "duplicates", "--store", store, "--format", "jsonl"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(Path(row["id"]).name, row.get("time_s")) for row in rows] == [
+        ("a.mp4", 0.6),
+        ("a.mp4", 1.8),
+        ("b.png", None),
+    ]
+
+
 def test_like_a_clip(clips: Path, fake_encoder: FakeEncoder) -> None:
     like = query_vector(fake_encoder, None, like=[str(clips / "red" / "a.mp4")])
     assert like[:3].argmax() == 0

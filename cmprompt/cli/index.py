@@ -210,7 +210,7 @@ def duplicates(
     from cmprompt.index.collections import Collection, only_name
     from cmprompt.index.duplicates import groups
     from cmprompt.writers.records import rounded
-    from cmprompt.writers.rows import identity_of, write_rows
+    from cmprompt.writers.rows import identity_of, second_of, write_rows
 
     say = road.speaker(False)
     kept = _store(store, say)
@@ -224,14 +224,15 @@ def duplicates(
             cosines = matrix[members].astype("float32") @ matrix[members[0]].astype("float32")
             number += 1
             rows += [
-                {"group": number, **identity_of(entry.id), "cosine": rounded(float(cosine))}
+                {"group": number, **identity_of(entry.id), **second_of(entry.time_s), "cosine": rounded(float(cosine))}
                 for entry, cosine in zip(entries, cosines, strict=True)
             ]
     if not rows:
         say(f"no two images of {collection.about.name!r} have a cosine of {threshold:g} or more")
     write_rows(
-        rows, output=output, format=format, overwrite=overwrite, columns=("group", "cosine", "id"), csv_safe=csv_safe
-    )
+        rows, output=output, format=format, overwrite=overwrite, columns=("group", "cosine", "id", "time_s"),
+        csv_safe=csv_safe,
+    )  # fmt: skip
 
 
 @app.command("drop", cls=GroupedCommand)

@@ -68,7 +68,7 @@ def command(
     from cmprompt.index.query import query_vector
     from cmprompt.store import Store, default_store_dir
     from cmprompt.writers.records import rounded
-    from cmprompt.writers.rows import identity_of, write_file, write_rows
+    from cmprompt.writers.rows import identity_of, second_of, write_file, write_rows
 
     say = road.speaker(quiet)
     if kind not in KINDS:
@@ -108,9 +108,10 @@ def command(
         return
     rows = []
     for rank, (entry, score) in enumerate(zip(entries, scores, strict=True), start=1):
-        second = {} if entry.time_s is None else {"time_s": rounded(entry.time_s)}
         words = {} if entry.text is None else {"text": entry.text}
-        rows.append({"rank": rank, "score": rounded(score), **identity_of(entry.id), **second, **words})
+        rows.append(
+            {"rank": rank, "score": rounded(score), **identity_of(entry.id), **second_of(entry.time_s), **words}
+        )
     write_rows(
         rows,
         output=output,

@@ -13,7 +13,7 @@ from cmprompt.errors import OutputError
 from cmprompt.types import Item
 from cmprompt.writers import choose_format, jsonl
 from cmprompt.writers.csv import defused, to_line
-from cmprompt.writers.records import clean, identity
+from cmprompt.writers.records import clean, identity, rounded
 
 Row = Mapping[str, Any]
 ID_WIDTH = 32  # of a table's columns the last to give way: a name cut short is of no use
@@ -23,6 +23,11 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 def identity_of(id: str) -> dict[str, Any]:
     """`id`, and `path_b64` beside it for a name that is not UTF-8."""
     return identity(Item(id, None))
+
+
+def second_of(time_s: float | None) -> dict[str, Any]:
+    """`time_s` of a frame of a video; nothing for what is none."""
+    return {} if time_s is None else {"time_s": rounded(time_s)}
 
 
 def write_rows(
