@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -44,7 +44,8 @@ class Rule:
     """What `predict` decides by.
 
     `threshold` None means none for softmax and 0.5 for sigmoid; `label_thresholds` go before it. With `none`, an image
-    whose best label lies below z (the threshold's, if that is a z, else `openset.DEFAULT_Z`) is `none_name`.
+    of which no label reaches its z (its own threshold's or the common one's, if that is a z, else `openset.DEFAULT_Z`)
+    is `none_name`.
     `level` N keeps the first N parts of labels such as `animal/cat`.
     """
 
@@ -74,6 +75,8 @@ class Rule:
             raise UsageError(f"--min-margin {min_margin:g} is not a difference of probabilities; give 0 to 1")
         if level is not None and level < 1:
             raise UsageError(f"--level {level} is not a level; the first part of `animal/cat` is level 1")
+        if level is not None:
+            _check_leaves(label_thresholds or {}, level)
         if none and not none_name.strip():
             raise UsageError("--none-name is empty; name the label that stands for none of these")
         return Rule(
@@ -97,6 +100,16 @@ class Rule:
         """The threshold of one label."""
         default = Threshold("p", 0.5) if self.kind == "sigmoid" else None
         return self.label_thresholds.get(label) or self.threshold or default
+
+
+def _check_leaves(thresholds: Iterable[str], level: int) -> None:
+    """A branch's probability is a sum, which the limit of one label below it says nothing about."""
+    for label in thresholds:
+        if label.count("/") >= level:
+            raise UsageError(
+                f"label {label!r} has a threshold of its own, which --level {level} cannot keep; "
+                "take it out of the label file and give one for all by --threshold, or leave --level out"
+            )
 
 
 def _parse_for(label: str, text: str) -> Threshold:

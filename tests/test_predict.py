@@ -170,6 +170,13 @@ def test_a_branchs_cosine_is_its_best_leafs() -> None:
     assert dict(multi.top)["animal"] == pytest.approx(expit(10 * 0.1), abs=1e-6)
 
 
+def test_a_leafs_threshold_does_not_go_with_a_level_above_it() -> None:
+    with pytest.raises(UsageError, match=r"'animal/cat'.*--level 1"):
+        Rule.parse(level=1, label_thresholds={"food": "0.2", "animal/cat": "0.5"})
+    rule = Rule.parse(level=1, label_thresholds={"food": "0.9"})
+    assert [p.label for p in by_logits([[0, 0, 0, 2], [2, 0, 0, 0]], rule, labels=TREE)] == [None, "animal"]
+
+
 def test_failures_and_flags_pass_through() -> None:
     outcomes = [Outcome("missing", "no such file"), Outcome(flags=("truncated", "no_text"))]
     failed, fine = by_logits([[1, 2, 3], [3, 2, 1]], Rule(), outcomes=outcomes)
