@@ -18,7 +18,7 @@ from cmprompt.scores import (
     level_labels,
     logits_by_row,
     needs_vocabulary,
-    none_z,
+    none_limits,
     score,
 )
 from cmprompt.types import Array, Embedded, Head, Item, Outcome, Prediction
@@ -66,6 +66,11 @@ class _Judge:
         """What the columns of the probabilities stand for; none-of-these, where it has one, is the last."""
         return (*self.labels, self.rule.none_name)
 
+    @cached_property
+    def none_limits(self) -> Array:
+        """(C,) the z that one label at least must reach, lest the answer be none of them."""
+        return none_limits(self.labels, self.rule)
+
     def decide(self, batch: Embedded, scores: Scores) -> Iterator[Prediction]:
         """One prediction for each item of `batch`; scores has its N rows."""
         width = scores.probability.shape[1]
@@ -110,7 +115,7 @@ class _Judge:
     def _label(self, scores: Scores, row: int, best: tuple[int, float], passed: Array) -> tuple[str | None, float]:
         """The answer and its probability; that of none-of-these under sigmoid is what the best label leaves."""
         column, probability = best
-        far = self.rule.none and scores.z is not None and scores.z[row].max() < none_z(self.rule)
+        far = self.rule.none and scores.z is not None and bool((scores.z[row] < self.none_limits).all())
         if far or column == len(self.labels):
             rest = 1.0 - probability if self.rule.kind == "sigmoid" else float(scores.probability[row, -1])
             return self.rule.none_name, rest

@@ -3,6 +3,7 @@ numbers do not depend on how rows fall into batches: arrays stay C-contiguous an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, TypeGuard
 
@@ -73,7 +74,8 @@ def score(features: Features, head: Head, rule: Rule, vocabulary: Array | Grid |
 
     Sigmoid takes the model's own bias. A model without one is calibrated by the vocabulary: the bias of each image is
     the one that puts probability 0.5 at z = `openset.DEFAULT_Z`, p = sigmoid(scale * (cos - m - z * s)). None-of-these
-    is, under softmax, one more class whose cosine is m + z * s: it wins just where the best label's z is lower.
+    is, under softmax, one more class: as far below the best label as the label with the most to spare is above its
+    limit, so that it wins just where none reaches its own. Under one limit for all its cosine is m + z * s.
     """
     if not is_text_head(head):
         logits, finite = _finite(logits_by_row(head, features).astype(np.float64))
@@ -90,7 +92,8 @@ def score(features: Features, head: Head, rule: Rule, vocabulary: Array | Grid |
         logits = head.scale * (cosines - (mean + DEFAULT_Z * deviation)[:, None])
     elif rule.kind == "softmax" and rule.none:
         bias = 0.0 if head.bias is None else float(np.mean(head.bias))
-        nothing = head.scale * (mean + none_z(rule) * deviation) + bias  # (N,)
+        spare = (z - none_limits(head.labels, rule)).max(axis=1)  # (N,)
+        nothing = head.scale * (cosines.max(axis=1) - spare * deviation) + bias  # (N,)
         logits = np.concatenate([logits, nothing[:, None]], axis=1)  # (N, C + 1)
     return Scores(_probabilities(logits, rule), cosines, z, finite)
 
@@ -109,9 +112,11 @@ def _row(features: Features, row: int) -> Features:
     return Features(**parts)
 
 
-def none_z(rule: Rule) -> float:
-    """The z below which nothing fits."""
-    return rule.threshold.value if rule.threshold and rule.threshold.unit == "z" else DEFAULT_Z
+def none_limits(labels: Sequence[str], rule: Rule) -> Array:
+    """(C,) the z that each label must reach to fit: its own, else the one for all, else the default."""
+    own = [rule.label_thresholds.get(label) for label in labels]
+    common = rule.threshold.value if rule.threshold and rule.threshold.unit == "z" else DEFAULT_Z
+    return np.array([t.value if t and t.unit == "z" else common for t in own])
 
 
 def _finite(values: Array) -> tuple[Array, Array]:

@@ -46,6 +46,23 @@ def test_none_takes_the_thresholds_z(best: float, label: str) -> None:
     assert by_cosines([0.1, best, 0.0], rule).label == label
 
 
+@pytest.mark.parametrize("multi_label", [False, True], ids=["softmax", "sigmoid"])
+@pytest.mark.parametrize(
+    ("cosines", "label"),
+    [
+        ([0.36, 0.1, 0.0], "cat"),  # reaches its own z of 1.5, though not the default
+        ([0.34, 0.1, 0.0], "none of these"),
+        ([0.1, 0.46, 0.0], "none of these"),  # reaches the default, though not its own z of 3
+        ([0.1, 0.51, 0.0], "dog"),
+        ([0.1, 0.1, 0.39], "none of these"),  # has none of its own
+        ([0.36, 0.45, 0.0], None),  # the best falls short of its own, another does not
+    ],
+)
+def test_none_goes_by_each_labels_own_z(cosines: list[float], label: str | None, multi_label: bool) -> None:
+    rule = Rule.parse(multi_label=multi_label, none=True, label_thresholds={"cat": "z:1.5", "dog": "z:3"})
+    assert by_cosines(cosines, rule).label == label
+
+
 def test_none_is_a_class_among_the_others() -> None:
     prediction = by_cosines([0.1, 0.3, 0.0], Rule(none=True))
     wanted = softmax([1.0, 3.0, 0.0, 4.0])
