@@ -32,7 +32,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     prompts names or files of template sets, or templates that hold {}; None: photo prompts in the labels' language
     head    None: zero-shot, and `fit` fits a linear head; the directory of a saved head, or a Head, to use in place of
             the labels; or the kind of head that `fit` fits
-    none    whether `predict` may answer `none_name`
+    none    whether `predict` may answer `none_name`; it does below a label's own threshold anyhow
     store   True: the user's store, so that nothing is encoded twice; a directory or a Store; False: none
 
     X, wherever it is asked for, is a sequence of paths, of encoded bytes, of (H, W, 3) uint8 arrays, of PIL images or
@@ -111,11 +111,13 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         from cmprompt.openset import vocabulary_vectors
         from cmprompt.predict import needs_vocabulary, predict
 
-        if _are_vectors(X) and not self.none and (weight := _plain_weight(self.head_)) is not None:
+        limits = self._thresholds()
+        if _are_vectors(X) and not (self.none or limits) and (weight := _plain_weight(self.head_)) is not None:
             return self._nearest(X, weight)
-        rule = Rule(top_k=1, none=self.none, none_name=self.none_name)
+        rule = Rule.parse(top_k=1, none=self.none, none_name=self.none_name, label_thresholds=limits)
         vocabulary = vocabulary_vectors(self.encoder_, self._store()) if needs_vocabulary(self.head_, rule) else None
-        found = [p.label for p in predict(self._embedded(X, self.head_.needs), self.head_, rule, vocabulary=vocabulary)]
+        predictions = predict(self._embedded(X, self.head_.needs), self.head_, rule, vocabulary=vocabulary)
+        found = [self.none_name if p.label is None else p.label for p in predictions]
         own = getattr(self, "_classes", None)
         return np.array([own[label] for label in found]) if own else np.array(found, dtype=np.str_)
 
@@ -162,6 +164,14 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         if not hasattr(self, "_head"):
             self._head = self._given_head() or self._zero_shot(self.labels)
         return self._head
+
+    def _thresholds(self) -> dict[str, str]:
+        """The labels' own, which are for zero-shot: a head that was fitted or given has other scores."""
+        from cmprompt.labels import label_set
+
+        if self.head is not None or hasattr(self, "_classes") or not isinstance(self.labels, Mapping):
+            return {}
+        return label_set(self.labels, minimum=1).thresholds
 
     def __sklearn_is_fitted__(self) -> bool:
         return self.model is not None or hasattr(self, "_head")  # zero-shot needs no fitting

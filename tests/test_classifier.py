@@ -83,6 +83,15 @@ def test_labels_may_have_phrases(colours: Path) -> None:
     assert model.predict(paths(colours)).tolist() == ["warm", "cold", "cold"]
 
 
+def test_labels_may_have_thresholds() -> None:
+    labels = {"red": {"threshold": "cos:0.9"}, "blue": {}}
+    model = classifier(labels=labels, none_name="?")
+    red, pale, blue = np.eye(8)[0], np.eye(8)[0] + 2 * np.eye(8)[7], np.eye(8)[2]
+    assert model.predict(np.array([red, pale, blue])).tolist() == ["red", "?", "blue"]
+    fitted = model.fit(np.array([red, blue] * 8), ["red", "blue"] * 8)
+    assert set(fitted.predict(np.array([red, pale, blue]))) <= {"red", "blue"}
+
+
 def test_a_store_spares_the_second_run(colours: Path, tmp_path: Path) -> None:
     first, second = FakeEncoder(), FakeEncoder()
     classifier(model=first, store=tmp_path / "store").predict(paths(colours))
