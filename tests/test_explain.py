@@ -33,6 +33,13 @@ TOWERS = {
     "timm conv": {"timm_model_name": "test_convnext", "timm_pool": "avg", "timm_proj": "linear"},
 }
 
+EVAS = {  # as EVA-01 and EVA-02 of timm and Meta's PE build them
+    "eva 01": {},
+    "eva 02": {"qkv_fused": False, "scale_attn_inner": True, "swiglu_mlp": True, "use_rot_pos_emb": True},
+    "pe": {"attn_type": "rope", "use_rot_pos_emb": True, "global_pool": "map"},
+    "grouped": {"attn_type": "rope", "qkv_fused": False, "num_kv_heads": 1},
+}
+
 
 def two_halves(left: str, right: str) -> Image.Image:
     picture = draw(left, (64, 64))
@@ -58,6 +65,20 @@ def build(name: str) -> Any:
         return build(cfg).eval().requires_grad_(False)
 
 
+def build_eva(name: str) -> Any:
+    """An image tower of open_clip's shape around a small one of timm's."""
+    import torch
+    from timm.models.eva import Eva
+
+    torch.manual_seed(0)
+    visual: Any = torch.nn.Module()
+    visual.trunk = Eva(64, 16, num_classes=0, embed_dim=64, depth=3, num_heads=2, **EVAS[name])
+    visual.head = torch.nn.Identity()
+    for parameter in visual.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)  # biases too, which start at zero
+    return visual.eval().requires_grad_(False)
+
+
 def test_occlusion_finds_the_half_that_has_the_colour(fake_encoder: FakeEncoder) -> None:
     pixels = np.asarray(two_halves("red", "blue").resize((64, 64))).transpose(2, 0, 1)
     aims = against_others(fake_encoder.encode_texts(["red", "blue"]))
@@ -77,9 +98,9 @@ def test_a_model_without_gradients_is_explained_by_occlusion(fake_encoder: FakeE
         heat_of(fake_encoder, two_halves("red", "blue"), weight, ("red", "blue"), "gradient")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize("name", [*TOWERS, "eva 01", "eva 02", "pe"])
 def test_every_kind_of_tower_gives_a_map_for_each_aim(name: str) -> None:
-    visual = build(name).visual
+    visual = build(name).visual if name in TOWERS else build_eva(name)
     pixels = np.random.default_rng(0).integers(0, 255, (3, 64, 64)).astype(np.uint8)
     aims = np.random.default_rng(1).standard_normal((2, 64)).astype(np.float32)
     preprocess = Preprocess(64, "shortest", "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -90,6 +111,30 @@ def test_every_kind_of_tower_gives_a_map_for_each_aim(name: str) -> None:
     assert maps.shape[0] == 2 and maps.shape[1] == maps.shape[2] >= 2
     assert maps.min() >= 0 and maps.max() > 0
     assert not np.allclose(maps[0], maps[1])
+
+
+def test_attention_of_another_kind_gives_no_map() -> None:
+    preprocess = Preprocess(64, "shortest", "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    pixels, aims = np.zeros((3, 64, 64), np.uint8), np.eye(64, dtype=np.float32)
+    assert heat_maps(build_eva("grouped"), pixels, aims, preprocess) is None
+
+
+@pytest.mark.parametrize("name", ["eva 01", "eva 02", "pe"])
+def test_the_slope_along_attention_is_what_autograd_says(name: str) -> None:
+    import torch
+
+    from cmprompt.explain.gradients import _hooked, _layer_heat, _TimmViT
+
+    visual, weights = build_eva(name), []
+    last = visual.trunk.blocks[-1].attn
+    last.fused_attn = False  # so that its weights can be seen
+    vit = _TimmViT(visual)
+    with _hooked([last.attn_drop], lambda module, inputs, output: weights.append(output)):
+        layer = vit.run(torch.rand(1, 3, 64, 64).requires_grad_())[-1]
+    rows, aims = vit.finish(layer.tokens), torch.eye(64)[:1]
+    score = torch.nn.functional.normalize(rows, dim=-1)[0, 0]
+    (slope,) = torch.autograd.grad(score, weights, retain_graph=True)  # (1, heads, N, N)
+    assert torch.allclose(_layer_heat(layer, rows, aims)[0], torch.relu(slope).mean((0, 1, 2)), rtol=1e-3, atol=1e-8)
 
 
 def test_grad_cam_of_mean_pooling_is_what_each_place_adds() -> None:

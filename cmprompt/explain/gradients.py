@@ -40,8 +40,9 @@ def _method_of(visual: Any) -> tuple[str, Callable[[Any, Any], Any] | None]:
     trunk = getattr(visual, "trunk", None)
     if hasattr(visual, "transformer") and hasattr(visual, "conv1"):
         return LEGRAD, lambda x, aims: _legrad(_OpenClipViT(visual), x, aims)
-    if trunk is not None and hasattr(trunk, "blocks") and _is_timm_attention(trunk.blocks[0]):
-        return LEGRAD, lambda x, aims: _legrad(_TimmViT(visual), x, aims)
+    block = trunk.blocks[0] if hasattr(trunk, "blocks") else None
+    if hasattr(block, "attn"):
+        return LEGRAD, (lambda x, aims: _legrad(_TimmViT(visual), x, aims)) if _is_known(block.attn) else None
     if trunk is not None and hasattr(trunk, "forward_head"):
         return GRAD_CAM, lambda x, aims: _grad_cam(*_timm_map(visual, x), aims)
     if hasattr(visual, "attnpool") and hasattr(visual, "layer4"):
@@ -49,9 +50,12 @@ def _method_of(visual: Any) -> tuple[str, Callable[[Any, Any], Any] | None]:
     return "", None
 
 
-def _is_timm_attention(block: Any) -> bool:
-    attention = getattr(block, "attn", None)
-    return hasattr(attention, "qkv") and hasattr(attention, "proj") and hasattr(attention, "num_heads")
+def _is_known(attention: Any) -> bool:
+    """Whether it is timm's, with values of their own for each head."""
+    if not hasattr(attention, "num_heads") or not hasattr(attention, "proj"):
+        return False
+    has_values = getattr(attention, "qkv", None) is not None or hasattr(attention, "v_proj")
+    return has_values and getattr(attention, "num_kv_heads", attention.num_heads) == attention.num_heads
 
 
 def _slopes(rows: Any, aims: Any, inner: Any) -> Iterator[Any]:
@@ -93,8 +97,8 @@ class _Layer:
 
     heads: int
     values: Any  # (1, N, width), the heads side by side
-    projected: Any  # (1, N, width), what the heads gave after their projection
-    projection: Any  # (width, width)
+    given: Any  # (1, N, width), what the heads gave; after the projection where there is one
+    projection: Any = None  # (width, width)
     tokens: Any = None  # (1, N, width) at the end of the block
 
 
@@ -131,8 +135,9 @@ def _layer_heat(layer: _Layer, rows: Any, aims: Any) -> Any:
 
     values = layer.values[0].float().unflatten(-1, (layer.heads, -1))  # (N, heads, d)
     heat = []
-    for slope in _slopes(rows, aims, layer.projected):
-        mixed = (slope[0] @ layer.projection).float().unflatten(-1, (layer.heads, -1))  # (N, heads, d)
+    for slope in _slopes(rows, aims, layer.given):
+        before = slope[0] if layer.projection is None else slope[0] @ layer.projection
+        mixed = before.float().unflatten(-1, (layer.heads, -1))  # (N, heads, d)
         attention = torch.einsum("qhd,khd->hqk", mixed, values)  # the slope along each attention weight
         heat.append(torch.relu(attention).mean((0, 1)))
     return torch.stack(heat)
@@ -172,14 +177,13 @@ class _TimmViT:
     def __init__(self, visual: Any) -> None:
         self._visual = visual
         self.prefix = int(getattr(visual.trunk, "num_prefix_tokens", 0))
-        self._values: Any = None
+        self._given: Any = None
         self._layers: list[_Layer] = []
 
     def run(self, x: Any) -> Sequence[_Layer]:
         blocks = self._visual.trunk.blocks
         with (
-            _hooked([block.attn.qkv for block in blocks], self._projected_in),
-            _hooked([block.attn.proj for block in blocks], self._projected_out),
+            _hooked([getattr(block.attn, "norm", block.attn.proj) for block in blocks], self._mixed),
             _hooked([block.attn for block in blocks], self._attended),
             _hooked(blocks, self._end),
         ):
@@ -190,17 +194,27 @@ class _TimmViT:
         trunk = self._visual.trunk
         return self._visual.head(trunk.forward_head(trunk.norm(tokens)))
 
-    def _projected_in(self, module: Any, inputs: Any, output: Any) -> None:
-        self._values = output[..., -output.shape[-1] // 3 :]
-
-    def _projected_out(self, module: Any, inputs: Any, output: Any) -> None:
-        self._layers.append(_Layer(0, self._values, output, module.weight))
+    def _mixed(self, module: Any, inputs: Any, output: Any) -> None:
+        self._given = inputs[0]
 
     def _attended(self, module: Any, inputs: Any, output: Any) -> None:
-        self._layers[-1].heads = module.num_heads
+        self._layers.append(_Layer(module.num_heads, _values(module, inputs[0]), self._given))
 
     def _end(self, module: Any, inputs: Any, output: Any) -> None:
         self._layers[-1].tokens = output
+
+
+def _values(attention: Any, tokens: Any) -> Any:
+    """(1, N, width) values of timm's attention: EVA's may have a projection of their own, or a bias beside it."""
+    from torch.nn.functional import linear
+
+    if attention.qkv is None:
+        return attention.v_proj(tokens)
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    width = len(weight) // 3
+    if bias is None:
+        return linear(tokens, weight[-width:], getattr(attention, "v_bias", None))
+    return linear(tokens, weight[-width:], bias[-width:])
 
 
 @contextmanager
