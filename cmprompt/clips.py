@@ -9,7 +9,7 @@ from typing import TypeGuard
 import numpy as np
 
 from cmprompt.encoding import NORM_TOLERANCE
-from cmprompt.errors import UsageError
+from cmprompt.errors import Status, UsageError
 from cmprompt.sources.video import Sampling, is_video_name, read_video
 from cmprompt.types import Array, Embedded, Features, FileBytes, Frame, Item, Outcome, Prediction
 
@@ -40,7 +40,7 @@ def with_frames(items: Iterable[Item], sampling: Sampling = Sampling()) -> Itera
     for item in items:
         if isinstance(item.image, FileBytes) and is_video_name(item.image.path):
             for frame in read_video(item.image.path, sampling):
-                yield replace(item, image=ClipFrame(item, frame), time_s=frame.time_s)
+                yield replace(item, image=ClipFrame(item, frame), time_s=frame.time_s, end_s=frame.end_s)
         else:
             yield item
 
@@ -48,7 +48,8 @@ def with_frames(items: Iterable[Item], sampling: Sampling = Sampling()) -> Itera
 def pooled(embedded: Iterable[Embedded]) -> Iterator[Embedded]:
     """Batches in which a clip's frames have become one row: the clip itself, with the mean of their unit vectors.
 
-    A clip whose end is damaged is flagged "truncated"; one without any frame has the failure of its first.
+    A clip of which some frames failed is flagged with their status, "truncated" where the file is damaged; one without
+    any frame has the failure of its first.
     """
     clip: _Clip | None = None
     for batch in embedded:
@@ -72,25 +73,22 @@ def pooled(embedded: Iterable[Embedded]) -> Iterator[Embedded]:
 def segments(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
     """Frames' predictions -> one for each stretch of a clip with the same label, from `time_s` to `end_s` of its item.
 
-    A stretch ends where the next begins, the last one with the last frame. Its score is the mean over its frames; the
-    rest is that of its clearest frame. What is no frame passes.
+    A stretch ends where the next begins, the last one with the clip. Its score is the mean over its frames; the rest is
+    that of its clearest frame. A frame that failed is a flag of the stretch it falls into. What is no frame passes.
     """
-    stretch: list[Prediction] = []
+    stretch: _Stretch | None = None
     for prediction in predictions:
-        if stretch and (_clip_of(prediction) is None or _clip_of(prediction) is not _clip_of(stretch[0])):
-            yield _segment(stretch, _second(stretch[-1]))
-            stretch = []
-        if _clip_of(prediction) is None:
+        clip = _clip_of(prediction)
+        if stretch is not None and not stretch.takes(prediction):
+            yield stretch.prediction()
+            stretch = None
+        if clip is None:
             yield prediction
-        elif prediction.status != "ok" and stretch:
-            stretch[-1] = replace(stretch[-1], flags=_with_truncated(stretch[-1].flags, prediction.status))
-        elif stretch and (stretch[-1].label != prediction.label or stretch[-1].status != "ok"):
-            yield _segment(stretch, _second(prediction))
-            stretch = [prediction]
         else:
-            stretch.append(prediction)
-    if stretch:
-        yield _segment(stretch, _second(stretch[-1]))
+            stretch = stretch or _Stretch.begun(clip, prediction)
+            stretch.add(prediction)
+    if stretch is not None:
+        yield stretch.prediction()
 
 
 @dataclass(frozen=True)
@@ -123,13 +121,13 @@ class _Clip:
     tokens: Array | None = None  # their sum
     text: Array | None = None
     text_tokens: Array | None = None
-    outcomes: list[Outcome] = field(default_factory=list)  # of what failed, at most the first
+    failures: dict[Status, Outcome] = field(default_factory=dict)  # the first of each status
 
     def add(self, row: _Row) -> None:
         if row.text is not None:
             self.text, self.text_tokens = row.text, row.text_tokens
         if row.outcome.status != "ok" or row.image is None:
-            self.outcomes = self.outcomes or [row.outcome]
+            self.failures.setdefault(row.outcome.status, row.outcome)
             return
         self.total = row.image.astype(np.float64) + (0.0 if self.total is None else self.total)
         self.lengths += float(np.linalg.norm(row.image))
@@ -139,13 +137,51 @@ class _Clip:
 
     def row(self) -> _Row:
         if self.total is None:
-            return _Row(self.item, self.outcomes[0] if self.outcomes else Outcome("unreadable", "no frame"))
-        flags = _with_truncated((), self.outcomes[0].status) if self.outcomes else ()
+            return _Row(self.item, next(iter(self.failures.values()), Outcome("unreadable", "no frame")))
+        flags = tuple(dict.fromkeys(map(_flag, self.failures)))
         length = self.lengths / self.count
         length = 1.0 if abs(length - 1) < NORM_TOLERANCE else length  # a network's own rows are not unit rows
         mean = (self.total * (length / np.linalg.norm(self.total))).astype(np.float32)
         tokens = None if self.tokens is None else (self.tokens / self.count).astype(np.float32)
         return _Row(self.item, Outcome(flags=flags), mean, self.text, tokens, self.text_tokens)
+
+
+@dataclass
+class _Stretch:
+    """Frames of one clip in a row with the same label. None of their pictures is kept: the clip may be a film."""
+
+    clip: Item
+    clearest: Prediction  # its item is the clip
+    start_s: float
+    end_s: float
+    total: float = 0.0  # of the frames' scores
+    count: int = 0
+    flags: tuple[str, ...] = ()
+
+    @staticmethod
+    def begun(clip: Item, frame: Prediction) -> _Stretch:
+        start_s = frame.item.time_s or 0.0
+        return _Stretch(clip, replace(frame, item=clip), start_s, start_s)
+
+    def takes(self, frame: Prediction) -> bool:
+        if _clip_of(frame) is not self.clip:
+            return False
+        return frame.status != "ok" or (self.clearest.status == "ok" and self.clearest.label == frame.label)
+
+    def add(self, frame: Prediction) -> None:
+        flags = frame.flags if frame.status == self.clearest.status else (_flag(frame.status),)
+        self.flags = tuple(dict.fromkeys((*self.flags, *flags)))
+        self.end_s = frame.item.end_s or self.end_s
+        if frame.score is None:
+            return
+        self.total, self.count = self.total + frame.score, self.count + 1
+        if frame.score > (self.clearest.score or 0.0):
+            self.clearest = replace(frame, item=self.clip)
+
+    def prediction(self) -> Prediction:
+        item = replace(self.clip, time_s=self.start_s, end_s=self.end_s)
+        score = self.total / self.count if self.count else None
+        return replace(self.clearest, item=item, score=score, flags=self.flags)
 
 
 def _batch(rows: list[_Row], like: Embedded) -> Embedded:
@@ -167,27 +203,14 @@ def _stacked(rows: list[Array | None], like: Array | None) -> tuple[Array | None
     return np.stack([empty if row is None else row for row in rows]), mask
 
 
-def _segment(stretch: list[Prediction], end_s: float) -> Prediction:
-    clearest = max(stretch, key=lambda prediction: prediction.score or 0.0)
-    clip = _clip_of(stretch[0])
-    assert clip is not None
-    scores = [prediction.score for prediction in stretch if prediction.score is not None]
-    flags = tuple(dict.fromkeys(flag for prediction in stretch for flag in prediction.flags))
-    item = replace(clip, time_s=_second(stretch[0]), end_s=end_s)
-    return replace(clearest, item=item, score=float(np.mean(scores)) if scores else None, flags=flags)
-
-
-def _with_truncated(flags: tuple[str, ...], status: str) -> tuple[str, ...]:
-    return (*flags, "truncated") if status in ("truncated", "unreadable") else flags
+def _flag(status: Status) -> str:
+    """What is said of a clip some of whose frames have this status."""
+    return "truncated" if status == "unreadable" else status
 
 
 def _clip_of(prediction: Prediction) -> Item | None:
     image = prediction.item.image
     return image.clip if _is_frame(image) else None
-
-
-def _second(prediction: Prediction) -> float:
-    return prediction.item.time_s or 0.0
 
 
 def _is_frame(image: object) -> TypeGuard[ClipFrame]:

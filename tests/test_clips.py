@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +21,7 @@ from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.predict import predict
 from cmprompt.sources.options import file_item
 from cmprompt.sources.video import Sampling
-from cmprompt.types import Embedded, Item, Prediction
+from cmprompt.types import Embedded, Frame, Item, Prediction
 from cmprompt.writers.records import to_record
 
 pytest.importorskip("av", reason="the extra [video] is not installed")
@@ -69,9 +73,44 @@ def test_a_timeline_has_a_record_for_each_stretch(tmp_path: Path) -> None:
     found = [to_record(prediction) for prediction in timeline(clip)]
     assert [(record["label"], record["start_s"], record["end_s"]) for record in found] == [
         ("red", 0.0, 2.0),
-        ("blue", 2.0, 3.8),
+        ("blue", 2.0, 4.0),
     ]
     assert all(0.5 < record["score"] <= 1 for record in found)
+
+
+def test_a_clip_of_one_frame_has_a_length(tmp_path: Path) -> None:
+    (only,) = timeline(write_clip(tmp_path / "a.mp4", [RED]))
+    assert (only.item.time_s, only.item.end_s) == (0.0, 0.1)
+
+
+def frame(clip: Item, second: int, **more: Any) -> Prediction:
+    """What was decided of a frame, which is shown for one second."""
+    image = ClipFrame(clip, Item(clip.id, partial(Frame, np.zeros((4, 4, 3), np.uint8))))
+    return Prediction(Item(clip.id, image, time_s=second, end_s=second + 1), **more)
+
+
+def test_a_stretch_is_what_its_frames_have_together() -> None:
+    clip = Item("a.mp4", None)
+    given = [frame(clip, 0, label="red", score=0.5), frame(clip, 1, label="red", score=0.75, cosine=0.25)]
+    (found,) = segments([*given, frame(clip, 2, status="nan"), frame(clip, 3, status="unreadable")])
+    assert found == Prediction(
+        replace(clip, time_s=0, end_s=4), flags=("nan", "truncated"), label="red", score=0.625, cosine=0.25
+    )
+
+
+def test_a_timeline_keeps_no_frame() -> None:
+    clip = Item("a.mp4", None)
+    seen: list[weakref.ref[Any]] = []
+
+    def film() -> Iterator[Prediction]:
+        for second in range(20):
+            one = frame(clip, second, label="red", score=second / 20)
+            seen.append(weakref.ref(one.item.image().pixels))  # type: ignore[misc,union-attr]
+            yield one
+            assert sum(made() is not None for made in seen) <= 2
+
+    assert [found.item.end_s for found in segments(film())] == [20]
+    assert len(seen) == 20
 
 
 def test_a_timeline_of_a_damaged_clip_says_so_at_its_end(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -41,9 +41,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Shown:
-    """A decoded frame, still in the decoder's own format, and when it is shown."""
+    """A decoded frame, still in the decoder's own format, and from when to when it is shown."""
 
     time_s: float
+    end_s: float
     frame: Any  # av.VideoFrame
 
 
@@ -60,18 +61,33 @@ def has_decoder() -> bool:
 
 
 def read_video(path: str, sampling: Sampling = Sampling()) -> Iterator[Item]:
-    """One item for each sampled frame, all with the path as their id, in order of `time_s`.
+    """One item for each sampled frame, all with the path as their id, in order of `time_s`; `end_s` is where the next
+    begins, of the last where the video ends.
 
     Where the file is damaged the last item's `image` raises ItemError: after the frames there are, "truncated"; where
     there are none, what became of it.
     """
-    time_s = 0.0
+    end_s = 0.0
+    last: Item | None = None
+    failure: Exception | None = None
+
+    def watched() -> Iterator[Shown]:
+        nonlocal end_s
+        for shown in decoded(path):
+            end_s = shown.end_s
+            yield shown
+
     try:
-        for shown in _sample(path, sampling):
-            time_s = shown.time_s
-            yield Item(path, partial(Frame, to_rgb(shown.frame, sampling.short_side_px)), time_s=time_s)
+        for shown in _sample(path, watched(), sampling):
+            if last is not None:
+                yield replace(last, end_s=shown.time_s)
+            last = Item(path, partial(Frame, to_rgb(shown.frame, sampling.short_side_px)), time_s=shown.time_s)
     except (ItemError, OSError) as error:
-        yield Item(path, partial(_fail, error), time_s=time_s)
+        failure = error
+    if last is not None:
+        yield replace(last, end_s=end_s)
+    if failure is not None:
+        yield Item(path, partial(_fail, failure), time_s=end_s, end_s=end_s)
 
 
 def frame_at(path: str, time_s: float) -> Shown:
@@ -100,7 +116,7 @@ def decoded(path: str, start_s: float = 0.0) -> Iterator[Shown]:
             for frame in container.decode(stream):
                 _refuse_huge(frame)
                 time_s = clock.time_s(frame)
-                yield Shown(time_s, frame)
+                yield Shown(time_s, clock.end_s, frame)
                 count += 1
         except av.error.FFmpegError as error:
             raise _failure(error, count) from error
@@ -136,13 +152,18 @@ class _Clock:
         self._shown = best
         return float(best) * self._seconds
 
+    @property
+    def end_s(self) -> float:
+        """When the frame that `time_s` was asked for last makes room for the next."""
+        return float((self._shown or 0) + self._step) * self._seconds
 
-def _sample(path: str, sampling: Sampling) -> Iterator[Shown]:
+
+def _sample(path: str, frames: Iterable[Shown], sampling: Sampling) -> Iterator[Shown]:
     if sampling.frames is not None:
-        return _spread(path, sampling.frames)
+        return _spread(path, frames, sampling.frames)
     if sampling.fps is not None:
-        return at_rate(decoded(path), sampling.fps)
-    return at_cuts(decoded(path), SCENE_FPS)
+        return at_rate(frames, sampling.fps)
+    return at_cuts(frames, SCENE_FPS)
 
 
 def at_rate(frames: Iterable[Shown], fps: float) -> Iterator[Shown]:
@@ -166,11 +187,11 @@ def at_cuts(frames: Iterable[Shown], fps: float) -> Iterator[Shown]:
         previous = colours
 
 
-def _spread(path: str, count: int) -> Iterator[Shown]:
+def _spread(path: str, frames: Iterable[Shown], count: int) -> Iterator[Shown]:
     """`count` frames at the middles of equal parts of the file's packets; all of them where there are fewer."""
     total = _count_packets(path)
     places = {int((number + 0.5) * total / count) for number in range(count)} if total else {0}
-    for number, shown in enumerate(decoded(path)):
+    for number, shown in enumerate(frames):
         if number in places or total <= count:
             yield shown
 
