@@ -3,9 +3,9 @@
     python benchmarks/none_of_these.py [--model tiny | --clip-only] [--store DIR]
 
 The data folder holds `clip-vitb32-replay` (real CLIP ViT-B/32 vectors of CIFAR-10 images and of 1,616 object names,
-which stand in for the vocabulary), `cifar10` and `tiny-imagenet/val.parquet`. The default z is a round number with a meaning, but it
-was set with the CLIP vectors in view: for the default those are development data, and the other model judges. Where a
-line says `best`, the threshold was chosen on the judged data itself, as an upper bound.
+which stand in for the vocabulary), `cifar10` and `tiny-imagenet/val.parquet`. The default z is a round number with a
+meaning, but it was set with the CLIP vectors in view: for the default those are development data, and the other model
+judges. Where a line says `best`, the threshold was chosen on the judged data itself, as an upper bound.
 """
 
 from __future__ import annotations
