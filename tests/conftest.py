@@ -24,6 +24,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 not_yet = pytest.mark.xfail(strict=False, reason="the bundled weights do not reach this yet: see their card")
 
 
+# For the code of a process of its own, which ends where it opens a socket: a thread would swallow an exception.
+NO_SOCKETS = """
+import os, sys
+def refuse(event, arguments):
+    if event.startswith("socket."):
+        print(f"opened a socket: {event} {arguments}", file=sys.stderr, flush=True)
+        os._exit(99)
+sys.addaudithook(refuse)
+"""
+
+
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache of the session's own: the user's is neither used nor filled."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import NO_SOCKETS
 from small_models import SMALL, save_model
 
 from cmprompt import load_encoder
@@ -118,8 +119,7 @@ def test_a_flipped_byte_ends_with_status_3_and_the_files_name(small: Path, tmp_p
 
 
 def test_loading_and_encoding_open_no_socket(small: Path) -> None:
-    script = (
-        "import sys; sys.addaudithook(lambda event, _: event.startswith('socket.') and sys.exit(f'opened: {event}'))\n"
+    script = NO_SOCKETS + (
         "import numpy as np; from cmprompt import load_encoder\n"
         f"e = load_encoder('local-dir:{small}')\n"
         "e.encode_texts(['a cat']); e.encode_images(np.zeros((1, 3, 32, 32), np.uint8)); print('done')"
