@@ -14,9 +14,13 @@ from cmprompt.label_files import read_entries
 from cmprompt.types import Prediction
 
 
-def read_translations(path: str, labels: Sequence[str]) -> dict[str, str]:
-    """The translation of each of `labels`. Raises UsageError: one is missing, has several, or shares another's."""
+def read_translations(path: str, labels: Sequence[str] | None = None) -> dict[str, str]:
+    """The translation of each of `labels` (None: all of the file's).
+
+    Raises UsageError: one is missing, has several, or shares another's.
+    """
     entries = {entry.label: entry for entry in read_entries(Path(path))}
+    labels = list(entries) if labels is None else labels
     if missing := [label for label in labels if label not in entries]:
         raise UsageError(f"{path}: no translation of {', '.join(map(repr, missing[:5]))}; add lines label: translation")
     names: dict[str, str] = {}

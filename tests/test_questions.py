@@ -139,6 +139,28 @@ def test_a_table_gives_one_record_for_each_question(colours: Path, capsys: pytes
     assert records[2]["status"] == "missing"
 
 
+def test_answers_are_translated_in_a_table_too(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, german = colours / "questions.csv", colours / "de.txt"
+    table.write_text("image,question,choices\nred.png,What is this?,cat|dog\nred.png,Is there a cat?,\n")
+    german.write_text("cat: Katze\ndog: Hund\nyes: ja\nno: nein\n")
+    flags = ["--translate-labels", str(german), "--model", "tiny", "--no-store", "--format", "jsonl", "-q"]
+    assert run(["classify", str(table), *flags]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first["label"] in ("Katze", "Hund") and second["label"] in ("ja", "nein")
+
+
+def test_a_no_is_translated(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    german = colours / "de.txt"
+    german.write_text("yes: ja\nno: nein\n")
+    flags = ["--translate-labels", str(german), "--model", "tiny", "--no-store", "--format", "jsonl", "-q"]
+    asked = ["classify", str(colours / "red.png"), "--question", "Is there a cat?", *flags]
+    assert run(asked) == 0
+    (record,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert {name for name, _ in record["top"]} == {"ja", "nein"}
+    german.write_text("yes: ja\n")
+    assert run(asked) == 2
+
+
 def test_choices_of_a_json_table_may_be_a_list(tmp_path: Path) -> None:
     from cmprompt.sources import read_items
 

@@ -81,12 +81,18 @@ def wanted(
     return Wanted(chosen, texts, described=describe is not None)
 
 
-def translations(path: str | None, judge: Head | RowQuestions, level: int | None) -> dict[str, str]:
-    """What --translate-labels says of the labels that are shown."""
+def translations(path: str | None, judge: Head | RowQuestions, chosen: Wanted, level: int | None) -> dict[str, str]:
+    """What --translate-labels says of the labels that are shown; of all, where rows bring their answers."""
+    from cmprompt.questions import NO
     from cmprompt.scores import level_labels
     from cmprompt.translation import read_translations
 
-    return read_translations(path, level_labels(judge.labels, level)[0]) if path else {}
+    if path is None:
+        return {}
+    if chosen.sets:
+        return read_translations(path)
+    no = (NO,) if chosen.asked and chosen.asked.yes_no else ()
+    return read_translations(path, (*level_labels(judge.labels, level)[0], *no))
 
 
 def decider(
@@ -106,7 +112,7 @@ def decider(
     from cmprompt.translation import translated
 
     if isinstance(judge, RowQuestions):
-        return lambda rows: judge.answer(rows, rule)
+        return lambda rows: translated(judge.answer(rows, rule), names)
     vocabulary = vocabulary_vectors(encoder, store) if needs_vocabulary(judge, rule) else None
     known = None
     if chosen.described:

@@ -126,7 +126,7 @@ def command(
     road.warn_of_texts(encoder, wanted.texts, say)
     kept = road.open_store(store, no_store, say)
     judge = wanted.judge(encoder, pool, kept)
-    names = answering.translations(translate_labels, judge, level)
+    names = answering.translations(translate_labels, judge, wanted, level)
     decide = answering.decider(judge, wanted, rule, encoder, kept, names)
     if verbose:
         say(f"model {encoder.model_id}, encoding {encoder.store_key}, store {kept.path if kept else 'off'}")
