@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +110,27 @@ def test_the_command(tmp_path: Path, colours: Path, capsys: pytest.CaptureFixtur
     assert run(["embed", str(colours), "-o", out]) == 4
     assert run(["embed", str(colours)]) == 2
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("cmprompt")]
+
+
+class SlowTexts(FakeEncoder):
+    def encode_texts(self, texts: Sequence[str]) -> Array:
+        time.sleep(0.5)
+        return super().encode_texts(texts)
+
+
+def test_the_slowest_stage_may_come_before_the_first_image(
+    tmp_path: Path, colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*args: object, **options: object) -> Encoder:
+        time.sleep(0.5)
+        return FakeEncoder()
+
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", load)
+    assert run(["embed", str(colours), "-o", str(tmp_path / "v.npy"), "--timings"]) == 0
+    assert "slowest: start" in capsys.readouterr().err
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: SlowTexts())
+    assert run(["classify", str(colours), "--labels", "red,blue", "--timings"]) == 0
+    assert "slowest: texts" in capsys.readouterr().err
 
 
 def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from time import perf_counter
 
 import typer
 
@@ -72,8 +73,8 @@ def command(
     find . -name '*.jpg' -print0 | cmprompt classify -0 - --labels cat,dog > labels.tsv
     echo '{"path": "photo.jpg"}' | cmprompt classify --stdin-jsonl --labels cat,dog
     """
+    started_s = perf_counter()
     from dataclasses import replace
-    from time import perf_counter
 
     from cmprompt.cli import answering, road
     from cmprompt.cli.progress import Progress
@@ -123,6 +124,7 @@ def command(
             typer.echo(line)
         return 0
     road.calibrate(encoder, sources, chosen)
+    loaded_s = perf_counter()
     road.warn_of_texts(encoder, wanted.texts, say)
     kept = road.open_store(store, no_store, say)
     judge = wanted.judge(encoder, pool, kept)
@@ -136,7 +138,7 @@ def command(
         options={"allow_truncated": allow_truncated, "pool": pool, "source": vars(chosen), "translations": names,
                  "video": {**vars(sampling), "timeline": timeline}, **wanted.options()},
     )  # fmt: skip
-    stats, started_s, write_s = Stats(), perf_counter(), 0.0
+    stats, texts_s, write_s = Stats(), perf_counter() - loaded_s, 0.0
     waiting, scoring = road.Clock(), road.Clock()
     with (
         open_output(
@@ -163,7 +165,9 @@ def command(
             progress.count(prediction.status)
     road.warn_of_nothing(out.statuses, sources, progress.skipped, say)
     if show_timings:
-        score_s = scoring.seconds - waiting.seconds
-        for line in road.timings(stats, threads or cores(), perf_counter() - started_s, write_s, score_s):
-            print(line, file=sys.stderr)
+        lines = road.timings(
+            stats, threads or cores(), perf_counter() - started_s, start_s=loaded_s - started_s, texts_s=texts_s,
+            score_s=scoring.seconds - waiting.seconds, write_s=write_s,
+        )  # fmt: skip
+        print(*lines, sep="\n", file=sys.stderr)
     return road.exit_status(out.statuses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from time import perf_counter
 
 import typer
 
@@ -43,8 +44,8 @@ def command(
     Row i belongs to input i; a clip's is the mean of its frames. Parquet has the ids beside the vectors; the others in
     FILE.ids.jsonl.
     """
+    started_s = perf_counter()
     from dataclasses import replace
-    from time import perf_counter
 
     from cmprompt import __version__
     from cmprompt.cli import road
@@ -76,7 +77,7 @@ def command(
     road.calibrate(encoder, sources, source_options)
     about = {"model": encoder.model_id, "encoding": encoder.store_key, "cmprompt": __version__}
     kept = road.open_store(store, no_store, say)
-    stats, started_s, write_s = Stats(), perf_counter(), 0.0
+    stats, start_s, write_s = Stats(), perf_counter() - started_s, 0.0
     with (
         vector_file(output, encoder.dim, about, overwrite=overwrite) as out,
         Progress("embedding", quiet=quiet) as progress,
@@ -92,6 +93,7 @@ def command(
                 progress.count(outcome.status)
     road.warn_of_nothing(progress.statuses, sources, progress.skipped, say)
     if show_timings:
-        for line in road.timings(stats, threads or cores(), perf_counter() - started_s, write_s):
-            print(line, file=sys.stderr)
+        total_s = perf_counter() - started_s
+        lines = road.timings(stats, threads or cores(), total_s, start_s=start_s, write_s=write_s)
+        print(*lines, sep="\n", file=sys.stderr)
     return 1 if progress.failed else 0

@@ -278,9 +278,21 @@ class Clock:
             yield step
 
 
-def timings(stats: Stats, threads: int, total_s: float, write_s: float, score_s: float = 0.0) -> Iterator[str]:
-    """The lines of --timings: seconds of each stage, and which one the run waited for."""
+def timings(
+    stats: Stats,
+    threads: int,
+    total_s: float,
+    *,
+    start_s: float,
+    write_s: float,
+    texts_s: float = 0.0,
+    score_s: float = 0.0,
+) -> Iterator[str]:
+    """The lines of --timings: seconds of each stage, and which one the run waited for. A model that loads as it first
+    encodes does so in `texts` and `encode`."""
     stages = {
+        "start": start_s,
+        "texts": texts_s,
         "look up": stats.lookup_s,
         "read": stats.read_s / threads,
         "decode": stats.decode_s / threads,
