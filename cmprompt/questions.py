@@ -42,8 +42,18 @@ class Asked:
         return replace(rule, none=True, none_name=NO) if self.yes_no else rule
 
 
-def question_sets(names: Sequence[str] | None = None, templates: Sequence[str] | None = None) -> list[PromptSet]:
-    """The sets that --prompts and --template name, else `question`. Raises UsageError where one answers no question."""
+def question_sets(
+    names: Sequence[str] | None = None, templates: Sequence[str] | None = None, language: str = "auto"
+) -> list[PromptSet]:
+    """The sets that --prompts and --template name, else `question`, which is in English.
+
+    Raises UsageError where one answers no question, or where `question` is to be in another language.
+    """
+    if not (names or templates) and language not in ("auto", "en"):
+        raise UsageError(
+            f"--language {language}: questions are put into statements in English only; ask in English and report by"
+            " --translate-labels, or give a --template with {question} and {}"
+        )
     sets = choose_sets(names or [] if templates else names or ["question"], templates or [], LabelSet({}))
     if bad := next((each for each in sets if not asks(each)), None):
         raise UsageError(f"prompt set {bad.name!r} has no {{question}} or {{statement}}; leave it out, or add one")

@@ -95,6 +95,20 @@ def test_templates_of_ones_own_must_hold_the_question() -> None:
         question_sets(["photo"])
 
 
+def test_the_own_templates_of_questions_are_english() -> None:
+    with pytest.raises(UsageError, match=r"--language de: .* --translate-labels"):
+        question_sets(language="de")
+    assert question_sets(None, ["Frage: {question} Antwort: {}"], "de") and question_sets(language="en")
+
+
+@pytest.mark.parametrize("question", ["What is this?", None])
+def test_another_language_is_refused(colours: Path, question: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    (colours / "q.csv").write_text("image,question\nred.png,Is this a cat?\n")
+    asked = ["--question", question, "--labels", "cat,dog"] if question else []
+    assert run(["classify", str(colours / "q.csv"), *asked, "--language", "de", "--model", "tiny", "--no-store"]) == 2
+    assert "--language de" in capsys.readouterr().err
+
+
 def test_choices_are_split_at_bars_else_at_commas() -> None:
     assert list(choices_of("a cat, asleep | a dog").phrases) == ["a cat, asleep", "a dog"]
     assert list(choices_of("cat, dog").phrases) == ["cat", "dog"]

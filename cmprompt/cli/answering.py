@@ -73,10 +73,10 @@ def wanted(
     if head:
         return Wanted(LabelSet({}), head=road.read_head(head, labels, label))
     if question:
-        asked = road.read_question(question, labels, label, prompts, template)
+        asked = road.read_question(question, labels, label, prompts, template, language)
         return Wanted(asked.labels, asked.texts, asked=asked)
     if not (labels or label or describe) and hold_questions(sources):
-        return Wanted(LabelSet({}), sets=tuple(question_sets(prompts, template)))
+        return Wanted(LabelSet({}), sets=tuple(question_sets(prompts, template, language)))
     chosen, texts = road.read_prompts(labels, label, prompts, template, language, minimum=minimum, describe=describe)
     return Wanted(chosen, texts, described=describe is not None)
 

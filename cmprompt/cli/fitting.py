@@ -43,7 +43,7 @@ def texts_of(
     """
     own = None if labels or label or describe else list(names)
     if question:
-        asked = road.read_question(question, labels, own or label, prompts, template)
+        asked = road.read_question(question, labels, own or label, prompts, template, language)
         if asked.yes_no:
             raise UsageError(f"question {question!r} has no two answers to measure; ask what, where or who")
         return asked.labels, asked.texts

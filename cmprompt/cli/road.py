@@ -95,12 +95,14 @@ def read_question(
     label: Sequence[str] | None,
     prompts: Sequence[str] | None,
     template: Sequence[str] | None,
+    language: str,
 ) -> Asked:
     """The question with its answers. Raises UsageError where it cannot be asked."""
     from cmprompt.labels import load_labels
     from cmprompt.questions import ask, question_sets
 
-    return ask(question, load_labels(labels or [], label or [], minimum=0), question_sets(prompts, template))
+    answers = load_labels(labels or [], label or [], minimum=0)
+    return ask(question, answers, question_sets(prompts, template, language))
 
 
 def calibrate(encoder: Encoder, inputs: Sequence[str], options: SourceOptions) -> None:
