@@ -113,7 +113,7 @@ def every_flag(command: Any) -> Iterator[Any]:
 
 def is_flag(parameter: Any) -> bool:
     """Options can be configured; arguments and --help cannot."""
-    return parameter.param_type_name == "option" and parameter.name != "help"
+    return bool(parameter.param_type_name == "option" and parameter.name != "help")
 
 
 def setting(parameter: Any) -> str:

@@ -16,6 +16,7 @@ from cmprompt.label_files import parse_toml, place, read_lines, read_text
 from cmprompt.labels import LabelSet, load_labels, prompts_dir
 from cmprompt.prompts import (
     OPEN_CLIP_SETS,
+    OTHER,
     QUESTION,
     SET_KEYS,
     STATEMENT,
@@ -135,7 +136,7 @@ def _mixed_languages(labels: LabelSet, sets: Sequence[PromptSet]) -> Iterator[Fi
     """A warning where labels in one script go into templates in another."""
     language = language_of(labels)
     for prompt_set in sets:
-        if language != "en" and prompt_set.language not in ("", language):
+        if language not in ("en", OTHER) and prompt_set.language not in ("", language):
             message = f"its language is {prompt_set.language}, the labels look like {language}; take photo-{language}"
             yield Finding("warning", f"prompt set {prompt_set.name!r}", message)
 

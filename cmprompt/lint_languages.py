@@ -10,7 +10,7 @@ import numpy as np
 from cmprompt.labels import LabelSet, label_set
 from cmprompt.lint import Finding
 from cmprompt.lint_model import class_vectors
-from cmprompt.prompts import PromptSet, choose_sets, expand, language_of, load_prompt_set
+from cmprompt.prompts import OTHER, PLAIN_SET, PromptSet, choose_sets, expand, language_of, load_prompt_set
 
 if TYPE_CHECKING:
     from cmprompt.types import Array, Encoder
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 def lint_languages(labels: LabelSet, names: Mapping[str, str], encoder: Encoder) -> Iterator[Finding]:
     """How many labels lie nearest to their own translation, and a warning for each that does not.
 
-    Each side is put into the photo templates of its own script; where both are written in Latin letters, which say
-    nothing about the language, both stand alone.
+    Each side is put into the photo templates of its own script; where neither script names a language that has some,
+    as Latin letters do not, both stand alone.
     """
     there = label_set([names[label] for label in labels.phrases], minimum=1)
-    both_latin = language_of(labels) == language_of(there) == "en"
-    sides = [class_vectors(expand(side, _sets(side, both_latin)), encoder) for side in (labels, there)]
+    alone = {language_of(labels), language_of(there)} <= {"en", OTHER}
+    sides = [class_vectors(expand(side, _sets(side, alone)), encoder) for side in (labels, there)]
     cosines = sides[0] @ sides[1].T  # (C, C) labels by translations
     yield _summary(cosines)
     translations = list(there.phrases)
@@ -36,7 +36,7 @@ def lint_languages(labels: LabelSet, names: Mapping[str, str], encoder: Encoder)
 
 
 def _sets(labels: LabelSet, alone: bool) -> list[PromptSet]:
-    return [load_prompt_set("plain")] if alone else choose_sets([], [], labels)
+    return [load_prompt_set(PLAIN_SET)] if alone else choose_sets([], [], labels)
 
 
 def _summary(cosines: Array) -> Finding:

@@ -14,11 +14,14 @@ from types import ModuleType
 from cmprompt.errors import UsageError, unknown
 from cmprompt.label_files import parse_toml, place, read_lines, read_text
 from cmprompt.labels import LabelSet, everyday, label_set, load_labels, prompts_dir
+from cmprompt.scripts import is_foreign
 from cmprompt.statements import statement_of
 from cmprompt.wording import fill, fill_adjusted
 
 __all__ = [
     "DEFAULT_SET",
+    "OTHER",
+    "PLAIN_SET",
     "LabelSet",
     "PromptSet",
     "asks",
@@ -38,13 +41,14 @@ __all__ = [
     "with_question",
 ]
 
-DEFAULT_SET = "photo"
+DEFAULT_SET, PLAIN_SET = "photo", "plain"
 SET_KEYS = ("name", "description", "language", "source", "adjust", "templates")
 QUESTION, STATEMENT = "{question}", "{statement}"
 OPEN_CLIP_SETS = {
     "openai-imagenet": ("OPENAI_IMAGENET_TEMPLATES", "80 templates that OpenAI chose for ImageNet"),
     "openai-simple": ("SIMPLE_IMAGENET_TEMPLATES", "The seven of them that do as well"),
 }
+OTHER = ""  # the language of letters that none of our sets is written in
 # what a script says about the language; Latin letters say nothing and read as English
 _SCRIPTS = (
     ("ja", "\u3040", "\u30ff"),
@@ -92,7 +96,7 @@ def prompt_hash(prompts: Mapping[str, Sequence[str]]) -> str:
 def choose_sets(
     names: Sequence[str], templates: Sequence[str], labels: LabelSet, *, language: str = "auto"
 ) -> list[PromptSet]:
-    """The sets that --prompts and --template name together; neither: the photo set of the language."""
+    """The sets that --prompts and --template name together; neither: the photo set of the language, or `plain`."""
     sets = [load_prompt_set(name) for name in names]
     if templates:
         sets.append(inline_set(templates))
@@ -100,8 +104,10 @@ def choose_sets(
 
 
 def photo_set(labels: LabelSet, language: str = "auto") -> str:
-    """The name of the photo prompts in `language`; `auto` goes by the script of most labels."""
+    """The name of the photo prompts in `language`; `auto` goes by the script of most labels, unknown to us: `plain`."""
     language = language_of(labels) if language == "auto" else language
+    if language == OTHER:
+        return PLAIN_SET
     known = {name.removeprefix("photo-") for name in prompt_set_names() if name.startswith("photo-")} | {"en"}
     if language not in known:
         raise UsageError(unknown("language", language, {*known, "auto"}))
@@ -109,7 +115,7 @@ def photo_set(labels: LabelSet, language: str = "auto") -> str:
 
 
 def language_of(labels: LabelSet) -> str:
-    """The language that most labels are in, as far as a script tells: Latin letters count as English."""
+    """The language of most labels, as far as a script tells: Latin letters are English, those without a set OTHER."""
     languages = [_language_of_text(" ".join(phrases)) for phrases in labels.phrases.values()]
     return max(dict.fromkeys(languages), key=languages.count, default="en")
 
@@ -206,7 +212,8 @@ def _fill_sets(phrases: Sequence[str], sets: Sequence[PromptSet]) -> tuple[str, 
 
 def _language_of_text(text: str) -> str:
     """The language whose script `text` uses: kana before Han, which both Chinese and Japanese write."""
-    return next((code for code, first, last in _SCRIPTS if any(first <= letter <= last for letter in text)), "en")
+    rest = OTHER if any(map(is_foreign, text)) else "en"
+    return next((code for code, first, last in _SCRIPTS if any(first <= letter <= last for letter in text)), rest)
 
 
 def _open_clip_set(name: str) -> PromptSet:

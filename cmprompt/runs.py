@@ -22,7 +22,7 @@ from cmprompt.errors import OutputError, UsageError
 from cmprompt.header import run_header
 from cmprompt.journal import Journal
 from cmprompt.types import Item, Prediction
-from cmprompt.writers import Writer, make_writer, to_record
+from cmprompt.writers import Record, Writer, make_writer, to_record
 from cmprompt.writers.records import identity
 
 __all__ = ["FileOutput", "OutputOptions", "StreamOutput", "open_output", "run_header"]
@@ -39,6 +39,11 @@ class OutputOptions:
     keep_columns: bool = False
     csv_safe: bool = False
     flush: bool = False  # each record at once, for who waits for it
+    timeline: bool = False  # seconds in each record
+
+    def record(self, prediction: Prediction) -> Record:
+        """What is written of a prediction."""
+        return to_record(prediction, keep_columns=self.keep_columns, timeline=self.timeline)
 
 
 @contextmanager
@@ -86,11 +91,11 @@ class StreamOutput:
     done = 0
     hint: str | None = None
 
-    def __init__(self, writer: Writer, name: str, keep_columns: bool, flush: Callable[[], None]) -> None:
+    def __init__(self, writer: Writer, name: str, options: OutputOptions, flush: Callable[[], None]) -> None:
         self.statuses: Counter[str] = Counter()
         self._writer = writer
         self._name = name
-        self._keep_columns = keep_columns
+        self._options = options
         self._flush = flush
 
     def remaining(self, items: Iterable[Item]) -> Iterator[Item]:
@@ -101,7 +106,7 @@ class StreamOutput:
         """Add one record. Raises OutputError; BrokenPipeError passes."""
         self.statuses[prediction.status] += 1
         with writing(self._name):
-            self._writer.write(to_record(prediction, keep_columns=self._keep_columns))
+            self._writer.write(self._options.record(prediction))
             self._flush()
 
     def close(self) -> None:
@@ -182,7 +187,7 @@ class FileOutput:
     def write(self, prediction: Prediction) -> None:
         """Add one record. Raises OutputError."""
         self.statuses[prediction.status] += 1
-        self._pending.append(to_record(prediction, keep_columns=self._options.keep_columns))
+        self._pending.append(self._options.record(prediction))
         if len(self._pending) >= self._batch_size:
             self._flush()
 
@@ -263,7 +268,7 @@ def _streaming(
 ) -> Iterator[StreamOutput]:
     with writing(name):
         writer = make_writer(options.format, stream, header if options.header else None, csv_safe=options.csv_safe)
-    output = StreamOutput(writer, name, options.keep_columns, stream.flush if options.flush else lambda: None)
+    output = StreamOutput(writer, name, options, stream.flush if options.flush else lambda: None)
     yield output
     output.close()
 

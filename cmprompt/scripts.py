@@ -16,7 +16,7 @@ UNREAD_SHARE = 0.5
 
 def foreign_words(texts: Iterable[str]) -> list[str]:
     """The words of `texts` with letters past the Latin blocks, each once: those a tokenizer may not know."""
-    return list(dict.fromkeys(word for text in texts for word in text.split() if any(map(_is_foreign, word))))
+    return list(dict.fromkeys(word for text in texts for word in text.split() if any(map(is_foreign, word))))
 
 
 def unread(texts: Iterable[str], encoder: Encoder) -> tuple[str, float] | None:
@@ -34,10 +34,10 @@ def is_fallback(piece: str) -> bool:
     if "\ufffd" in piece:
         return True
     lone = piece.strip()
-    return len(lone) == 1 and _is_foreign(lone) and unicodedata.east_asian_width(lone) not in "WF"
+    return len(lone) == 1 and is_foreign(lone) and unicodedata.east_asian_width(lone) not in "WF"
 
 
-def _is_foreign(letter: str) -> bool:
-    # past the Latin blocks: Greek and Cyrillic, then everything else; vowel signs are marks
+def is_foreign(letter: str) -> bool:
+    """Whether it is a letter past the Latin blocks: Greek and Cyrillic, then everything else; vowel signs are marks."""
     past_latin = letter > "\u036f" and not "\u1e00" <= letter <= "\u1eff"
     return past_latin and unicodedata.category(letter)[0] in "LM"

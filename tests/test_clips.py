@@ -70,7 +70,7 @@ def test_a_damaged_clip_is_flagged_and_one_without_frames_fails(tmp_path: Path) 
 
 def test_a_timeline_has_a_record_for_each_stretch(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", [RED] * 20 + [BLUE] * 20)
-    found = [to_record(prediction) for prediction in timeline(clip)]
+    found = [to_record(prediction, timeline=True) for prediction in timeline(clip)]
     assert [(record["label"], record["start_s"], record["end_s"]) for record in found] == [
         ("red", 0.0, 2.0),
         ("blue", 2.0, 4.0),

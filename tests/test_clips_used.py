@@ -44,6 +44,18 @@ def test_embed_writes_one_row_a_clip(
     assert np.allclose(rows[0], rows[1], atol=0.03) and np.allclose(rows[2], rows[3], atol=0.03)
 
 
+def test_a_timeline_of_a_mixed_folder_keeps_its_seconds(
+    tmp_path: Path, fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: fake_encoder)
+    draw(RED).save(tmp_path / "a.png")
+    write_clip(tmp_path / "b.mp4", [RED] * 20 + [BLUE] * 20)
+    asked = ["--labels", "red,blue", "--timeline", "--fps", "5", "--format", "tsv", "--no-store", "-q"]
+    assert run(["classify", str(tmp_path), *asked]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [(row[1], *row[5:]) for row in rows] == [("red", "", ""), ("red", "0", "2"), ("blue", "2", "4")]
+
+
 def test_a_labelled_folder_of_clips_has_a_row_each(clips: Path, fake_encoder: FakeEncoder) -> None:
     data = read_labelled(str(clips))
     assert data.targets == ["blue", "blue", "red", "red"]

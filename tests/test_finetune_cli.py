@@ -63,6 +63,14 @@ def test_shuffled_labels_are_refused_and_leave_nothing(fit, table: Path, tmp_pat
     assert read_settings(tmp_path / "out.head")["record"]["forced"] is True
 
 
+def test_auto_that_picks_linear_is_not_compared_with_itself(fit, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmprompt.heads.auto.kinds_for", lambda data: ["linear"])
+    assert fit("--head", "auto") == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines if line[0] != " "]
+    assert names[:4] == ["tried", "majority", "zero-shot", "auto"] and "image only" not in lines[-1]
+
+
 def test_an_existing_head_stays_without_overwrite(fit, capsys) -> None:
     assert fit("-q") == 0
     assert fit("-q") == 4

@@ -104,6 +104,14 @@ def test_an_english_model_is_said_not_to_know_a_script(colours: Path, capsys: py
     assert "script" not in capsys.readouterr().err
 
 
+def test_labels_in_letters_without_prompts_stand_alone(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["classify", str(colours), "--labels", "кот,пёс", "--model", "tiny", "--no-store"]
+    assert run(asked) == 0
+    assert capsys.readouterr().err.count("no prompt set is written in the letters of these labels") == 1
+    assert run([*asked, "--template", "фото {}"]) == 0
+    assert "no prompt set" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("piece", "fallback"),
     [

@@ -103,6 +103,9 @@ def test_hash_knows_texts_labels_and_order() -> None:
         (["قطة", "كلب"], "auto", "photo-ar"),
         (["बिल्ली", "कुत्ता"], "auto", "photo-hi"),
         (["gato", "perro"], "es", "photo-es"),
+        (["кошка", "собака"], "auto", "plain"),
+        (["고양이", "개", "cat"], "auto", "plain"),
+        (["кошка", "собака"], "en", DEFAULT_SET),
     ],
 )
 def test_photo_prompts_of_a_language(labels: list[str], language: str, name: str) -> None:

@@ -26,6 +26,14 @@ def test_wise_auto_is_a_step_that_held_out_folds_chose() -> None:
     np.testing.assert_allclose(trial.head.logits(features), wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("step", "others"), [(1.0, []), (0.5, ["image only"])])
+def test_a_head_is_not_compared_with_itself(step: float, others: list[str]) -> None:
+    features, names, prior = blobs(120)
+    data, split = training_data(features, names, prior), (np.arange(80), np.arange(80, 120))
+    trial = run_trial("linear", data, [split], wise_step=step)
+    assert list(trial.answers) == ["majority class", "zero-shot", *others, "linear"]
+
+
 def test_the_errors_of_calibration_are_those_with_and_without_the_temperature() -> None:
     features, names, prior = blobs(240, noise=1.2)
     trial = run_trial("linear", training_data(features, names, prior), [(np.arange(120), np.arange(120, 240))])

@@ -37,11 +37,11 @@ def bad(name: str = "b.jpg") -> Prediction:
     return Prediction(Item(name, None), "missing", f"no such file: {name}")
 
 
-def written(fmt: str, *predictions: Prediction, header=None, keep_columns=False, csv_safe=False) -> bytes:
+def written(fmt: str, *predictions: Prediction, header=None, csv_safe=False, **more: bool) -> bytes:
     stream = io.BytesIO()
     writer = make_writer(fmt, stream, header, csv_safe=csv_safe)
     for prediction in predictions:
-        writer.write(to_record(prediction, keep_columns=keep_columns))
+        writer.write(to_record(prediction, **more))
     writer.close()
     return stream.getvalue()
 
@@ -167,6 +167,29 @@ def test_parquets_schema_does_not_depend_on_what_happened() -> None:
         str(pq.read_schema(io.BytesIO(written("parquet", *p)))) for p in ([], [good()], [bad()], [good(labels=())])
     }
     assert len(schemas) == 1
+
+
+def stretch(start_s: float, end_s: float) -> Prediction:
+    return Prediction(Item("a.mp4", None, time_s=start_s, end_s=end_s), label="cat", score=0.5)
+
+
+def test_a_timeline_has_its_seconds_wherever_the_first_clip_stands() -> None:
+    mixed = [good("a.jpg"), stretch(0.0, 2.0), stretch(2.0, 3.5)]
+    lines = written("tsv", *mixed, timeline=True).decode().splitlines()
+    assert [line.split("\t")[5:] for line in lines] == [["", ""], ["0", "2"], ["2", "3.5"]]
+    rows = rows_of(written("csv", *mixed, timeline=True))
+    assert [(row["start_s"], row["end_s"]) for row in rows] == [("", ""), ("0", "2"), ("2", "3.5")]
+    records = [json.loads(line) for line in written("jsonl", *mixed, timeline=True).splitlines()]
+    assert [(row["start_s"], row["end_s"]) for row in records] == [(None, None), (0.0, 2.0), (2.0, 3.5)]
+    assert "a.mp4 2.0-3.5 s" in written("table", *mixed, timeline=True).decode()
+
+
+def test_parquet_keeps_seconds_as_numbers_and_a_tables_own_column_of_that_name() -> None:
+    photo = Prediction(Item("a.jpg", None, columns={"start_s": "noon"}), label="cat")
+    table = pq.read_table(io.BytesIO(written("parquet", photo, stretch(2, 3.5), keep_columns=True, timeline=True)))
+    assert {str(table.schema.field(name).type) for name in ("start_s", "end_s")} == {"double"}
+    assert table.column("end_s").to_pylist() == [None, 3.5]
+    assert table.column("input_start_s").to_pylist() == ["noon", None]
 
 
 def test_jsonl_header_is_the_first_line() -> None:

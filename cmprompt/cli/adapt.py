@@ -68,7 +68,7 @@ def command(
         videos=True,
     )  # fmt: skip
     sampling = sampling_of(fps, frames)
-    label_set, texts = road.read_prompts(labels, label, prompts, template, language)
+    label_set, texts = road.read_prompts(labels, label, prompts, template, language, say=say)
     shares = read_shares(prior, tuple(label_set.phrases)) if prior else None
     encoder = load_encoder(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,

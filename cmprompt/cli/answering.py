@@ -10,6 +10,7 @@ from cmprompt.cli import road
 from cmprompt.errors import UsageError
 
 if TYPE_CHECKING:
+    from cmprompt.cli.road import Say
     from cmprompt.descriptors import Decide
     from cmprompt.heads.zero_shot import Pool
     from cmprompt.labels import LabelSet
@@ -61,6 +62,7 @@ def wanted(
     question: str | None = None,
     describe: str | None = None,
     minimum: int = 2,
+    say: Say | None = None,
 ) -> Wanted:
     """Raises UsageError for flags that do not go together, or say nothing."""
     from cmprompt.labels import LabelSet
@@ -77,7 +79,9 @@ def wanted(
         return Wanted(asked.labels, asked.texts, asked=asked)
     if not (labels or label or describe) and hold_questions(sources):
         return Wanted(LabelSet({}), sets=tuple(question_sets(prompts, template, language)))
-    chosen, texts = road.read_prompts(labels, label, prompts, template, language, minimum=minimum, describe=describe)
+    chosen, texts = road.read_prompts(
+        labels, label, prompts, template, language, minimum=minimum, describe=describe, say=say
+    )
     return Wanted(chosen, texts, described=describe is not None)
 
 

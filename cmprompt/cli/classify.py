@@ -105,7 +105,7 @@ def command(
     multi_label = multi_label or road.is_multi_label(head)
     wanted = answering.wanted(
         sources, head, labels, label, prompts, template, language, question=question, describe=describe,
-        minimum=1 if one_will_do else 2,
+        minimum=1 if one_will_do else 2, say=say,
     )  # fmt: skip
     rule = wanted.rule(Rule.parse(
         multi_label=multi_label, top_k=top_k, threshold=threshold, label_thresholds=wanted.labels.thresholds,
@@ -142,7 +142,7 @@ def command(
     waiting, scoring = road.Clock(), road.Clock()
     with (
         open_output(
-            output, about, OutputOptions(form, header, keep_columns, csv_safe, flush=stdin_jsonl), resume=resume,
+            output, about, OutputOptions(form, header, keep_columns, csv_safe, stdin_jsonl, timeline), resume=resume,
             overwrite=overwrite, batch_size=getattr(encoder, "batch_size", BATCH_SIZE), argv=sys.argv[1:],
         ) as out,
         progress,

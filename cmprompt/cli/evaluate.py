@@ -103,7 +103,7 @@ def command(
         raise UsageError("--plot draws what --task alignment measures; add it, or leave --plot out")
     if task == "alignment":
         encoder = open_encoder(model)
-        _, texts = fitting.texts_of(data.names, labels, label, prompts, template, language, describe, question)
+        _, texts = fitting.texts_of(data.names, labels, label, prompts, template, language, describe, question, say)
         road.warn_of_texts(encoder, texts, say)
         text = fitting.start_head(encoder, texts, pool, kept)
         features = embed_labelled(data, encoder, kept, frozenset({"image"}))
@@ -125,7 +125,7 @@ def command(
             say(f"wrote {tuned}; use it with: cmprompt classify PHOTOS {tuning.how_to_use(tuned, tune_prompts)}")
             return 0
         for name, sets in measuring.prompt_choices(compare_prompts, prompts).items():
-            _, texts = fitting.texts_of(data.names, labels, label, sets, template, language, describe, question)
+            _, texts = fitting.texts_of(data.names, labels, label, sets, template, language, describe, question, say)
             road.warn_of_texts(reader, texts, say)
             contenders[name] = measuring.text_head(reader, texts, pool, kept), features
             encoders[name] = reader

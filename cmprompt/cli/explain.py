@@ -82,7 +82,7 @@ def command(
     if head is not None and output is not None:
         raise UsageError("-o draws labels on the picture, and --head explains words; leave one out")
     fitted = road.read_head(head, labels, label)
-    texts = {} if fitted else road.read_prompts(labels, label, prompts, template, language)[1]
+    texts = {} if fitted else road.read_prompts(labels, label, prompts, template, language, say=say)[1]
     encoder = load_encoder(
         road.model_for(head, model), device, precision, exact=exact, threads=threads, accept_licence=accept_licence,
         notices=say,

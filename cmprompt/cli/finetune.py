@@ -116,7 +116,7 @@ def command(
     needs = plan.needs(data)
     texts = prior = None
     if not plan.regression and "image" in needs and not (image_encoder or text_encoder):
-        _, texts = fitting.texts_of(data.names, labels, label, prompts, template, language)
+        _, texts = fitting.texts_of(data.names, labels, label, prompts, template, language, say=say)
         prior = fitting.start_head(encoder, texts, pool, kept)
         prior = old.extended_by(prior, encoder) if old else prior
     features = embed_labelled(data, encoder, kept, needs)

@@ -11,6 +11,7 @@ from cmprompt.cli import road
 from cmprompt.errors import UsageError
 
 if TYPE_CHECKING:
+    from cmprompt.cli.road import Say
     from cmprompt.heads.linear import LinearHead
     from cmprompt.heads.trial import Trial
     from cmprompt.heads.verdict import Row
@@ -36,6 +37,7 @@ def texts_of(
     language: str,
     describe: str | None = None,
     question: str | None = None,
+    say: Say | None = None,
 ) -> tuple[LabelSet, dict[str, tuple[str, ...]]]:
     """The prompts of the labels named or described, or else of the targets' own `names`; as answers to a `question`.
 
@@ -47,7 +49,7 @@ def texts_of(
         if asked.yes_no:
             raise UsageError(f"question {question!r} has no two answers to measure; ask what, where or who")
         return asked.labels, asked.texts
-    return road.read_prompts(labels, own or label, prompts, template, language, describe=describe)
+    return road.read_prompts(labels, own or label, prompts, template, language, describe=describe, say=say)
 
 
 def model_name(model: str, encoder: Encoder) -> str:

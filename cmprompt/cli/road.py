@@ -74,10 +74,14 @@ def read_prompts(
     *,
     minimum: int = 2,
     describe: str | None = None,
+    say: Say | None = None,
 ) -> tuple[LabelSet, dict[str, tuple[str, ...]]]:
-    """The labels and, for each, its texts. Raises UsageError where fewer than `minimum` labels are named."""
+    """The labels and, for each, its texts; `say` is told where there is no template in their letters.
+
+    Raises UsageError where fewer than `minimum` labels are named.
+    """
     from cmprompt.labels import describe as described
-    from cmprompt.prompts import choose_sets, expand, load_labels
+    from cmprompt.prompts import PLAIN_SET, choose_sets, expand, load_labels
 
     if not labels and not label and not describe:
         raise UsageError("no labels; give --labels cat,dog, --labels @FILE, or --labels @everyday to tag")
@@ -86,6 +90,8 @@ def read_prompts(
         label_set = described(describe, label_set)
     assert label_set is not None
     sets = choose_sets(prompts or [], template or [], label_set, language=language)
+    if say and not (prompts or template or label_set.verbatim) and sets[0].name == PLAIN_SET:
+        say("no prompt set is written in the letters of these labels, so they stand alone; give a --template with {}")
     return label_set, expand(label_set, sets)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from cmprompt.encoders import openvino
 from cmprompt.encoders.batches import Batched, unit
-from cmprompt.encoders.devices import cores, fast_precision, pick_device, pick_precision
+from cmprompt.encoders.devices import cores, pick_device, pick_precision
 from cmprompt.encoders.tokenizer import Tokenizer, tokenizer_of
 from cmprompt.encoders.torch import TorchTowers
 from cmprompt.encoders.weights import Checkpoint, read_scalar
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 TEXT_BUCKET = 4  # contexts are cut to a multiple of this many tokens
 TOKENS_PER_BATCH = 256  # enough to keep a processor's matrix units busy; a few labels should not wait for more
 IMAGE_POSITIONS = 200  # enough rows to keep a processor's matrix units busy; one image should not wait for more
-SMALL_BYTES = 32 << 20  # of weights: fp32 costs such a model less than reading its pictures does
+CONVOLVED = 2  # images at once where the tower has convolutions
+SMALL_BYTES = 32 << 20  # of weights: fp32 costs such a model about what reading its pictures does
 IMAGE_BYTES = 64 << 20  # of a GPU's memory for each image of a batch, of which there are at most
 MOST_IMAGES = 256
 Side = Literal["images", "texts"]
@@ -59,7 +60,9 @@ class OpenClipEncoder:
         self.device = pick_device(device)
         small = checkpoint.weights.stat().st_size < SMALL_BYTES
         self.precision = pick_precision(precision, self.device, exact, small=small)
-        self._floats = fast_precision(self.device) if self.precision == "int8" else self.precision
+        self._floats = self.precision
+        if self.precision == "int8":
+            self._floats = pick_precision("auto", self.device, exact, small=small)
         self.exact = exact
         self.threads = threads or cores()
         self.streams = self.threads if self.device == "cpu" else 1
@@ -261,6 +264,8 @@ class OpenClipEncoder:
         if self.device != "cpu":
             return 64
         vision = self.checkpoint.model_cfg["vision_cfg"]
+        if "timm_model_name" in vision or not isinstance(vision.get("layers"), int):
+            return CONVOLVED  # most of them convolve, which fills those units with fewer
         positions = max(1, self.preprocess.size_px // int(vision.get("patch_size", 32))) ** 2
         return (
             max(1, min(8, 1 << (IMAGE_POSITIONS // positions).bit_length() - 1)) if positions < IMAGE_POSITIONS else 1

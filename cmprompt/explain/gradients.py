@@ -37,10 +37,10 @@ def heat_maps(visual: Any, pixels: Array, aims: Array, preprocess: Preprocess) -
 
 
 def _method_of(visual: Any) -> tuple[str, Callable[[Any, Any], Any] | None]:
-    trunk = getattr(visual, "trunk", None)
+    trunk: Any = getattr(visual, "trunk", None)
     if hasattr(visual, "transformer") and hasattr(visual, "conv1"):
         return LEGRAD, lambda x, aims: _legrad(_OpenClipViT(visual), x, aims)
-    block = trunk.blocks[0] if hasattr(trunk, "blocks") else None
+    block: Any = trunk.blocks[0] if hasattr(trunk, "blocks") else None
     if hasattr(block, "attn"):
         return LEGRAD, (lambda x, aims: _legrad(_TimmViT(visual), x, aims)) if _is_known(block.attn) else None
     if trunk is not None and hasattr(trunk, "forward_head"):

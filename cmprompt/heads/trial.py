@@ -78,6 +78,7 @@ def run_trial(
     """
     parts: list[dict[str, Array]] = []
     warm: list[Array] = []  # the head's probabilities as they were before its temperature
+    twins: set[str | None] = set()
     floor = FLOORS[data.task]
     for train_rows, judging_rows in splits:
         train, held = data.take(train_rows), data.take(judging_rows)
@@ -87,11 +88,13 @@ def run_trial(
         parts.append({name: _answers(head, held) for name, head in heads.items()})
         parts[-1][floor] = _floor_answers(train, held)
         warm.append(_uncooled(parts[-1][kind], train))
+        twins.add(_twin(kind, train))
     judged = np.concatenate([rows for _, rows in splits])
     if len(splits) > 1:
         train = data.take(few_of_each(data, shots)) if shots else data.take(np.arange(len(data)))
         heads = {kind: _chosen(kind, train, wise_step, options or {})}
-    names = [floor, *(name for name in parts[0] if name != floor)]
+    itself = {_twin(kind, train), *(twins if len(twins) == 1 else ())}
+    names = [floor, *(name for name in parts[0] if name not in (floor, *itself))]
     answers = {name: np.concatenate([part[name] for part in parts]) for name in names}
     targets = data.targets[judged]
     if "temperature" in train.record:
@@ -111,13 +114,19 @@ def _contenders(
     heads: dict[str, Head] = {}
     if train.prior is not None:
         heads["zero-shot"] = train.prior
+    chosen = _chosen(kind, train, wise_step, options)
     for use in ("image", "text"):
-        same = kind == "linear" and train.use == use and wise_step is None and not train.unfreeze
-        if getattr(train.features, use) is not None and not same:
-            alone = replace(train, use=use, record={}, unfreeze=False)
-            heads[f"{use} only"] = fit_training("linear", alone)
-    heads[kind] = _chosen(kind, train, wise_step, options)
+        name, alone = f"{use} only", replace(train, use=use, record={}, unfreeze=False)
+        if getattr(train.features, use) is not None:
+            heads[name] = chosen if name == _twin(kind, train) else fit_training("linear", alone)
+    heads[kind] = chosen
     return heads
+
+
+def _twin(kind: str, train: Training) -> str | None:
+    """The control that the fitted head is: no head is compared with itself."""
+    plain = train.record.get("kind", kind) == "linear" and train.record.get("wise", 1.0) == 1.0
+    return f"{train.use} only" if plain and not train.unfreeze else None
 
 
 def _chosen(kind: str, train: Training, wise_step: float | str | None, options: Mapping[str, Any]) -> Head:

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from cmprompt.writers.records import FIELDS, Record
+from cmprompt.writers.records import FIELDS, SECONDS, Record
 
 ROWS_PER_GROUP = 16_384
 
 
 class ParquetWriter:
-    """The columns are the record's fields, then the kept columns of the first record, as text.
+    """The columns are the record's fields, then what else the first record has, as text but for seconds.
 
     The run's header is in the file's metadata under `cmprompt`.
     """
@@ -42,7 +42,7 @@ class ParquetWriter:
             schema = _schema(self._rows[0] if self._rows else {}).with_metadata(self._metadata)
             self._writer = pq.ParquetWriter(self._stream, schema, compression="zstd")
         schema = self._writer.schema
-        kept = [name for name in schema.names if name not in FIELDS]
+        kept = [name for name in schema.names if name not in (*FIELDS, *SECONDS)]
         rows = [{**row, **{name: _text(row.get(name)) for name in kept}, "top": _top(row)} for row in self._rows]
         self._writer.write_table(pa.Table.from_pylist(rows, schema=schema))
         self._rows = []
@@ -55,7 +55,7 @@ def _schema(first: Record) -> Any:
     text, texts = pa.string(), pa.list_(pa.string())
     top = pa.list_(pa.struct([("label", text), ("score", pa.float64())]))
     types = {"labels": texts, "flags": texts, "top": top}
-    types |= {name: pa.float64() for name in ("score", "cosine", "margin", "value")}
+    types |= {name: pa.float64() for name in ("score", "cosine", "margin", "value", *SECONDS)}
     kept = [name for name in first if name not in FIELDS]
     return pa.schema([(name, types.get(name, text)) for name in (*FIELDS, *kept)])
 

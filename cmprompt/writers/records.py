@@ -5,9 +5,9 @@
     {"id", "status": "ok", "value"}                                    regression
 
 Beside them, where they apply: `path_b64` after `id` (a name that is not UTF-8), `labels` after `label` (multi-label),
-`flags`, `start_s` and `end_s` (a stretch of video), `question` (a row's own), `descriptors` [[text, cosine], ...] (of
-the winning label), and at the end the input's own columns. A column named as a field
-of the record becomes `input_NAME`.
+`flags`, `start_s` and `end_s` (under a timeline: a stretch of video, null for what is none), `question` (a row's own),
+`descriptors` [[text, cosine], ...] (of the winning label), and at the end the input's own columns. A column named as a
+field of the record becomes `input_NAME`.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ FIELDS = (
     "value",
     "flags",
 )
+SECONDS = ("start_s", "end_s")
 
 
-def to_record(prediction: Prediction, *, keep_columns: bool = False) -> Record:
+def to_record(prediction: Prediction, *, keep_columns: bool = False, timeline: bool = False) -> Record:
     """The JSON-ready record of one prediction: clean text, floats of 6 significant digits, never NaN."""
     record: Record = {**identity(prediction.item), "status": prediction.status}
     if prediction.status != "ok":
@@ -48,8 +49,8 @@ def to_record(prediction: Prediction, *, keep_columns: bool = False) -> Record:
         record |= _decision(prediction)
     if prediction.flags:
         record["flags"] = list(prediction.flags)
-    if prediction.item.end_s is not None:
-        record |= {"start_s": rounded(prediction.item.time_s), "end_s": rounded(prediction.item.end_s)}
+    if timeline:
+        record |= zip(SECONDS, map(rounded, (prediction.item.time_s, prediction.item.end_s)), strict=True)
     if prediction.question is not None:
         record["question"] = clean(prediction.question)
     if prediction.descriptors is not None:
@@ -96,7 +97,7 @@ def _columns(columns: Mapping[str, str]) -> Record:
     kept: Record = {}
     for name, value in columns.items():
         key = clean(str(name))
-        while key in FIELDS or key in kept:
+        while key in FIELDS or key in SECONDS or key in kept:
             key = f"input_{key}"
         kept[key] = clean(value) if isinstance(value, str) else value
     return kept

@@ -68,7 +68,7 @@ class TableWriter:
 def _name(record: Record) -> str:
     """The id, with the seconds of a stretch of video or the question that was asked."""
     question = f" {_printable(record['question'])}" if "question" in record else ""
-    seconds = f" {record['start_s']:.1f}-{record['end_s']:.1f} s" if "start_s" in record else ""
+    seconds = f" {record['start_s']:.1f}-{record['end_s']:.1f} s" if record.get("end_s") is not None else ""
     return _printable(record["id"]) + seconds + question
 
 
