@@ -61,6 +61,17 @@ def test_text_beside_a_picture_less_another_text(colours: Path, capsys: pytest.C
     assert names(hits(capsys, "--like", colours / "red.png", "--top-k", "1")) == ["red"]
 
 
+def test_texts_that_are_cut_are_said(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = "red " * 100
+    with pairs.open("a") as file:
+        file.write(f"dark.png,{long}\ndark.png,{long}and blue\n")
+    for asked in (f"index build {pairs}", f"check {pairs} --no-store"):
+        assert run(asked.split()) == 0
+        assert "2 texts are cut, since this model reads 77 tokens; the first: 'red red" in capsys.readouterr().err
+    assert run(["search", "a", "--minus", long]) == 0
+    assert "1 texts are cut" in capsys.readouterr().err
+
+
 def test_texts_of_a_table_are_found_by_a_picture(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", "build", str(pairs), "-q"]) == 0
     found = hits(capsys, "--like", pairs.parent / "dark.png", "--in", "texts")

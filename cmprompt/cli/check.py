@@ -91,7 +91,7 @@ def command(
                     progress.count(outcome.status)
                 yield batch
 
-        found = find_suspects(counted(), fdr=fdr)
+        found = find_suspects(road.warn_of_cut_rows(encoder, counted(), say), fdr=fdr)
     for notice in found.notices:
         say(notice)
     columns = ("suspicion", "flagged", "id", "text", "better_text", "label", "better_label", "status", "error")

@@ -308,7 +308,8 @@ def _build(about: About, encoder: Encoder, kept: Store, quiet: bool) -> tuple[Ch
                         print(f"cmprompt: {name}: {outcome.status}: {outcome.error}", file=sys.stderr)
                 yield batch
 
-        return build(kept.path, about, counted()), progress.failed
+        rows = road.warn_of_cut_rows(encoder, counted(), road.speaker(quiet))
+        return build(kept.path, about, rows), progress.failed
 
 
 def _recall_line(kind: str, found: Recall) -> str:

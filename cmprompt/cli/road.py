@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cmprompt.questions import Asked
     from cmprompt.sources import SourceOptions
     from cmprompt.store import Store
-    from cmprompt.types import Encoder, Head, Item
+    from cmprompt.types import Embedded, Encoder, Head, Item
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -140,18 +140,39 @@ def warn_of_texts(encoder: Encoder, prompts: Mapping[str, Sequence[str]], say: S
     """Name the texts that the model will not read to their end, or at all; the libraries do not say a word."""
     from cmprompt.scripts import unread
 
-    if found := unread((text for texts in prompts.values() for text in texts), encoder):
+    texts = [text for own in prompts.values() for text in own]
+    if found := unread(texts, encoder):
         word, share = found
         say(
             f"this model does not know the script of {word!r}: {share:.0%} of the tokens of such words are bytes or"
             " lone letters; take a multilingual model, or score English labels and report by --translate-labels"
         )
+    if cut := cut_texts(encoder, texts):
+        say(_cut_line(encoder, len(cut), cut[0]))
+
+
+def warn_of_cut_rows(encoder: Encoder, embedded: Iterable[Embedded], say: Say) -> Iterator[Embedded]:
+    """`embedded`; behind its last batch, how many texts of its rows the model has not read to their end."""
+    count, first = 0, ""
+    for batch in embedded:
+        cut = cut_texts(encoder, [item.text for item in batch.items if item.text])
+        first = first or next(iter(cut), "")
+        count += len(cut)
+        yield batch
+    if count:
+        say(_cut_line(encoder, count, first))
+
+
+def cut_texts(encoder: Encoder, texts: Sequence[str]) -> list[str]:
+    """Those that are longer than the model reads."""
     room = encoder.context_length - 2  # a token is a byte or more, so shorter texts need no counting
-    long = [text for texts in prompts.values() for text in texts if len(text.encode("utf-8", "replace")) > room]
+    long = [text for text in texts if len(text.encode("utf-8", "replace")) > room]
     counts = encoder.count_tokens(long) if long else []
-    cut = [text for text, count in zip(long, counts, strict=True) if count > encoder.context_length]
-    if cut:
-        say(f"{len(cut)} texts are cut, since this model reads {encoder.context_length} tokens; the first: {cut[0]!r}")
+    return [text for text, count in zip(long, counts, strict=True) if count > encoder.context_length]
+
+
+def _cut_line(encoder: Encoder, count: int, first: str) -> str:
+    return f"{count:,} texts are cut, since this model reads {encoder.context_length} tokens; the first: {first!r}"
 
 
 def read_head(directory: str | None, labels: Sequence[str] | None, label: Sequence[str] | None) -> Head | None:

@@ -91,6 +91,7 @@ def command(
     )
     if encoder.model_id != about.model_id:
         raise ModelError(f"{about.model} is another model now; build the collection {about.name!r} again")
+    road.warn_of_texts(encoder, {"": [*([text] if text else []), *(minus or [])]}, say)
     query = query_vector(encoder, kept, texts=[text] if text else [], like=like or [], minus=minus or [])
     approximate = about.ann and lancedb.is_installed() if ann is None else ann
     found = collection.nearest(
