@@ -39,7 +39,7 @@ TAKES = {  # the command-line page: which command takes what
     "index build": f"{INPUTS} --text-col --dry-run {VIDEO} {MODEL} --name --ann --store --quiet",
     "index update": "--name --device --precision --batch-size --threads --store --quiet",
     "index duplicates": "--name --threshold -o --output --format --overwrite --csv-safe --store",
-    "prompts lint": "--labels --label --language --translate-labels --model",
+    "prompts lint": "--labels --label --language --translate-labels --model --device --accept-licence",
     "prompts ablate": f"--image-col --target-col --limit --labels --label --prompts --template {MODEL} {OUTPUT} "
     f"{STORE}",
     "models pull": "--accept-licence",

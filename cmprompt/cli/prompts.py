@@ -71,6 +71,7 @@ def lint(
         ),
     ] = None,
     device: options.Device = "auto",
+    accept_licence: options.AcceptLicence = False,
     translate_labels: Annotated[
         str | None,
         options.option(
@@ -98,7 +99,7 @@ def lint(
     if model is not None:
         from cmprompt.encoders import load_encoder
 
-        encoder = load_encoder(model, device)
+        encoder = load_encoder(model, device, accept_licence=accept_licence)
     findings = check(
         files or [], labels or [], label or [], encoder=encoder, language=language, translations=translate_labels
     )
