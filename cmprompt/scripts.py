@@ -13,6 +13,35 @@ if TYPE_CHECKING:
 # language to a few hundredths.
 UNREAD_SHARE = 0.5
 
+# NLLB's code of the language that is most written in a script, by the first word of its letters' Unicode names
+NLLB_CODES = {
+    "ARABIC": "arb_Arab",
+    "ARMENIAN": "hye_Armn",
+    "BENGALI": "ben_Beng",
+    "CJK": "zho_Hans",
+    "CYRILLIC": "rus_Cyrl",
+    "DEVANAGARI": "hin_Deva",
+    "ETHIOPIC": "amh_Ethi",
+    "GEORGIAN": "kat_Geor",
+    "GREEK": "ell_Grek",
+    "GUJARATI": "guj_Gujr",
+    "GURMUKHI": "pan_Guru",
+    "HANGUL": "kor_Hang",
+    "HEBREW": "heb_Hebr",
+    "HIRAGANA": "jpn_Jpan",
+    "KANNADA": "kan_Knda",
+    "KATAKANA": "jpn_Jpan",
+    "KHMER": "khm_Khmr",
+    "LAO": "lao_Laoo",
+    "MALAYALAM": "mal_Mlym",
+    "MYANMAR": "mya_Mymr",
+    "ORIYA": "ory_Orya",
+    "SINHALA": "sin_Sinh",
+    "TAMIL": "tam_Taml",
+    "TELUGU": "tel_Telu",
+    "THAI": "tha_Thai",
+}
+
 
 def foreign_words(texts: Iterable[str]) -> list[str]:
     """The words of `texts` with letters past the Latin blocks, each once: those a tokenizer may not know."""
@@ -35,6 +64,13 @@ def is_fallback(piece: str) -> bool:
         return True
     lone = piece.strip()
     return len(lone) == 1 and is_foreign(lone) and unicodedata.east_asian_width(lone) not in "WF"
+
+
+def nllb_code(text: str) -> str:
+    """NLLB's code of the language that the letters of `text` suggest: kana is Japanese, Latin letters are English."""
+    scripts = [unicodedata.name(letter, "").partition(" ")[0] for letter in text if is_foreign(letter)]
+    codes = [NLLB_CODES[script] for script in scripts if script in NLLB_CODES]
+    return "jpn_Jpan" if "jpn_Jpan" in codes else next(iter(codes), "eng_Latn")
 
 
 def is_foreign(letter: str) -> bool:

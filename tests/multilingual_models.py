@@ -36,7 +36,7 @@ def sentences() -> list[str]:
     ]
 
 
-def save_tokenizer(folder: Path, special: list[str]) -> int:
+def save_tokenizer(folder: Path, special: list[str], kind: str = "PreTrainedTokenizerFast") -> int:
     """A SentencePiece-like tokenizer with byte fallback in `folder`; its vocabulary's size."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -55,7 +55,7 @@ def save_tokenizer(folder: Path, special: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     names = {"bos_token": start, "eos_token": end, "unk_token": "<unk>", "pad_token": "<pad>", "sep_token": end}
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": CONTEXT, **names}
+    settings = {"tokenizer_class": kind, "model_max_length": CONTEXT, **names}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return int(tokenizer.get_vocab_size())
 
@@ -89,4 +89,22 @@ def save_xlm_roberta(folder: Path) -> str:
     return f"local-dir:{save_model(folder, {'embed_dim': 32, 'vision_cfg': VISION, 'text_cfg': text}, CLIP)}"
 
 
-MODELS = {"SigLIP 2": save_siglip2, "XLM-R": save_xlm_roberta}
+def save_nllb(folder: Path) -> str:
+    """A Hugging Face tower: NLLB's encoder, its first token read, which names the language."""
+    from transformers import AutoTokenizer, M2M100Config
+
+    save_tokenizer(folder, ["<s>", "<pad>", "</s>", "<unk>"], "NllbTokenizer")
+    config = M2M100Config(
+        vocab_size=len(AutoTokenizer.from_pretrained(folder)), d_model=32, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
+        max_position_embeddings=CONTEXT, init_std=0.5,
+    )  # fmt: skip
+    config.save_pretrained(folder / "text_model")
+    text = {
+        "hf_model_name": "facebook/nllb-200-distilled-600M", "hf_tokenizer_name": "facebook/nllb-200-distilled-600M",
+        "hf_proj_type": "linear", "hf_pooler_type": "cls_pooler", "context_length": CONTEXT,
+    }  # fmt: skip
+    return f"local-dir:{save_model(folder, {'embed_dim': 32, 'vision_cfg': VISION, 'text_cfg': text}, CLIP)}"
+
+
+MODELS = {"SigLIP 2": save_siglip2, "XLM-R": save_xlm_roberta, "NLLB": save_nllb}

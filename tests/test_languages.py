@@ -16,7 +16,7 @@ from cmprompt.encoders import load_encoder
 from cmprompt.encoders.tokenizer import ClipTokenizer
 from cmprompt.labels import label_set
 from cmprompt.lint_languages import lint_languages
-from cmprompt.scripts import foreign_words, is_fallback, unread
+from cmprompt.scripts import foreign_words, is_fallback, nllb_code, unread
 from cmprompt.types import Array, Encoder
 
 pytest.importorskip("transformers", reason='multilingual models need the extra: pip install "cmprompt[multilingual]"')
@@ -65,6 +65,31 @@ def test_a_text_is_read_in_full_and_padded(encoder: Encoder) -> None:
     assert short < long < encoder.context_length
     alone, together = encoder.encode_texts(["猫咪"]), encoder.encode_texts(["a photo of a cat", "猫咪"])
     assert abs(alone[0] - together[1]).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("a photo of a cat", "eng_Latn"),
+        ("一张猫咪的照片", "zho_Hans"),
+        ("犬の写真", "jpn_Jpan"),
+        ("фото кота", "rus_Cyrl"),
+        ("고양이 사진", "kor_Hang"),
+        ("صورة قطة", "arb_Arab"),
+        ("बिल्ली की तस्वीर", "hin_Deva"),
+    ],
+)
+def test_the_script_says_which_language_a_text_is_in(text: str, code: str) -> None:
+    assert nllb_code(text) == code
+
+
+def test_nllb_is_told_the_language_of_each_text(tmp_path: Path) -> None:
+    texts = ["a photo of a cat", "一张猫咪的照片"]
+    tokenizer = load_encoder(MODELS["NLLB"](tmp_path), device="cpu").tokenizer  # type: ignore[attr-defined]
+    inner = tokenizer._wrapped.tokenizer
+    assert inner.convert_ids_to_tokens(tokenizer.batch(texts)[:, 0]) == ["eng_Latn", "zho_Hans"]
+    inner.src_lang = "zho_Hans"
+    assert tokenizer.batch(texts)[1].tolist() == inner(texts[1], padding="max_length", max_length=64).input_ids
 
 
 def test_the_script_says_which_prompts(model: str, colours: Path, capsys: pytest.CaptureFixture[str]) -> None:

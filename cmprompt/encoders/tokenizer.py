@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cmprompt.errors import ModelError, UsageError
-from cmprompt.scripts import is_fallback
+from cmprompt.scripts import is_fallback, nllb_code
 from cmprompt.types import Array
 
 CLIP_PATTERN = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # openai/CLIP
@@ -206,6 +206,10 @@ class HuggingFaceTokenizer:
 
     def batch(self, texts: Sequence[str]) -> Array:
         rows: Array = self._wrapped(list(texts)).numpy()
+        inner = self._wrapped.tokenizer
+        if type(inner).__name__.startswith("Nllb"):  # its text tower reads the first token, which names a language
+            codes = np.array(inner.convert_tokens_to_ids([nllb_code(text) for text in texts]), np.int64)
+            rows[:, 0] = np.where(rows[:, 0] == inner.cur_lang_code, codes, rows[:, 0])
         return rows
 
     def fallback_share(self, texts: Sequence[str]) -> float:
