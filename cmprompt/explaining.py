@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmprompt.errors import ItemError, UsageError, unknown
+from cmprompt.heads.linear import LinearHead
+from cmprompt.heads.max_pool import MaxPoolHead
 from cmprompt.heads.zero_shot import POOLS, zero_shot
 from cmprompt.types import Array, Encoder, Features, FileBytes, Head, Item
 from cmprompt.writers.records import clean, rounded
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Explanation:
-    """`rows`: one for each text of each label, the best label first. `png` and its `method` where it was drawn."""
+    """`rows`: one for each text of each label, the best label first. `png` and its `method`, which the rows have too,
+    where it was drawn."""
 
     rows: list[dict[str, Any]]
     png: bytes | None = None
@@ -64,9 +67,9 @@ def explain(
     ]
     if not draw:
         return Explanation(rows)
-    weight = _label_vectors(prompts, vectors)
+    weight = _label_vectors(head, image)
     png, name = _drawn(path, encoder, weight, head.labels, best, scores, method)
-    return Explanation(rows, png, name)
+    return Explanation([{**row, "method": name} for row in rows], png, name)
 
 
 def explain_text(
@@ -114,12 +117,12 @@ def _drawn(
     return to_png(panels(picture, shown, captions)), heat.method
 
 
-def _label_vectors(prompts: Mapping[str, Sequence[str]], vectors: Array) -> Array:
-    """(C, D) the unit mean of each label's texts."""
-    starts = np.cumsum([0, *(len(texts) for texts in prompts.values())])[:-1]
-    sums = np.add.reduceat(vectors, starts, axis=0)
-    unit: Array = sums / np.linalg.norm(sums, axis=1, keepdims=True)
-    return unit
+def _label_vectors(head: LinearHead | MaxPoolHead, image: Array) -> Array:
+    """(C, D) what the head compares the picture with; of several texts of a label, where the best counts, that one."""
+    if isinstance(head, LinearHead):
+        return head.weight
+    own = np.split(head.texts, head.starts[1:])
+    return np.stack([texts[(texts @ image).argmax()] for texts in own])
 
 
 def _vector(path: str, encoder: Encoder, store: Store | None) -> Array:

@@ -21,7 +21,7 @@ from cmprompt.explain.heat import Heat, against_others, heat_of, seen_box
 from cmprompt.explain.occlusion import occlusion_maps
 from cmprompt.explain.page import to_html
 from cmprompt.explain.words import contributions
-from cmprompt.explaining import explain, explain_text
+from cmprompt.explaining import _label_vectors, explain, explain_text
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.types import Array, Features, Preprocess
 
@@ -201,7 +201,17 @@ def test_one_picture_explained(half_red: str, fake_encoder: FakeEncoder) -> None
     assert {row["label"] for row in found.rows} == {"red", "blue"}
     assert found.png is not None and found.method is not None
     assert Image.open(io.BytesIO(found.png)).width > 3 * 64
-    assert explain(half_red, fake_encoder, PROMPTS, draw=False).png is None
+    assert {row["method"] for row in found.rows} == {found.method}
+    plain = explain(half_red, fake_encoder, PROMPTS, draw=False)
+    assert plain.png is None and "method" not in plain.rows[0]
+
+
+def test_the_text_that_wins_under_max_is_what_is_drawn(fake_encoder: FakeEncoder) -> None:
+    image = fake_encoder.encode_texts(["a red thing"])[0]
+    best = _label_vectors(zero_shot(fake_encoder, PROMPTS, pool="max"), image)
+    assert np.allclose(best, fake_encoder.encode_texts(["a red thing", "a blue thing", "green"]), atol=1e-3)
+    mean = zero_shot(fake_encoder, PROMPTS)
+    assert _label_vectors(mean, image) is mean.weight  # type: ignore[union-attr]
 
 
 def test_a_picture_that_cannot_be_read_says_which(fake_encoder: FakeEncoder, tmp_path: Path) -> None:

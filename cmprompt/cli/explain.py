@@ -33,7 +33,7 @@ def command(
         str | None,
         o.option("--text", metavar="TEXT", group=EXPLAINING, help="With --head: the text beside the picture."),
     ] = None,
-    top_k: o.TopK = "3",
+    top_k: o.TopK = "all",
     model: o.Model = "auto",
     device: o.Device = "auto",
     precision: o.Precision = "auto",
@@ -101,4 +101,4 @@ def command(
         data = to_html(image, found.png, found.method, found.rows) if is_page else found.png
         write_file(output, data, overwrite=overwrite)
         say(f"wrote {output}: {found.method}")
-    write_rows(found.rows, format=format, columns=("label", "score", "cosine", "contribution", "text"))
+    write_rows(found.rows, format=format, columns=("label", "score", "cosine", "contribution", "text", "method"))
