@@ -12,7 +12,13 @@ from cmprompt.check import FEWEST_TEXTS, MOST_MISMATCHED, LabelCheck, PairCheck,
 from cmprompt.errors import UsageError
 from cmprompt.labelled import photo_groups
 from cmprompt.types import Array, Embedded, Features, Item, Outcome
-from cmprompt.writers.records import clean, identity, rounded
+from cmprompt.writers.records import clean, identity, own_columns, rounded
+
+# what a record may have, before the table's own columns
+FIELDS = (
+    "id", "path_b64", "status", "error", "suspicion", "flagged", "cosine", "rank", "text", "better_text", "label",
+    "confidence", "better_label",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,9 +41,10 @@ class _Rows:
     failures: list[tuple[Item, Outcome]] = field(default_factory=list)
 
 
-def find_suspects(embedded: Iterable[Embedded], *, fdr: float = 0.1) -> Suspects:
+def find_suspects(embedded: Iterable[Embedded], *, fdr: float = 0.1, keep_columns: bool = False) -> Suspects:
     """Check every pair and every label of what is embedded (needs "image" and "text").
 
+    `keep_columns`: records end with the table's own columns, one named as a field of theirs as `input_NAME`.
     Raises UsageError where there is nothing to check.
     """
     rows = _collect(embedded)
@@ -51,9 +58,14 @@ def find_suspects(embedded: Iterable[Embedded], *, fdr: float = 0.1) -> Suspects
         notices.append(_judge_pairs(rows, pairs, records, fdr))
     if labelled:
         notices.append(_judge_labels(rows, labelled, records))
+
+    def own(item: Item) -> dict[str, Any]:
+        return own_columns(item.columns, FIELDS) if keep_columns else {}
+
+    records = [{**record, **own(item)} for record, item in zip(records, rows.items, strict=True)]
     records.sort(key=lambda record: (-record["suspicion"], not record["flagged"]))
     failures = [
-        {**identity(item), "status": outcome.status, "error": clean(outcome.error or "")}
+        {**identity(item), "status": outcome.status, "error": clean(outcome.error or ""), **own(item)}
         for item, outcome in rows.failures
     ]
     flagged = sum(record["flagged"] for record in records)

@@ -70,6 +70,21 @@ def test_a_row_that_cannot_be_read_has_a_record(tmp_path: Path, capsys: pytest.C
     assert records[-1]["status"] == "missing" and records[-1]["id"].endswith("7.png")
 
 
+def test_own_columns_are_kept_and_formulas_defused(tmp_path: Path) -> None:
+    table(tmp_path)
+    rows = [(f"{i}.png", f"={name} {i}", f"{i} EUR") for i, name in enumerate(list(COLOURS) * 10)]
+    source = write_table(tmp_path / "t.csv", [*rows, ("gone.png", "red", "0 EUR")], ("image", "text", "price"))
+    assert check(str(source), "--keep-columns", "--csv-safe", "-o", str(tmp_path / "o.csv")) == 1
+    with open(tmp_path / "o.csv", newline="") as file:
+        *found, gone = csv.DictReader(file)
+    assert {(row["text"], row["input_text"], row["price"]) for row in found} == {
+        (f"'{text}", f"'{text}", price) for _, text, price in rows
+    }
+    assert (gone["status"], gone["price"]) == ("missing", "0 EUR")
+    assert check(str(source), "--keep-columns", "-o", str(tmp_path / "o.tsv")) == 1
+    assert (tmp_path / "o.tsv").read_text().splitlines()[-1].endswith("\tred\t0 EUR")
+
+
 def test_an_output_that_is_taken_is_refused_before_the_work(tmp_path: Path, fake_encoder: FakeEncoder) -> None:
     (tmp_path / "o.csv").write_text("mine")
     assert check(table(tmp_path), "-o", str(tmp_path / "o.csv")) == 4

@@ -48,6 +48,8 @@ def command(
     output: o.OutputFile = None,
     format: o.Format = None,
     overwrite: o.Overwrite = False,
+    keep_columns: o.KeepColumns = False,
+    csv_safe: o.CsvSafe = False,
     quiet: o.Quiet = False,
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
@@ -68,7 +70,7 @@ def command(
     from cmprompt.embed import embed
     from cmprompt.encoders import load_encoder
     from cmprompt.sources import SourceOptions, read_items
-    from cmprompt.suspects import find_suspects
+    from cmprompt.suspects import FIELDS, find_suspects
     from cmprompt.writers.rows import check_output, write_rows
 
     say = road.speaker(quiet)
@@ -91,9 +93,13 @@ def command(
                     progress.count(outcome.status)
                 yield batch
 
-        found = find_suspects(road.warn_of_cut_rows(encoder, counted(), say), fdr=fdr)
+        rows = road.warn_of_cut_rows(encoder, counted(), say)
+        found = find_suspects(rows, fdr=fdr, keep_columns=keep_columns)
     for notice in found.notices:
         say(notice)
     columns = ("suspicion", "flagged", "id", "text", "better_text", "label", "better_label", "status", "error")
-    write_rows(found.records, output=output, format=format, overwrite=overwrite, columns=columns)
+    own = [key for key in found.records[0] if key not in FIELDS]
+    write_rows(
+        found.records, output=output, format=format, overwrite=overwrite, columns=(*columns, *own), csv_safe=csv_safe
+    )
     return 1 if found.failed or (fail_on_flagged and found.flagged) else 0

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from cmprompt.types import Item, Prediction
@@ -56,7 +56,7 @@ def to_record(prediction: Prediction, *, keep_columns: bool = False, timeline: b
     if prediction.descriptors is not None:
         record["descriptors"] = [[clean(text), rounded(cosine)] for text, cosine in prediction.descriptors]
     if keep_columns:
-        record |= _columns(prediction.item.columns)
+        record |= own_columns(prediction.item.columns)
     return record
 
 
@@ -92,12 +92,12 @@ def _decision(prediction: Prediction) -> Record:
     }
 
 
-def _columns(columns: Mapping[str, str]) -> Record:
+def own_columns(columns: Mapping[str, str], fields: Collection[str] = (*FIELDS, *SECONDS)) -> Record:
     """The input's own columns, renamed where the record has a field of that name."""
     kept: Record = {}
     for name, value in columns.items():
         key = clean(str(name))
-        while key in FIELDS or key in SECONDS or key in kept:
+        while key in fields or key in kept:
             key = f"input_{key}"
         kept[key] = clean(value) if isinstance(value, str) else value
     return kept
