@@ -37,10 +37,14 @@ def explain(
     pool: str = "mean",
     method: str = "auto",
     top_k: str = "all",
+    level: int | None = None,
     draw: bool = True,
     store: Store | None = None,
 ) -> Explanation:
-    """Explain the labels of `prompts` on one picture. Raises ItemError where it cannot be read."""
+    """Explain the labels of `prompts` on one picture, at `level` N the first N parts of labels such as `animal/cat`.
+
+    Raises ItemError where it cannot be read.
+    """
     from cmprompt.embed import embed_texts
     from cmprompt.explain.words import contributions
     from cmprompt.metrics import softmax
@@ -53,22 +57,23 @@ def explain(
     texts = [text for own in prompts.values() for text in own]
     vectors = embed_texts(texts, encoder, store)  # (M, D)
     parts = contributions(image, prompts, vectors, pool=pool)
+    labels, speaker, scores = _at_level(head.labels, scores, level)
     best = np.argsort(-scores, kind="stable")[: _count(top_k, len(scores))]
     rows = [
         {
-            "label": clean(head.labels[place]),
+            "label": clean(labels[place]),
             "score": rounded(float(scores[place])),
             "cosine": rounded(part.cosine),
             "contribution": rounded(part.contribution),
             "text": clean(part.text),
         }
         for place in best
-        for part in parts[head.labels[place]]
+        for part in parts[head.labels[speaker[place]]]
     ]
     if not draw:
         return Explanation(rows)
-    weight = _label_vectors(head, image)
-    png, name = _drawn(path, encoder, weight, head.labels, best, scores, method)
+    weight = _label_vectors(head, image)[speaker]
+    png, name = _drawn(path, encoder, weight, labels, best, scores, method)
     return Explanation([{**row, "method": name} for row in rows], png, name)
 
 
@@ -115,6 +120,17 @@ def _drawn(
     shown = Heat(tuple(labels[place] for place in best), heat.maps[best], heat.method, heat.box)
     captions = [f"{labels[place]}  {scores[place]:.2f}" for place in best]
     return to_png(panels(picture, shown, captions)), heat.method
+
+
+def _at_level(labels: tuple[str, ...], scores: Array, level: int | None) -> tuple[tuple[str, ...], Array, Array]:
+    """The K labels shown, (K,) which of the C `labels` speaks for each, the best below it, and (K,) their scores."""
+    from cmprompt.scores import level_labels
+
+    shown, groups = level_labels(labels, level)
+    if groups is None:
+        return labels, np.arange(len(labels)), scores
+    below = [np.flatnonzero(groups == place) for place in range(len(shown))]
+    return shown, np.array([own[scores[own].argmax()] for own in below]), np.bincount(groups, scores)
 
 
 def _label_vectors(head: LinearHead | MaxPoolHead, image: Array) -> Array:

@@ -214,6 +214,14 @@ def test_the_text_that_wins_under_max_is_what_is_drawn(fake_encoder: FakeEncoder
     assert _label_vectors(mean, image) is mean.weight  # type: ignore[union-attr]
 
 
+def test_the_best_label_below_speaks_for_a_level(half_red: str, fake_encoder: FakeEncoder) -> None:
+    prompts = {"warm/red": ("red",), "warm/black": ("black",), "cold/green": ("green",)}
+    found = explain(half_red, fake_encoder, prompts, level=1)
+    assert [(row["label"], row["text"]) for row in found.rows] == [("warm", "red"), ("cold", "green")]
+    scores = {row["label"]: row["score"] for row in explain(half_red, fake_encoder, prompts, draw=False).rows}
+    assert found.rows[0]["score"] == pytest.approx(scores["warm/red"] + scores["warm/black"], abs=1e-5)
+
+
 def test_a_picture_that_cannot_be_read_says_which(fake_encoder: FakeEncoder, tmp_path: Path) -> None:
     with pytest.raises(ItemError, match=r"none\.png"):
         explain(str(tmp_path / "none.png"), fake_encoder, PROMPTS)

@@ -32,8 +32,7 @@ TAKES = {  # the command-line page: which command takes what
     "adapt": f"{INPUTS} {VIDEO} {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
     "embed": f"{INPUTS} --dry-run {VIDEO} {MODEL} -o --output --overwrite --quiet --timings {STORE}",
     "check": f"{TABLE} --fdr --fail-on-flagged {MODEL} {OUTPUT} --keep-columns --csv-safe {STORE}",
-    "explain": f"{LABELS} --head --text --model --device --precision --exact --threads --accept-licence {OUTPUT} "
-    f"{STORE}",
+    "explain": f"{LABELS} --level --head --text {MODEL} {OUTPUT} --csv-safe {STORE}",
     "search": f"--like --minus --in --name --ann --no-ann --top-k --device --precision --threads {OUTPUT} --csv-safe "
     "--store",
     "index build": f"{INPUTS} --text-col --dry-run {VIDEO} {MODEL} --name --ann --store --quiet",

@@ -15,6 +15,7 @@ def command(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The picture to explain.")],
     labels: o.Labels = None,
     label: o.Label = None,
+    level: o.Level = None,
     pool: o.Pool = "mean",
     prompts: o.Prompts = None,
     template: o.Template = None,
@@ -38,6 +39,7 @@ def command(
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     exact: o.Exact = False,
+    batch_size: o.BatchSize = None,
     threads: o.Threads = None,
     accept_licence: o.AcceptLicence = False,
     output: Annotated[
@@ -52,6 +54,7 @@ def command(
     ] = None,
     format: o.Format = None,
     overwrite: o.Overwrite = False,
+    csv_safe: o.CsvSafe = False,
     quiet: o.Quiet = False,
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
@@ -63,8 +66,9 @@ def command(
     cmprompt explain photo.jpg --labels @descriptions.json --method occlusion -o why.html
     cmprompt explain photo.jpg --head posts.head --text "what a lovely day"
 
-    A heat map shows what tells its label from the others. --top-k limits the labels, best first. With a fitted head
-    that reads texts: the label that each word of the text pushes, and by how much of its logit.
+    A heat map shows what tells its label from the others. --top-k limits the labels, best first; under --level the
+    best label below speaks for each. With a fitted head that reads texts: the label that each word of the text pushes,
+    and by how much of its logit.
     """  # fmt: skip
     from cmprompt.cli import road
     from cmprompt.encoders import load_encoder
@@ -81,24 +85,29 @@ def command(
         raise UsageError("--text goes with a fitted head; name it by --head DIR")
     if head is not None and output is not None:
         raise UsageError("-o draws labels on the picture, and --head explains words; leave one out")
+    if head is not None and level is not None:
+        raise UsageError("--level goes with --labels, and --head explains words; leave one out")
     fitted = road.read_head(head, labels, label)
     texts = {} if fitted else road.read_prompts(labels, label, prompts, template, language, say=say)[1]
     encoder = load_encoder(
-        road.model_for(head, model), device, precision, exact=exact, threads=threads, accept_licence=accept_licence,
-        notices=say,
+        road.model_for(head, model), device, precision, exact=exact, threads=threads, batch_size=batch_size,
+        accept_licence=accept_licence, notices=say,
     )  # fmt: skip
     if fitted is not None:
         road.check_head(fitted, encoder, head)
         kept = road.open_store(store, no_store, say)
         rows = explain_text(image, text or "", encoder, fitted, store=kept)
-        write_rows(rows, format=format, columns=("word", "label", "contribution"))
+        write_rows(rows, format=format, columns=("word", "label", "contribution"), csv_safe=csv_safe)
         return
     road.warn_of_texts(encoder, texts, say)
     kept = road.open_store(store, no_store, say)
-    found = explain(image, encoder, texts, pool=pool, method=method, top_k=top_k, draw=output is not None, store=kept)
+    found = explain(
+        image, encoder, texts, pool=pool, method=method, top_k=top_k, level=level, draw=output is not None, store=kept
+    )
     if output is not None:
         assert found.png is not None and found.method is not None
         data = to_html(image, found.png, found.method, found.rows) if is_page else found.png
         write_file(output, data, overwrite=overwrite)
         say(f"wrote {output}: {found.method}")
-    write_rows(found.rows, format=format, columns=("label", "score", "cosine", "contribution", "text", "method"))
+    columns = ("label", "score", "cosine", "contribution", "text", "method")
+    write_rows(found.rows, format=format, columns=columns, csv_safe=csv_safe)
