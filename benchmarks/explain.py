@@ -3,8 +3,9 @@
     python benchmarks/explain.py [--model tiny]
 
 Pointing game (Zhang et al. 2018): drawn scenes of two things, left and right; the map's peak should fall on the half
-that its label names. Deletion (Petsiuk et al. 2018): the hottest places of photos turn grey first; the score of the
-label should fall faster than when places go in random order. Lower is better.
+that its label names, and a map without any heat misses. Deletion (Petsiuk et al. 2018, RISE): the hottest places of
+photos turn grey first, and the area under the probability of the label that the model takes the photo for is measured;
+lower is better. Each photo is its own control: the area is compared with the mean over random orders.
 """
 
 from itertools import permutations
@@ -18,12 +19,15 @@ from scenes import SIZE_PX, THINGS, scene
 
 from cmprompt.encoders import load_encoder
 from cmprompt.explain.heat import METHODS, heat_of
+from cmprompt.heads.verdict import bootstrap_counts
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.images import from_frame
+from cmprompt.metrics import softmax
 from cmprompt.prompts import expand, label_set, load_prompt_set
 from cmprompt.types import Array, Encoder, Frame
 
 STEPS = 16
+RANDOM_ORDERS = 8  # of each photo
 CELLS = 8  # the picture is deleted in 8 x 8 squares
 
 
@@ -45,35 +49,52 @@ def pointing(encoder: Encoder, method: str) -> float:
         for side in (0, 1):
             full = heat.on_picture(side, picture.size)
             column = np.unravel_index(full.argmax(), full.shape)[1]
-            hits.append((column >= SIZE_PX // 2) == bool(side))
+            hits.append(bool(full.any()) and (column >= SIZE_PX // 2) == bool(side))
     return float(np.mean(hits))
 
 
 def photos(data: Path, count: int) -> tuple[list[Image.Image], list[str]]:
-    """Photos of clothes with the class each belongs to."""
+    """Photos of clothes, and the classes they belong to."""
     paths = sorted((data / "clothing" / "validation").glob("*/*.jpg"))
     chosen = [paths[place] for place in np.linspace(0, len(paths) - 1, count).astype(int)]
-    return [Image.open(path).convert("RGB") for path in chosen], [path.parent.name for path in chosen]
+    return [Image.open(path).convert("RGB") for path in chosen], sorted({path.parent.name for path in chosen})
 
 
-def deletion(encoder: Encoder, data: Path, method: str | None, count: int) -> float:
-    """Mean score left while squares vanish, hottest first (in random order for None), as a share of the first score."""
-    pictures, targets = photos(data, count)
-    names = sorted(set(targets))
+def deletion(encoder: Encoder, data: Path, count: int) -> dict[str, Array]:
+    """(N,) the area under each photo's deletion curve, for each method and for random orders, the mean of theirs."""
+    pictures, names = photos(data, count)
     weight = weights(encoder, names, ["photo"])
-    dice, areas = np.random.default_rng(0), []
-    for picture, target in zip(pictures, targets, strict=True):
+    dice = np.random.default_rng(0)
+    areas: dict[str, list[float]] = {name: [] for name in (*METHODS[1:], "random")}
+    for picture in pictures:
         pixels = from_frame(Frame(np.asarray(picture)), encoder.preprocess).pixels
-        order = dice.permutation(CELLS * CELLS)
-        if method is not None:
-            heat = heat_of(encoder, picture, weight, tuple(names), method).maps[names.index(target)]  # type: ignore
-            coarse = np.asarray(Image.fromarray(heat).resize((CELLS, CELLS), Image.Resampling.BICUBIC))
-            order = np.argsort(-coarse.ravel(), kind="stable")
-        logits = encoder.logit_scale * encoder.encode_images(_deleted(pixels, order)) @ weight.T
-        odds = np.exp(logits - logits.max(1, keepdims=True))
-        score = odds[:, names.index(target)] / odds.sum(1)
-        areas.append(score.mean() / score[0])
-    return float(np.mean(areas))
+        best = int((encoder.encode_images(pixels[None]) @ weight.T).argmax())
+        for method in METHODS[1:]:
+            heat = heat_of(encoder, picture, weight, tuple(names), method).maps[best]
+            areas[method].append(_area(encoder, pixels, _hottest_first(heat), weight, best))
+        orders = [dice.permutation(CELLS * CELLS) for _ in range(RANDOM_ORDERS)]
+        areas["random"].append(float(np.mean([_area(encoder, pixels, order, weight, best) for order in orders])))
+    return {name: np.array(found) for name, found in areas.items()}
+
+
+def win_rate(areas: Array, random: Array) -> tuple[float, float, float]:
+    """The share of photos that lose their label faster than at random, a tie half, and its 95 % bootstrap interval."""
+    wins = (areas < random) + 0.5 * (areas == random)
+    drawn = bootstrap_counts(len(wins), 1000, 0) @ wins / len(wins)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(wins.mean()), float(low), float(high)
+
+
+def _hottest_first(heat: Array) -> Array:
+    coarse = np.asarray(Image.fromarray(heat).resize((CELLS, CELLS), Image.Resampling.BICUBIC))
+    order: Array = np.argsort(-coarse.ravel(), kind="stable")
+    return order
+
+
+def _area(encoder: Encoder, pixels: Array, order: Array, weight: Array, label: int) -> float:
+    """0 to 1: under the probability of one label while squares vanish in this order."""
+    logits = encoder.logit_scale * encoder.encode_images(_deleted(pixels, order)) @ weight.T
+    return float(np.trapezoid(softmax(logits)[:, label]) / STEPS)
 
 
 def _deleted(pixels: Array, order: Array) -> Array:
@@ -95,11 +116,21 @@ def main() -> None:
     options.add_argument("--photos", type=int, default=100)
     asked = options.parse_args()
     encoder, facts = load_encoder(asked.model), about(model=asked.model)
-    rows = [(m, pointing(encoder, m), deletion(encoder, asked.data, m, asked.photos)) for m in METHODS[1:]]
-    rows.append(("random", 0.5, deletion(encoder, asked.data, None, asked.photos)))
-    names = ("method", "peak on the right half", "score left, hottest first")
-    body = table(names, ((name, f"{share:.1%}", f"{left:.3f}") for name, share, left in rows))
+    areas = deletion(encoder, asked.data, asked.photos)
+    rows: list[dict[str, Any]] = [
+        {"method": name, "pointing": pointing(encoder, name), "area": float(areas[name].mean()),
+         "win rate": win_rate(areas[name], areas["random"])}
+        for name in METHODS[1:]
+    ]  # fmt: skip
+    rows.append({"method": "random", "pointing": 0.5, "area": float(areas["random"].mean())})
+    names = ("method", "peak on the right half", "area under the label's probability", "photos faster than at random")
+    body = table(names, map(_cells, rows))
     print(save_page("explain", "What heat maps point at", body, {"rows": rows}, facts, asked.out))
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    faster = "{:.1%} ({:.1%} to {:.1%})".format(*row["win rate"]) if "win rate" in row else ""
+    return row["method"], f"{row['pointing']:.1%}", f"{row['area']:.3f}", faster
 
 
 if __name__ == "__main__":
