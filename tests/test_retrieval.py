@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import FakeEncoder
+from labelled_photos import write_table
 from test_collections import about
 
+from cmprompt import load_encoder
+from cmprompt.cli.app import run
 from cmprompt.embed import embed
 from cmprompt.evaluation import RETRIEVED, retrieval
+from cmprompt.examples import PHOTOS, installed
 from cmprompt.heads.verdict import Row
 from cmprompt.index.building import build
 from cmprompt.index.collections import Collection
@@ -63,3 +69,29 @@ def test_flickr_agrees_with_search_and_with_numpy(data_dir: Path, tmp_path: Path
     found = Collection(tmp_path, "trips").nearest("images", features.text, 10).rows
     assert np.array_equal(found, order[:, :10])
     assert [float((found[:, :k] == own[:, None]).any(1).mean()) for k in RETRIEVED] == reference
+
+
+def test_both_commands_agree_on_real_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny, store = load_encoder("tiny"), str(tmp_path / "store")
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *arguments, **options: tiny)
+    texts = {
+        str(path): [caption, f"{label}, photographed", f"a drawing of {label}"]
+        for _, package, file, caption, label in PHOTOS
+        if (path := installed(package, file))
+    }
+    table = str(write_table(tmp_path / "t.csv", [(p, t) for p in texts for t in texts[p]], ("image", "text")))
+    assert len(texts) > RETRIEVED[-1]
+    assert run(["evaluate", table, "--task", "retrieval", "--store", store, "-q"]) == 0
+    evaluated = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert run(["index", "build", table, "--store", store, "-q"]) == 0
+
+    def found(*query: str) -> list[dict[str, Any]]:
+        assert run(["search", *query, "--store", store, "--format", "jsonl", "-q"]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    by_photo = [[hit["text"] in texts[path] for hit in found("--like", path, "--in", "texts")] for path in texts]
+    by_text = [[hit["id"] == path for hit in found(text)] for path in texts for text in texts[path]]
+    for hits, line in ((by_photo, evaluated[0]), (by_text, evaluated[1])):
+        assert [f"{100 * np.mean([any(row[:k]) for row in hits]):.1f}" for k in RETRIEVED] == line[3::2]
