@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cmprompt.cli.app import run
 from cmprompt.errors import ItemError
 from cmprompt.sources import video
 from cmprompt.sources.video import Sampling, decoded, frame_at, is_video_name, read_video, to_rgb
@@ -136,6 +138,46 @@ def test_endings() -> None:
     assert is_video_name("A.MP4")
     assert not is_video_name("mp4")
     assert not is_video_name("a.jpg")
+
+
+def classified(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, list[dict[str, Any]]]:
+    """The records of each clip."""
+    asked = ["--model", "tiny", "--labels", "person,building,fruit", "--format", "jsonl", "--no-store", "-q"]
+    assert run(["classify", *arguments, *asked]) == 0
+    records: dict[str, list[dict[str, Any]]] = {}
+    for line in capsys.readouterr().out.splitlines():
+        record = json.loads(line)
+        records.setdefault(record["id"], []).append(record)
+    return records
+
+
+def test_real_clips_are_labelled_whole_and_in_stretches(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [str(path) for path in sorted((data_dir / "videos").iterdir())]
+    whole = classified(capsys, *paths)
+    assert {id: [(row["status"], "flags" in row) for row in rows] for id, rows in whole.items()} == {
+        path: [("ok", False)] for path in paths
+    }
+    stretches = classified(capsys, *paths, "--timeline")
+    assert list(stretches) == paths
+    for path, rows in stretches.items():
+        first, *_, last = decoded(path)
+        starts, ends = [row["start_s"] for row in rows], [row["end_s"] for row in rows]
+        assert (starts[0], ends[-1]) == pytest.approx((first.time_s, last.end_s), abs=1e-4)
+        assert starts[1:] == ends[:-1]
+        assert all(row["status"] == "ok" and row["start_s"] < row["end_s"] for row in rows)
+        assert all(one["label"] != other["label"] for one, other in itertools.pairwise(rows))
+
+
+def test_a_real_clip_cut_off_is_labelled_and_flagged(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, cut = (data_dir / "videos" / "test.avi").read_bytes(), tmp_path / "cut.avi"
+    cut.write_bytes(whole[: len(whole) * 6 // 10])
+    (row,) = classified(capsys, str(cut))[str(cut)]
+    assert (row["status"], row["flags"]) == ("ok", ["truncated"])
+    *_, last = classified(capsys, str(cut), "--timeline")[str(cut)]
+    assert (last["status"], last["flags"]) == ("ok", ["truncated"])
+    assert 3 < last["end_s"] < 4.5
 
 
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")
