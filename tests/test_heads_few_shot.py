@@ -43,6 +43,20 @@ def test_proker_is_its_formula() -> None:
     np.testing.assert_allclose(head.logits(features) / prior.scale, wanted, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["gda", "tip-adapter", "tip-adapter-f"])
+def test_the_bias_of_the_head_that_a_fit_starts_from_stays(kind: str) -> None:
+    features, names, prior = blobs(30)
+    head = fit(kind, features, names, replace(prior, bias=np.array([0, 50, 0], np.float32)))
+    assert np.all(head.logits(features).argmax(1) == 1)
+
+
+def test_where_the_kernel_corrects_nothing_the_bias_stays() -> None:
+    features, names, prior = blobs(30)
+    prior = replace(prior, bias=np.array([0, 5, 0], np.float32))
+    head = kernel_head(training_data(features, names, prior), 1e-9, 2.0)
+    np.testing.assert_allclose(head.logits(features), prior.logits(features), atol=1e-4)
+
+
 def test_gda_finds_the_plane_between_two_gaussians() -> None:
     rng = np.random.default_rng(0)
     spread = np.array([1.0, 0.1])

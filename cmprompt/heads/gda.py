@@ -22,14 +22,14 @@ def fit_gda(data: Training) -> LinearHead:
     prior = text_prior(data, "gda")
 
     def score(train: Training, held: Training) -> list[Array]:
-        text, (weight, bias) = prior.scale * (held.x @ prior.weight.T), gaussian_plane(train)
+        text, (weight, bias) = prior.logits(held.features), gaussian_plane(train)
         return [held_out_loss(text + alpha * (held.x @ weight.T + bias), held) for alpha in ALPHAS]
 
     alpha = choose(data, ALPHAS, score, default=DEFAULT_ALPHA)
     data.record["alpha"] = alpha
     weight, bias = gaussian_plane(data)
     together = prior.weight + np.float32(alpha / prior.scale) * weight
-    return LinearHead(together, data.labels, data.model_id, prior.scale, np.float32(alpha) * bias)
+    return LinearHead(together, data.labels, data.model_id, prior.scale, prior.offset + np.float32(alpha) * bias)
 
 
 def gaussian_plane(data: Training) -> tuple[Array, Array]:

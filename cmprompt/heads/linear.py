@@ -25,6 +25,11 @@ class LinearHead:
     text_built: bool = False  # the rows are text vectors, so that x . weight is a cosine between image and text
     rows_independent: ClassVar[bool] = True  # a row's logits are the same bits in any batch
 
+    @property
+    def offset(self) -> Array:
+        """(C,) float32: the bias, zeros where there is none."""
+        return np.zeros(len(self.weight), np.float32) if self.bias is None else self.bias
+
     def cosines(self, features: Features) -> Array:
         """(N, C) raw similarities, before scale and bias."""
         rows = features.text if "text" in self.needs else features.image

@@ -84,8 +84,8 @@ def _warm_path(data: Training, loss: Loss, strengths: tuple[float, ...], anchor:
     """Each begun where the last one ended. Strength 0 is the anchor itself."""
     x = data.supports
     zero = np.zeros((loss.outputs, x.shape[1]), np.float32) if anchor is None else anchor
-    kept = None if anchor is None or data.prior is None else data.prior.bias
-    planes = [(zero, np.zeros(loss.outputs, np.float32) if kept is None else kept)]
+    prior = None if anchor is None else data.prior
+    planes = [(zero, np.zeros(loss.outputs, np.float32) if prior is None else prior.offset)]
     for strength in strengths:
         last = planes[-1]
         if strength:

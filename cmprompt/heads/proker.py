@@ -1,6 +1,7 @@
 """`proker`: a kernel correction of the text's answer, in closed form (ProKeR, Bendou et al., CVPR 2025).
 
 f(x) = x . t + k(x, X) (K / lambda + I)^-1 (Y - X . t), k(a, b) = exp(-beta (1 - a . b)); logits = scale * f(x).
+A bias b that the text's head may have counts as its own: x . t + b / scale stands for x . t.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ class KernelHead:
 
     weight: Array  # (C, D)
     keys: Array  # (M, D)
-    values: Array  # (M, C), (K / lambda + I)^-1 (Y - X . t)
+    values: Array  # (M, C), (K / lambda + I)^-1 (Y - X . t - b / scale)
     labels: tuple[str, ...]
     model_id: str
     scale: float
     beta: float
     temperature: float = 1.0
+    bias: Array | None = None  # (C,) float32
     needs: frozenset[str] = frozenset({"image"})
     rows_independent: ClassVar[bool] = True  # a row's logits are the same bits in any batch
 
@@ -39,8 +41,9 @@ class KernelHead:
         assert features.image is not None
         text, keys, values = self._grids
         near = np.exp(self.beta * (product(features.image, keys) - 1.0))  # (N, M)
-        rows = product(features.image, text) + product(near, values)
-        return (self.scale / self.temperature * rows).astype(np.float32)
+        rows = self.scale * (product(features.image, text) + product(near, values))
+        rows = rows if self.bias is None else rows + self.bias
+        return (rows / self.temperature).astype(np.float32)
 
     @cached_property
     def _grids(self) -> tuple[Grid, Grid, Grid]:
@@ -63,6 +66,6 @@ def kernel_head(data: Training, reach: float, beta: float) -> KernelHead:
     prior = text_prior(data, "proker")
     x = data.supports
     kernel = np.exp(-beta * (1.0 - (x @ x.T).astype(np.float64)))  # (N, N)
-    residual = np.eye(len(data.labels))[data.targets] - x @ prior.weight.T  # (N, C)
+    residual = np.eye(len(data.labels))[data.targets] - x @ prior.weight.T - prior.offset / prior.scale  # (N, C)
     values = np.linalg.solve(kernel / reach + np.eye(len(data)), residual).astype(np.float32)
-    return KernelHead(prior.weight, x, values, data.labels, data.model_id, prior.scale, beta)
+    return KernelHead(prior.weight, x, values, data.labels, data.model_id, prior.scale, beta, bias=prior.bias)

@@ -1,6 +1,7 @@
 """`tip-adapter` and `tip-adapter-f`: a cache of labelled rows beside the text (Zhang et al., ECCV 2022).
 
-logits = scale * x . W^T + alpha * exp(-beta (1 - x . K^T)) . V, keys K (M, D) unit rows, values V (M, C) one-hot.
+logits = scale * x . W^T + b + alpha * exp(-beta (1 - x . K^T)) . V, keys K (M, D) unit rows, values V (M, C) one-hot,
+b the bias that the text's head may have.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class CacheHead:
     alpha: float
     beta: float
     temperature: float = 1.0
+    bias: Array | None = None  # (C,) float32
     needs: frozenset[str] = frozenset({"image"})
     rows_independent: ClassVar[bool] = True  # a row's logits are the same bits in any batch
 
@@ -44,6 +46,7 @@ class CacheHead:
         text, keys, values = self._grids
         near = np.exp(self.beta * (product(features.image, keys) - 1.0))  # (N, M)
         rows = self.scale * product(features.image, text) + self.alpha * product(near, values)
+        rows = rows if self.bias is None else rows + self.bias
         return (rows / self.temperature).astype(np.float32)
 
     @cached_property
@@ -65,7 +68,9 @@ def cache(data: Training) -> CacheHead:
     """Every row a key, the mean of its views where it has some, at the published setting."""
     prior = text_prior(data, "tip-adapter")
     values = np.eye(len(data.labels), dtype=np.float32)[data.targets]
-    return CacheHead(prior.weight, data.supports, values, data.labels, data.model_id, prior.scale, *PUBLISHED)
+    return CacheHead(
+        prior.weight, data.supports, values, data.labels, data.model_id, prior.scale, *PUBLISHED, bias=prior.bias
+    )
 
 
 def trained_cache(data: Training) -> CacheHead:
@@ -73,10 +78,11 @@ def trained_cache(data: Training) -> CacheHead:
     import torch
 
     learn_on_all_cores()
-    head, x, target = cache(data), torch.from_numpy(data.x), torch.from_numpy(data.targets)
+    head, text_logits = cache(data), torch.from_numpy(text_prior(data, "tip-adapter-f").logits(data.features))
+    x, target = torch.from_numpy(data.x), torch.from_numpy(data.targets)
     weights = torch.from_numpy(data.row_weights)
     keys = torch.nn.Parameter(torch.from_numpy(head.keys.copy()))
-    values, text_logits = torch.from_numpy(head.values), torch.from_numpy(head.scale * (data.x @ head.weight.T))
+    values = torch.from_numpy(head.values)
     shuffle = torch.Generator().manual_seed(data.seed)
     optimiser = torch.optim.AdamW([keys], lr=RATE, eps=EPSILON)
     steps = EPOCHS * -(-len(data) // BATCH)

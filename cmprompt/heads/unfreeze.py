@@ -82,8 +82,7 @@ def _on_frozen(data: Training, kind: str, options: dict[str, Any]) -> tuple[str,
     if kind == "linear":
         head = fit_linear(data, **options)
         trainer = Trainer(data, resolve(FUSIONS, "fusion", "image-raw"), Recipe())
-        bias = np.zeros(len(head.weight), np.float32) if head.bias is None else head.bias
-        trainer.start_from(np.float32(head.scale) * head.weight, bias)
+        trainer.start_from(np.float32(head.scale) * head.weight, head.offset)
         return "image-raw", trainer
     if kind == "mlp":
         kind, options = data.use, {"hidden": 512, **options}

@@ -22,11 +22,7 @@ def wise(before: LinearHead, after: LinearHead, a: float = 0.5) -> LinearHead:
         raise UsageError(f"--wise {a}: a number from 0 (zero-shot) to 1 (fine-tuned), or auto")
     scale = after.scale
     weight = (1 - a) * (before.scale / scale) * before.weight + a * after.weight  # (C, D)
-    return replace(after, weight=weight.astype(np.float32), bias=_between(_bias(before), _bias(after), a))
-
-
-def _bias(head: LinearHead) -> Array:
-    return np.zeros(len(head.weight), np.float32) if head.bias is None else head.bias
+    return replace(after, weight=weight.astype(np.float32), bias=_between(before.offset, after.offset, a))
 
 
 def _between(low: Array, high: Array, a: float) -> Array:
