@@ -20,6 +20,7 @@ from cmprompt.types import Array, Encoder, Features, Head
 
 WISE_KINDS = ("linear", "gda", "coop")
 LOSSES = ("huber", "squared")
+FROM_KINDS = ("linear", "gda", "tip-adapter", "tip-adapter-f", "proker")  # those that read the head they start from
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,24 @@ class Plan:
             unfreeze=unfreeze is not None,
             augment=augment,
         )
+
+    def going_on(self, data: Labelled, own_encoders: bool) -> Plan:
+        """The plan of a fit that goes on from a head: `linear` where no kind is named.
+
+        Raises UsageError for what such a head does not apply to.
+        """
+        for what, given in (
+            ("--use text", self.use == "text"),
+            ("--task regression", self.regression),
+            ("--image-encoder and --text-encoder", own_encoders),
+        ):
+            if given:
+                raise UsageError(f"--from goes on from labels on images, with the old head's model; leave {what} out")
+        if not data.has_images:
+            raise UsageError(f"--from goes on from a head on images, and {data.source} has none; name --image-col")
+        if self.kind not in (None, *FROM_KINDS):
+            raise UsageError(f"--head {self.kind} does not start from a head; --from takes {', '.join(FROM_KINDS)}")
+        return replace(self, kind=self.kind or "linear")
 
     @property
     def task(self) -> Task:

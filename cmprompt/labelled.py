@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,22 +42,36 @@ class Labelled:
     @property
     def names(self) -> list[str]:
         """The labels that occur, sorted."""
-        return sorted({name for target in self.targets for name in (_parts(target) if self.multi_label else [target])})
+        return sorted({name for labels in self.label_sets for name in labels})
+
+    @property
+    def label_sets(self) -> list[tuple[str, ...]]:
+        """The labels of each item."""
+        return [_parts(target) if self.multi_label else (target,) for target in self.targets]
+
+    def check_labels(self, known: Collection[str]) -> None:
+        """Raises UsageError that names the lines of labels that are not `known`."""
+        others = [set(labels).difference(known) for labels in self.label_sets]
+        if rows := [row for row, names in enumerate(others) if names]:
+            strange = sorted(set().union(*others))
+            raise UsageError(
+                f"{self.source}: {len(rows)} rows have labels that nothing here can answer"
+                f" ({', '.join(map(repr, strange[:5]))}): {self.where(rows)}"
+            )
 
     def marks(self, labels: Sequence[str]) -> Array:
         """(N, C) float32: 1 where a row has the label. Raises UsageError that names the lines of other labels."""
+        self.check_labels(labels)
         place = {label: column for column, label in enumerate(labels)}
-        sets = [_parts(target) if self.multi_label else (target,) for target in self.targets]
-        _refuse_unknown(self, [row for row, names in enumerate(sets) if not place.keys() >= set(names)], set(place))
-        rows = np.zeros((len(sets), len(labels)), np.float32)
-        for row, names in enumerate(sets):
+        rows = np.zeros((len(self.items), len(labels)), np.float32)
+        for row, names in enumerate(self.label_sets):
             rows[row, [place[name] for name in names]] = 1
         return rows
 
     def class_numbers(self, labels: Sequence[str]) -> Array:
         """(N,) int64 the place of each row's label. Raises UsageError that names the lines of other labels."""
+        self.check_labels(labels)
         place = {label: number for number, label in enumerate(labels)}
-        _refuse_unknown(self, [row for row, name in enumerate(self.targets) if name not in place], set(place))
         return np.array([place[name] for name in self.targets], np.int64)
 
     def take(self, rows: Array) -> Labelled:
@@ -215,18 +229,6 @@ def photo_groups(features: Features) -> Array:
         keys = [features.text[i].tobytes() if not there else keys[i] for i, there in enumerate(features.has_image)]
     seen: dict[bytes, int] = {}
     return np.array([seen.setdefault(key, len(seen)) for key in keys])
-
-
-def _refuse_unknown(data: Labelled, rows: Sequence[int], known: set[str]) -> None:
-    """Raises UsageError where there are `rows` with labels that are not `known`."""
-    if not rows:
-        return
-    split = _parts if data.multi_label else lambda target: (target,)
-    names = sorted({name for row in rows for name in split(data.targets[row])} - known)
-    raise UsageError(
-        f"{data.source}: {len(rows)} rows have labels that nothing here can answer"
-        f" ({', '.join(map(repr, names[:5]))}): {data.where(rows)}"
-    )
 
 
 def _parts(target: str) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ import pytest
 from labelled_photos import write_table
 
 from cmprompt.cli.app import run
-from cmprompt.heads.io import load_head, read_settings
+from cmprompt.heads.io import load_head, read_settings, save_head
+from cmprompt.heads.linear import LinearHead
 
 
 @pytest.fixture
@@ -205,6 +206,59 @@ def test_a_new_label_is_added_without_forgetting_the_old(fit, table: Path, tmp_p
     assert load_head(tmp_path / "out.head").labels == ("green", "red", "blue")
     old = next(i for i, line in enumerate(lines) if line.startswith("on the old data"))
     assert float(lines[old + 3].split()[1]) >= 90
+
+
+@pytest.fixture
+def two(fit, table: Path, tmp_path: Path, capsys) -> Path:
+    """A head of two colours; its table lies beside that of all."""
+    rows = [tuple(line.split(",")) for line in table.read_text().splitlines()[1:]]
+    source = write_table(table.parent / "two.csv", [row for row in rows if row[1] != "blue"])
+    assert fit(source=source, output="two.head") == 0
+    capsys.readouterr()
+    return tmp_path / "two.head"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--head", "mlp"], "--from takes linear"),
+        (["--use", "text"], "leave --use text out"),
+        (["--task", "regression"], "leave --task regression out"),
+        (["--image-encoder", "classic"], "leave --image-encoder"),
+    ],
+    ids=["kind", "text", "numbers", "encoder"],
+)
+def test_what_would_ignore_the_old_head_is_refused(arguments, says: str, fit, two: Path, table: Path, capsys) -> None:
+    rows = [(line.split(",")[0], str(number)) for number, line in enumerate(table.read_text().splitlines()[1:])]
+    assert fit("--from", two, *arguments, source=write_table(table.parent / "counted.csv", rows)) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_texts_beside_the_images_do_not_hide_the_old_head(fit, two: Path, table: Path, tmp_path: Path, capsys) -> None:
+    rows = [(*line.split(","), "a text") for line in table.read_text().splitlines()[1:]]
+    assert fit("--from", two, source=write_table(table.parent / "texts.csv", rows, ("image", "label", "text"))) == 0
+    assert read_settings(tmp_path / "out.head")["record"]["kind"] == "linear"
+    assert "on the old data" in capsys.readouterr().out
+
+
+def test_an_old_table_that_is_gone_costs_a_notice(fit, two: Path, table: Path, tmp_path: Path, capsys) -> None:
+    (table.parent / "two.csv").write_text("image,label\ngone.png,red\ngone.png,green\n")
+    assert fit("--from", two) == 0
+    shown, said = capsys.readouterr()
+    assert "on the old data" not in shown and "gone.png" in said
+    assert load_head(tmp_path / "out.head").labels == ("green", "red", "blue")
+
+
+def test_no_fit_goes_on_from_numbers_or_to_labels_of_two_encoders(fit, table: Path, tmp_path: Path, capsys) -> None:
+    head = LinearHead(np.ones((1, 16), np.float32), (), "m")
+    save_head(head, tmp_path / "numbers.head", {"model": "tiny"})
+    assert fit("--from", tmp_path / "numbers.head") == 2
+    assert "with labels" in capsys.readouterr().err
+    pair = ["--head", "linear", "--image-encoder", "classic", "--text-encoder", "classic", "--force"]
+    assert fit(*pair, output="pair.head") == 0
+    more = write_table(table.parent / "pink.csv", [("images/red-0.png", "pink"), ("images/red-1.png", "blue")])
+    assert run(["finetune", str(more), "--from", str(tmp_path / "pair.head"), "--no-store"]) == 2
+    assert "cannot be compared" in capsys.readouterr().err
 
 
 def test_markup_in_labels_and_names_is_escaped_in_the_report(fit, table: Path, tmp_path: Path) -> None:

@@ -72,15 +72,16 @@ def command(
     from cmprompt.cli import fitting, road
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.classic import with_stop_words
-    from cmprompt.encoders.pair import pair_name
+    from cmprompt.encoders.pair import PairEncoder, pair_name
     from cmprompt.fitting import Plan, fit_on_trial
     from cmprompt.heads.answers import wants_vocabulary
-    from cmprompt.heads.io import check_free, save_head
+    from cmprompt.heads.io import check_free, check_model, save_head
     from cmprompt.labelled import columns_line, embed_labelled, embed_views, read_labelled
     from cmprompt.openset import vocabulary_vectors
     from cmprompt.sources import SourceOptions
 
     say = road.speaker(quiet)
+    old = fitting.old_head(from_head, model)
     multi_label = multi_label or road.is_multi_label(from_head)
     plan = Plan.parse(
         head=head,
@@ -104,25 +105,28 @@ def command(
     judges = read_labelled(plan.val_file, source, task=task, multi_label=multi_label) if plan.val_file else None
     columns = columns_line(table, source)
     say(columns or f"{table}: {len(data.names)} class folders")
+    if old:
+        plan, model = plan.going_on(data, own_encoders=bool(image_encoder or text_encoder)), old.model
     if image_encoder or text_encoder:
         model = pair_name(image_encoder, text_encoder, model)
-    old = fitting.old_head(from_head, model)
-    model = old.model if old else model
     encoder = load_encoder(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
+    if old:
+        check_model(old.head, encoder, old.directory)
     kept = road.open_store(store, no_store, say)
     needs = plan.needs(data)
     texts = prior = None
-    if not plan.regression and "image" in needs and not (image_encoder or text_encoder):
+    if not plan.regression and "image" in needs and (old or not isinstance(encoder, PairEncoder)):
         _, texts = fitting.texts_of(data.names, labels, label, prompts, template, language, say=say)
-        prior = fitting.start_head(encoder, texts, pool, kept)
-        prior = old.extended_by(prior, encoder) if old else prior
+        start = old.extended_by if old else fitting.start_head
+        prior = start(encoder, texts, pool, kept)
     features = embed_labelled(data, encoder, kept, needs)
     judging = embed_labelled(judges, encoder, kept, needs) if judges else None
     views = embed_views(data, encoder, kept, augment, seed) if augment else None
     before = "before" if old else "zero-shot"
+    old_rows = old.own_rows(encoder, kept, say) if old else None
     words = vocabulary_vectors(encoder, kept) if prior and wants_vocabulary(prior, plan.task) else None
     if plan.unfreeze:
         say(f"training the image tower on {len(data.items):,} pictures, each several times; slow on a CPU")
@@ -131,7 +135,7 @@ def command(
     )
     for line in fitting.trial_lines(trial):
         typer.echo(line)
-    for line in old.lines(trial.head, encoder, kept) if old else ():
+    for line in old.lines(old_rows, trial, encoder, kept) if old and old_rows else ():
         typer.echo(line)
     if not trial.verdict.kept and not force:
         raise HeadRefused(

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from cmprompt.heads.trial import Trial
     from cmprompt.heads.verdict import Row
     from cmprompt.heads.zero_shot import Pool
+    from cmprompt.labelled import Labelled
     from cmprompt.labels import LabelSet
     from cmprompt.sources import SourceOptions
     from cmprompt.store import Store
-    from cmprompt.types import Encoder, Head
+    from cmprompt.types import Encoder, Features, Head
 
 COLUMNS = {
     "accuracy": "acc", "balanced_accuracy": "bal acc", "precision": "prec", "recall": "recall", "f1": "F1",
@@ -157,40 +158,58 @@ class OldHead:
     """The head that --from names, the model it belongs to, and how it came to be."""
 
     directory: str
-    head: Head
+    head: LinearHead
     model: str
     record: Mapping[str, Any]
 
-    def extended_by(self, text: LinearHead, encoder: Encoder) -> LinearHead:
-        """The start of the new fit. Raises ModelError where the head was fitted on another model."""
+    def extended_by(
+        self, encoder: Encoder, texts: Mapping[str, Sequence[str]], pool: str, store: Store | None
+    ) -> LinearHead:
+        """The start of the new fit: the old head, and the text of the labels that it lacks."""
         from cmprompt.heads.extend import extended
-        from cmprompt.heads.io import check_model
 
-        check_model(self.head, encoder, self.directory)
-        return extended(self.head, text)
+        new = {label: own for label, own in texts.items() if label not in self.head.labels}
+        return extended(self.head, start_head(encoder, new, pool, store)) if new else self.head
 
-    def lines(self, after: Head, encoder: Encoder, store: Store | None) -> Iterator[str]:
-        """Before and after on the data that the old head was fitted on, if they are still there."""
-        from cmprompt.evaluation import contest
+    def own_rows(self, encoder: Encoder, store: Store | None, say: Say) -> tuple[Labelled, Features] | None:
+        """The data that the old head was fitted on; None, and a notice, where they cannot be measured any more."""
         from cmprompt.labelled import embed_labelled, read_labelled
         from cmprompt.sources import SourceOptions
 
-        table = str(self.record.get("table", ""))
-        if not os.path.exists(table):
-            return
+        if "table" not in self.record:
+            return None
         many = bool(self.record.get("multi_label"))
-        data = read_labelled(table, SourceOptions(**self.record["source"]), multi_label=many)
-        features = embed_labelled(data, encoder, store, after.needs | self.head.needs)
-        yield f"on the old data, {table}:"
-        found = contest(data, {"before": (self.head, features), "after": (after, features)})
+        try:
+            data = read_labelled(self.record["table"], SourceOptions(**self.record["source"]), multi_label=many)
+            data.check_labels(self.head.labels)
+            return data, embed_labelled(data, encoder, store, self.head.needs)
+        except UsageError as error:
+            say(f"what becomes of the old data is not measured: {error}")
+            return None
+
+    def lines(
+        self, rows: tuple[Labelled, Features], trial: Trial, encoder: Encoder, store: Store | None
+    ) -> Iterator[str]:
+        """Before and after on `own_rows`."""
+        from cmprompt.encoders.tuned import with_towers
+        from cmprompt.evaluation import contest
+        from cmprompt.labelled import embed_labelled
+
+        data, features = rows
+        seen = features
+        if trial.towers:
+            seen = embed_labelled(data, with_towers(encoder, trial.towers), store, trial.head.needs)
+        yield f"on the old data, {self.record['table']}:"
+        found = contest(data, {"before": (self.head, features), "after": (trial.head, seen)})
         yield from table_lines(found.table)
 
 
 def old_head(directory: str | None, model: str) -> OldHead | None:
-    """What --from names; it brings its own model unless `model` names one."""
+    """What --from names; it brings its own model unless `model` names one. Raises UsageError where no fit can go on."""
     if directory is None:
         return None
+    from cmprompt.heads.extend import start_of
     from cmprompt.heads.io import load_head, model_of, read_settings
 
     chosen = model if model != "auto" else model_of(directory)
-    return OldHead(directory, load_head(directory), chosen, read_settings(directory)["record"])
+    return OldHead(directory, start_of(load_head(directory)), chosen, read_settings(directory)["record"])

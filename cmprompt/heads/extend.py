@@ -11,13 +11,19 @@ from cmprompt.heads.linear import LinearHead
 from cmprompt.types import Array, Head
 
 
-def extended(old: Head, text: LinearHead) -> LinearHead:
-    """`old` with a row for each label of `text` that it lacks. Raises UsageError for heads that are not linear."""
-    if not isinstance(old, LinearHead) or "text" in old.needs:
-        raise UsageError("--from goes on from a linear head on images (linear, gda, coop, adapt); this is another kind")
+def start_of(old: Head) -> LinearHead:
+    """`old`, if a fit can go on from it. Raises UsageError."""
+    if not isinstance(old, LinearHead) or "text" in old.needs or not old.labels:
+        raise UsageError(
+            "--from goes on from a linear head on images with labels (linear, gda, coop, adapt); this is another kind"
+        )
+    return old
+
+
+def extended(old: LinearHead, text: LinearHead) -> LinearHead:
+    """`old` with a row for each label of `text` that it lacks."""
     new = [row for row, label in enumerate(text.labels) if label not in old.labels]
-    bias = np.zeros(len(old.labels), np.float32) if old.bias is None else old.bias
     weight: Array = np.concatenate([old.weight, text.weight[new] * np.float32(text.scale / old.scale)])
     labels = (*old.labels, *(text.labels[row] for row in new))
-    bias = np.concatenate([bias, np.full(len(new), bias.mean(), np.float32)])
+    bias = np.concatenate([old.offset, np.full(len(new), old.offset.mean(), np.float32)])
     return replace(old, weight=weight, labels=labels, bias=bias, text_built=False)

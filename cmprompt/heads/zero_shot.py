@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from cmprompt.encoders.pair import PairEncoder
 from cmprompt.errors import ModelError, UsageError, unknown
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.max_pool import MaxPoolHead
@@ -31,11 +32,17 @@ def zero_shot(
     `pool` says how the texts of one label become one score:
     `mean` averages the unit vectors and makes the mean a unit vector again (open_clip's zero_shot_classifier; CuPL,
     Pratt et al. 2023); `scores` averages the similarities, which is the mean left as it is (DCLIP, Menon and Vondrick
-    2023); `max` takes the most similar text. Raises UsageError without labels, or for a label without texts.
+    2023); `max` takes the most similar text. Raises UsageError without labels, for a label without texts, and where
+    pictures and texts have an encoder each, so that they share no space.
     """
     from cmprompt.embed import embed_texts
 
     _check(prompts, pool)
+    if isinstance(encoder, PairEncoder):
+        raise UsageError(
+            f"{encoder.model_id} has an encoder for pictures and another for texts, whose vectors cannot be compared:"
+            " labels mean nothing to it before a head is fitted"
+        )
     texts = [text for label_texts in prompts.values() for text in label_texts]  # class-major
     vectors = _unit(embed_texts(texts, encoder, store))  # (M, D)
     counts = [len(label_texts) for label_texts in prompts.values()]
