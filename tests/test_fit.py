@@ -81,6 +81,18 @@ def test_attention_finds_the_patch_that_the_words_name() -> None:
     assert np.mean(answers(pooled_alone.logits(unseen), head.labels) == names[450:]) < 0.65
 
 
+@pytest.mark.parametrize(("side", "has"), [("text_tokens", "has_text"), ("image_tokens", "has_image")])
+def test_attention_does_not_look_at_the_tokens_of_what_is_missing(side: str, has: str) -> None:
+    rng = np.random.default_rng(0)
+    patches, words = unit(rng.normal(size=(40, 5, 8))), unit(rng.normal(size=(40, 3, 8)))
+    features = replace(both(unit(patches.mean(1)), unit(words.mean(1))), image_tokens=patches, text_tokens=words)
+    head = fit("attention", features, ["a", "b"] * 20, model_id="fake", epochs=2, least_steps=0)
+    blind = replace(features, **{has: np.zeros(40, bool)})
+    other = replace(blind, **{side: getattr(features, side)[::-1]})
+    np.testing.assert_array_equal(head.logits(other), head.logits(blind))
+    assert np.any(head.logits(blind) != head.logits(features))
+
+
 def test_attention_wants_tokens() -> None:
     features, names = matches(40)
     with pytest.raises(UsageError, match="image tokens"):

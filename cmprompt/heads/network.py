@@ -64,7 +64,8 @@ def forward(ops: Ops, fusion: Fusion, p: Params, x: Features) -> Any:
     """(N, outputs) of the arrays or tensors in `x`."""
     v, has_v = _side(ops, p, "image", x.image, x.has_image)
     l, has_l = _side(ops, p, "text", x.text, x.has_text)  # noqa: E741
-    v_tokens, l_tokens = _tokens(ops, p, "image", x.image_tokens), _tokens(ops, p, "text", x.text_tokens)
+    v_tokens = _tokens(ops, p, "image", x.image_tokens, x.has_image)
+    l_tokens = _tokens(ops, p, "text", x.text_tokens, x.has_text)
     fused = fusion.fuse(ops, p, Joint(v, l, has_v, has_l, v_tokens, l_tokens))  # (N, width)
     if "hidden.weight" in p:
         fused = ops.relu(ops.mm(fused, p["hidden.weight"]) + p["hidden.bias"])
@@ -94,10 +95,11 @@ def _side(ops: Ops, p: Params, name: str, rows: Any, has: Any) -> tuple[Any, Any
     return ops.where(has, unit(ops.mm(rows, p[f"{name}.weight"])), unit(stand_in)), has
 
 
-def _tokens(ops: Ops, p: Params, name: str, tokens: Any) -> Any:
+def _tokens(ops: Ops, p: Params, name: str, tokens: Any, has: Any) -> Any:
+    """(N, P, d) unit rows, zeros where their modality is missing."""
     if tokens is None or f"{name}.tokens" not in p:
         return None
-    return unit(ops.mm(tokens, p[f"{name}.tokens"]))
+    return unit(ops.mm(tokens, p[f"{name}.tokens"])) * has[:, None, None]
 
 
 def _mm(x: Any, w: Any) -> Any:
