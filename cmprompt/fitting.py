@@ -162,10 +162,11 @@ def fit_on_trial(
 
     `prior`: the zero-shot head, for its row of the table (named `before`) and for the heads that start from text;
     `vocabulary` (V, D) where `answers.wants_vocabulary` says so; `views` (N, V, D): crops and flips of the rows of
-    `data`.
+    `data`. A row of `data` whose picture is also among those that judge is left out.
     """
     everything = features if judging is None else _stacked(features, judging)
     every_row = [data] if judges is None else [data, judges]
+    groups = photo_groups(everything)
     use: Literal["image", "text"] = plan.use or ("image" if everything.image is not None else "text")
     labels = None if plan.regression else _labels(every_row, prior)
     training = training_data(
@@ -177,7 +178,7 @@ def fit_on_trial(
         task=plan.task,
         use=use,
         class_weight=plan.class_weight,
-        groups=photo_groups(everything),
+        groups=groups,
         seed=plan.seed,
         vocabulary=vocabulary,
         squared=plan.squared,
@@ -190,9 +191,20 @@ def fit_on_trial(
     if judges is None:
         splits = split_rows(training, plan.val_part)[: 1 if plan.unfreeze else None]  # a tower is trained once
     else:
-        splits = [(np.arange(len(features)), np.arange(len(features), len(everything)))]
+        splits = [_apart(everything, groups, len(features))]
     kind = plan.kind_for(frozenset(name for name in ("image", "text") if getattr(everything, name) is not None))
-    return run_trial(kind, training, splits, shots=plan.shots, wise_step=plan.wise, before=before)
+    trial = run_trial(kind, training, splits, shots=plan.shots, wise_step=plan.wise, before=before)
+    left_out = len(features) - len(splits[0][0]) if judges else 0
+    return replace(trial, record={**trial.record, "left_out": left_out}) if left_out else trial
+
+
+def _apart(features: Features, groups: Array, count: int) -> tuple[Array, Array]:
+    """(training rows, judging rows): those from `count` on judge, the others train but for their pictures."""
+    shared = features.has_image & np.isin(groups, groups[count:])
+    rows = np.flatnonzero(~shared[:count])
+    if not len(rows):
+        raise UsageError("every picture of the table is also in the one that --val names; nothing is left to train on")
+    return rows, np.arange(count, len(features))
 
 
 def _labels(parts: Sequence[Labelled], prior: Head | None) -> list[str]:

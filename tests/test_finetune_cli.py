@@ -104,6 +104,16 @@ def test_image_and_text_are_fused(fit, table: Path, tmp_path: Path, capsys) -> N
     assert load_head(tmp_path / "out.head").needs == {"image", "text"}
 
 
+def test_a_picture_that_judges_is_not_trained_on(fit, table: Path, tmp_path: Path, capsys) -> None:
+    rows = [tuple(line.split(",")) for line in table.read_text().splitlines()[1:]]
+    judges = write_table(table.parent / "shared.csv", rows[45:])
+    assert fit("--val", judges) == 0
+    assert "left out 15 rows" in capsys.readouterr().out
+    assert read_settings(tmp_path / "out.head")["record"]["fit"]["trained_on"] == 45
+    assert fit("--val", table, output="none.head") == 2
+    assert "nothing is left" in capsys.readouterr().err
+
+
 def test_numbers(fit, table: Path, tmp_path: Path, capsys) -> None:
     values = {"red": 100.0, "green": 200.0, "blue": 300.0}
     rows = [line.split(",") for line in table.read_text().splitlines()[1:]]

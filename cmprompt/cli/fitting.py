@@ -89,6 +89,8 @@ def trial_lines(trial: Trial) -> Iterator[str]:
         accuracy = f", accuracy {100 * row['accuracy']:.1f}" if "accuracy" in row else ""
         yield f"tried {row['kind']}: held-out loss {row['loss']:.4g}{accuracy}"
     yield from table_lines(trial.table)
+    if "left_out" in trial.record:
+        yield f"left out {trial.record['left_out']} rows whose pictures are also among those that judge"
     if "temperature" in trial.record:
         before, after = (100 * trial.record[f"judged_ece_{when}"] for when in ("before", "after"))
         yield f"temperature {trial.record['temperature']:.3g}: ECE {before:.1f} before, {after:.1f} after"
