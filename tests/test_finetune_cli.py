@@ -79,14 +79,14 @@ def test_an_existing_head_stays_without_overwrite(fit, capsys) -> None:
     assert fit("-q", "--overwrite") == 0
 
 
-def test_class_folders_are_a_table_too(fit, table: Path, tmp_path: Path) -> None:
+def test_class_folders_are_a_table_too_and_give_the_head_their_name(model: str, table: Path, tmp_path: Path) -> None:
     for line in table.read_text().splitlines()[1:]:
         image, label = line.split(",")
         place = tmp_path / "folders" / label / Path(image).name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes((table.parent / image).read_bytes())
-    assert fit(source=tmp_path / "folders") == 0
-    assert load_head(tmp_path / "out.head").labels == ("blue", "green", "red")
+    assert run(["finetune", f"{tmp_path}/folders/", "--model", model, "--no-store"]) == 0
+    assert load_head(tmp_path / "folders.head").labels == ("blue", "green", "red")
 
 
 def test_image_and_text_are_fused(fit, table: Path, tmp_path: Path, capsys) -> None:

@@ -97,7 +97,8 @@ def command(
         unfreeze=unfreeze,
         augment=augment,
     )
-    target = Path(output or f"{Path(table).with_suffix('') if Path(table).is_file() else table}.head")
+    source_path = Path(table)  # without the slash that a folder's name may end in
+    target = Path(output or f"{source_path.with_suffix('') if source_path.is_file() else source_path}.head")
     check_free(target, overwrite)
     text_encoder = with_stop_words(text_encoder, stop_words)
     source = SourceOptions(image_col=image_col, text_col=text_col, target_col=target_col, limit=limit)
