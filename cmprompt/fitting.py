@@ -11,8 +11,8 @@ import numpy as np
 
 from cmprompt.encoders.tokens import TOKENS
 from cmprompt.errors import UsageError, unknown
-from cmprompt.heads.fit import ClassWeight, training_data
-from cmprompt.heads.training import Task
+from cmprompt.heads.fit import check_weights, training_data
+from cmprompt.heads.training import ClassWeight, Task
 from cmprompt.heads.trial import Trial, run_trial, split_rows
 from cmprompt.labelled import Labelled, photo_groups
 from cmprompt.registry import FUSIONS, HEADS, resolve
@@ -80,6 +80,8 @@ class Plan:
         if not one_of_n and (shots or class_weight):
             flag = "--shots" if shots else "--class-weight"
             raise UsageError(f"{flag} counts the rows of each class; here a row has not one class")
+        weights = _class_weight(class_weight)
+        check_weights(head, weights)
         if multi_label and task == "regression":
             raise UsageError("--multi-label is for labels; leave --task regression out")
         if wise is not None and (unfreeze or head not in (None, *WISE_KINDS)):
@@ -96,7 +98,7 @@ class Plan:
             val_file=val if part is None else None,
             shots=shots,
             seed=seed,
-            class_weight=_class_weight(class_weight),
+            class_weight=weights,
             wise="auto" if wise == "auto" else step,
             multi_label=multi_label,
             squared=loss == "squared",

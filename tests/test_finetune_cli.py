@@ -194,10 +194,24 @@ def test_a_picture_that_cannot_be_read_is_named(fit, table: Path, capsys) -> Non
         (["--wise", "auto", "--head", "mlp"], "use linear"),
         (["--class-weight", "red=-1"], "above 0"),
         (["--class-weight", "rde=2"], "did you mean red"),
+        (["--class-weight", "balanced", "--head", "gda"], "closed form"),
         (["--multi-label", "--shots", "4"], "not one class"),
         (["--loss", "cubed"], "huber"),
     ],
-    ids=["kind", "use", "part", "file", "wise", "no-text", "wise-mlp", "weight", "weight-label", "shots", "loss"],
+    ids=[
+        "kind",
+        "use",
+        "part",
+        "file",
+        "wise",
+        "no-text",
+        "wise-mlp",
+        "weight",
+        "weight-label",
+        "weight-gda",
+        "shots",
+        "loss",
+    ],
 )
 def test_flags_that_make_no_sense(arguments: list[str], says: str, fit, capsys) -> None:
     assert fit(*arguments) == 2

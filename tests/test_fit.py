@@ -9,8 +9,11 @@ import pytest
 from heads_data import LABELS, answers, blobs, both, halves, matches, unit
 
 from cmprompt.errors import UsageError
+from cmprompt.heads.auto import kinds_for
 from cmprompt.heads.fit import fit, training_data
 from cmprompt.heads.network import NetworkHead
+from cmprompt.heads.training import held_out_loss
+from cmprompt.heads.trial import few_of_each
 from cmprompt.types import Features
 
 ONE_OF_N = ["linear", "mlp", "tip-adapter", "tip-adapter-f", "gda", "proker"]
@@ -192,6 +195,26 @@ def test_balanced_weights_lift_the_rare_class() -> None:
         return float(np.mean(answers(head.logits(unseen), head.labels)[truth == "cheese"] == "cheese"))
 
     assert recall("balanced") > recall(None) + 0.1
+
+
+def test_weights_are_balanced_over_the_rows_that_are_taken() -> None:
+    features, names, _ = blobs(90)
+    rare = np.concatenate([np.flatnonzero(names != "cheese"), np.flatnonzero(names == "cheese")[:5]])
+    data = training_data(_rows(features, rare), names[rare], model_id="fake", class_weight="balanced")
+    np.testing.assert_allclose(data.row_weights[-5:].sum(), 65 / 3, rtol=1e-5)
+    few = data.take(few_of_each(data, 5))
+    np.testing.assert_array_equal(few.row_weights, 1)
+
+
+def test_held_out_rows_weigh_as_their_classes_do() -> None:
+    features, names, prior = blobs(30)
+    data = training_data(features, names, prior, class_weight={"bread": 4})
+    plain = held_out_loss(prior.logits(features), replace(data, class_weight=None))
+    weights = np.where(names == "bread", 4, 1)
+    np.testing.assert_allclose(held_out_loss(prior.logits(features), data), plain * weights / weights.mean(), rtol=1e-5)
+    with pytest.raises(UsageError, match="closed form"):
+        fit("proker", features, names, prior, class_weight="balanced")
+    assert not {"gda", "tip-adapter", "proker"} & set(kinds_for(data))
 
 
 def test_what_cannot_be_fitted_says_so() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cmprompt.heads.calibrate import temperature_of
-from cmprompt.heads.training import Training, held_out_loss
+from cmprompt.heads.training import CLOSED_FORMS, Training, held_out_loss
 from cmprompt.types import Head
 
 CACHES = ("tip-adapter", "tip-adapter-f", "proker")
@@ -22,6 +22,8 @@ def kinds_for(data: Training) -> list[str]:
     kinds = ["linear", "mlp"]
     if data.prior is not None and data.task == "classes" and data.use == "image":
         kinds += ["gda", *(CACHES if len(data) <= CACHE_ROWS else ())]
+    if data.class_weight is not None:
+        kinds = [kind for kind in kinds if kind not in CLOSED_FORMS]
     if data.features.image is not None and data.features.text is not None:
         kinds += FUSED
     return kinds

@@ -11,13 +11,12 @@ import numpy as np
 from cmprompt.encoders.embedding import unlearned_kind
 from cmprompt.errors import UsageError, unknown
 from cmprompt.heads.linear import LinearHead
-from cmprompt.heads.training import Task, Training
+from cmprompt.heads.training import CLOSED_FORMS, ClassWeight, Task, Training
 from cmprompt.registry import FUSIONS, HEADS, resolve
 from cmprompt.types import Array, Encoder, Features, Head, Item
 
 # What a kind is beside an embedding that learns: fusions of it need no projections, and one plane on it is a network.
 FROM_WORDS = {"image": {"concat": "concat-raw"}, "text": {"concat": "concat-raw", "linear": "text"}}
-ClassWeight = Literal["balanced"] | Mapping[str, float]
 
 
 def fit(
@@ -59,6 +58,7 @@ def fit(
 
 def fit_training(kind: str, data: Training, **options: Any) -> Head:
     """The same for rows that are put together already."""
+    check_weights(kind, data.class_weight)
     if data.words and kind in FROM_WORDS[data.use]:
         kind = FROM_WORDS[data.use][kind]
     if data.unfreeze:
@@ -100,11 +100,12 @@ def training_data(
     text = prior if isinstance(prior, LinearHead) and task != "regression" else None
     names = _label_names(targets, labels, text, task)
     numbers = target_numbers(targets, names, task)
-    weights = _weights(numbers, names, class_weight) if task == "classes" else None
+    if isinstance(class_weight, Mapping) and (strange := sorted(set(class_weight) - set(names))):
+        raise UsageError(f"--class-weight: {unknown('label', strange[0], names)}")
     owner = model_id or (prior.model_id if prior else encoder.model_id if encoder else "")
     ordered = _in_order(text, names) if text is not None else None
     return Training(
-        features, numbers, names, owner, task, ordered, encoder, weights, groups, use, seed, vocabulary, squared,
+        features, numbers, names, owner, task, ordered, encoder, class_weight, groups, use, seed, vocabulary, squared,
         items=tuple(items), words=unlearned_kind(encoder), unfreeze=unfreeze,
     )  # fmt: skip
 
@@ -140,21 +141,10 @@ def _label_names(
     return names
 
 
-def _weights(targets: Array, labels: tuple[str, ...], class_weight: ClassWeight | None) -> Array | None:
-    """(N,) float32 with mean 1; "balanced" gives every class the same total, as in scikit-learn."""
-    if class_weight is None:
-        return None
-    counts = np.bincount(targets, minlength=len(labels))
-    if class_weight == "balanced":
-        of_class = len(targets) / (np.maximum(counts, 1) * np.count_nonzero(counts))
-    else:
-        strange = sorted(set(class_weight) - set(labels))
-        if strange:
-            raise UsageError(f"--class-weight: {unknown('label', strange[0], labels)}")
-        of_class = np.array([float(class_weight.get(label, 1.0)) for label in labels])
-    weights = of_class[targets]
-    scaled: Array = (weights / weights.mean()).astype(np.float32)
-    return scaled
+def check_weights(kind: str | None, class_weight: ClassWeight | None) -> None:
+    """Raises UsageError for a kind that cannot weigh classes."""
+    if class_weight is not None and kind in CLOSED_FORMS:
+        raise UsageError(f"--class-weight weighs rows in a loss, and {kind} is a closed form without one; use linear")
 
 
 def _in_order(text: LinearHead, labels: tuple[str, ...]) -> LinearHead:

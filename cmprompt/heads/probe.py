@@ -89,6 +89,6 @@ def _warm_path(data: Training, loss: Loss, strengths: tuple[float, ...], anchor:
     for strength in strengths:
         last = planes[-1]
         if strength:
-            last = minimise(x, loss, strength=strength, weights=data.weights, anchor=anchor, start=last)
+            last = minimise(x, loss, strength=strength, weights=data.row_weights, anchor=anchor, start=last)
         planes.append(last)
     return planes[1:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
@@ -14,7 +14,9 @@ from cmprompt.heads.tuned import Tuned
 from cmprompt.types import Array, Encoder, Features, Head, Item
 
 Task = Literal["classes", "multi_label", "regression"]
+ClassWeight = Literal["balanced"] | Mapping[str, float]
 Choice = TypeVar("Choice")
+CLOSED_FORMS = ("gda", "tip-adapter", "proker")  # kinds that minimise no loss in which rows could weigh
 ENOUGH_FOR_ONE_SPLIT = 5000  # rows from which one held-out fold of five says as much as all five
 
 
@@ -23,8 +25,9 @@ class Training:
     """Aligned rows with their targets.
 
     `targets`: (N,) int64 class numbers, (N, C) float32 of 0 and 1 for multi-label, (N,) float32 for regression.
-    `prior` holds the text: a linear head with a row for each label. `weights` (N,) of the rows, `groups` (N,) numbers
-    of what must stay on one side of a split. `use` is the modality of one-modality heads. `vocabulary` (V, D)
+    `prior` holds the text: a linear head with a row for each label. `class_weight`: how much the rows of each label
+    weigh, 1 where it is not named; "balanced" gives all labels the same total. `groups` (N,) numbers of what must stay
+    on one side of a split. `use` is the modality of one-modality heads. `vocabulary` (V, D)
     calibrates the text's sigmoids, where the model has no bias for them. `squared`: squared loss in place of Huber, for
     numbers. `record` collects what was chosen on the way, for the report.
 
@@ -40,7 +43,7 @@ class Training:
     task: Task = "classes"
     prior: LinearHead | None = None
     encoder: Encoder | None = None
-    weights: Array | None = None
+    class_weight: ClassWeight | None = None
     groups: Array | None = None
     use: Literal["image", "text"] = "image"
     seed: int = 0
@@ -76,8 +79,15 @@ class Training:
 
     @property
     def row_weights(self) -> Array:
-        """(N,) float32."""
-        return np.ones(len(self), np.float32) if self.weights is None else self.weights.astype(np.float32)
+        """(N,) float32 with mean 1; balanced over these rows as scikit-learn does it."""
+        if self.class_weight is None:
+            weights = np.ones(len(self))
+        elif isinstance(self.class_weight, str):
+            weights = 1 / np.bincount(self.targets)[self.targets]
+        else:
+            weights = np.array([self.class_weight.get(label, 1.0) for label in self.labels])[self.targets]
+        rows: Array = (weights / weights.mean()).astype(np.float32)
+        return rows
 
     @property
     def strata(self) -> Array:
@@ -95,7 +105,6 @@ class Training:
             self,
             features=take_rows(self.features, rows),
             targets=self.targets[rows],
-            weights=None if self.weights is None else self.weights[rows],
             groups=None if self.groups is None else self.groups[rows],
             record={},
             items=tuple(self.items[row] for row in rows) if self.items else (),
@@ -149,7 +158,8 @@ def split_folds(strata: Array, groups: Array | None, count: int, seed: int) -> l
 
 
 def held_out_loss(logits: Array, data: Training) -> Array:
-    """(N,) what each row costs: cross entropy, or the squared error of numbers. The smaller the better."""
+    """(N,) what each row costs: cross entropy by the row's weight, or the squared error of numbers. The smaller the
+    better."""
     logits = logits.astype(np.float64)
     if data.task == "regression":
         squared: Array = (logits[:, 0] - data.targets) ** 2
@@ -159,7 +169,7 @@ def held_out_loss(logits: Array, data: Training) -> Array:
         return each
     top = logits.max(1)
     total = np.log(np.exp(logits - top[:, None]).sum(1)) + top
-    own: Array = total - logits[np.arange(len(data)), data.targets]
+    own: Array = (total - logits[np.arange(len(data)), data.targets]) * data.row_weights
     return own
 
 
