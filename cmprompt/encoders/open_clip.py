@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
@@ -59,10 +59,9 @@ class OpenClipEncoder:
         self.checkpoint = checkpoint
         self.device = pick_device(device)
         small = checkpoint.weights.stat().st_size < SMALL_BYTES
-        self.precision = pick_precision(precision, self.device, exact, small=small)
-        self._floats = self.precision
-        if self.precision == "int8":
-            self._floats = pick_precision("auto", self.device, exact, small=small)
+        picked = partial(pick_precision, device=self.device, exact=exact, small=small)
+        self.precision = picked(precision)
+        self._floats = picked("auto") if self.precision == "int8" else self.precision
         self.exact = exact
         self.threads = threads or cores()
         self.streams = self.threads if self.device == "cpu" else 1
