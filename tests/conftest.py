@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 # What the bundled weights have to reach and do not yet.
-not_yet = pytest.mark.xfail(strict=False, reason="the bundled weights do not reach this yet: see their card")
+not_yet = pytest.mark.xfail(strict=True, reason="the bundled weights do not reach this yet: see their card")
 
 
 # For the code of a process of its own, which ends where it opens a socket: a thread would swallow an exception.

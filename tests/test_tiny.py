@@ -69,8 +69,14 @@ def test_the_card_states_licence_figures_and_failures() -> None:
 LABELS = ["cat", "dog", "horse", "coffee", "rocket", "person", "flower", "building"]
 
 
-@not_yet
-@pytest.mark.parametrize(("photo", "label"), [("chelsea", "cat"), ("coffee", "coffee"), ("rocket", "rocket")])
+@pytest.mark.parametrize(
+    ("photo", "label"),
+    [
+        pytest.param("chelsea", "cat", marks=not_yet),
+        ("coffee", "coffee"),
+        pytest.param("rocket", "rocket", marks=not_yet),
+    ],
+)
 def test_everyday_photos_get_their_names(photo: str, label: str) -> None:
     data = pytest.importorskip("skimage.data")
     from PIL import Image
@@ -83,7 +89,6 @@ def test_it_names_three_in_ten_small_photos() -> None:
     assert small_photos_right() > 0.3
 
 
-@not_yet
 def test_it_names_two_in_five_small_photos() -> None:
     assert small_photos_right() > 0.4
 
