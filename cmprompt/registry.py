@@ -21,8 +21,10 @@ SOURCES = {
     "shard": "cmprompt.sources.shards:read_shard",
 }
 
-ENCODERS = {
-    "open_clip": "cmprompt.encoders.open_clip:load",
+ENCODERS = {  # what a name of `--model` begins with, up to a colon; any other name is open_clip's
+    "open_clip": "cmprompt.encoders:load_open_clip",
+    "pair": "cmprompt.encoders.pair:load",
+    "tuned": "cmprompt.encoders.tuned:load",
 }
 
 IMAGE_ENCODERS = {

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cmprompt.encoders.weights import TINY, Checkpoint, HashMismatch, read_folder
 from cmprompt.errors import ModelError
+from cmprompt.registry import ENCODERS, resolve
 from cmprompt.types import Encoder
 
 RECOMMENDED = "ViT-B-32-256"
@@ -32,30 +34,25 @@ def load_encoder(
     the log) so. Any other name is exact: it is downloaded if it may be, and never substituted. No torch is imported.
     Raises ModelError (missing or damaged model), UsageError (unknown model, device or precision).
     """
+    kind = model.partition(":")[0]
+    load = resolve(ENCODERS, "encoder", kind if kind in ENCODERS else "open_clip")
+    encoder: Encoder = load(
+        model, device=device, precision=precision, exact=exact, threads=threads, batch_size=batch_size,
+        accept_licence=accept_licence, notices=notices,
+    )  # fmt: skip
+    return encoder
+
+
+def load_open_clip(
+    model: str, *, accept_licence: bool = False, notices: Notices | None = None, **options: Any
+) -> Encoder:
+    """An open_clip model, downloaded where it is not here and may be; `options` go to `OpenClipEncoder`."""
     from cmprompt.encoders.open_clip import OpenClipEncoder
 
-    if model.startswith("pair:"):
-        from cmprompt.encoders.pair import load_pair
-
-        pair: Encoder = load_pair(model, device, lambda name: load_encoder(name, device, precision, exact=exact))
-        return pair
-    if model.startswith("tuned:"):
-        from cmprompt.encoders.tuned import with_towers
-        from cmprompt.heads.io import read_towers
-
-        base, towers = read_towers(Path(model.removeprefix("tuned:")).expanduser())
-        own = load_encoder(
-            base, device, precision, exact=exact, threads=threads, batch_size=batch_size,
-            accept_licence=accept_licence, notices=notices,
-        )  # fmt: skip
-        return with_towers(own, towers)
     tell = notices or logging.getLogger("cmprompt").warning
 
     def make(checkpoint: Checkpoint) -> Encoder:
-        return OpenClipEncoder(
-            checkpoint, device=device, precision=precision, exact=exact, threads=threads, batch_size=batch_size,
-            notices=tell,
-        )  # fmt: skip
+        return OpenClipEncoder(checkpoint, notices=tell, **options)
 
     checkpoint = find_checkpoint(model, accept_licence=accept_licence, notices=tell)
     try:
@@ -81,7 +78,8 @@ def is_here(model: str) -> bool:
     """Would `load_encoder(model)` do without a download?"""
     from cmprompt import hub
 
-    return model in ("auto", "tiny") or model.startswith("local-dir:") or hub.find_here(model) is not None
+    own = model in ("auto", "tiny") or model.startswith("local-dir:") or model.partition(":")[0] in ENCODERS
+    return own or hub.find_here(model) is not None
 
 
 def _auto(notices: Notices) -> Checkpoint:

@@ -92,6 +92,13 @@ def pair_name(image: str | None, text: str | None, model: str) -> str:
     return f"{PREFIX}{image or model}|{text or model}"
 
 
+def load(model: str, **options: Any) -> Any:
+    """What `pair:IMAGE|TEXT` names; a model's own side is loaded with the same options."""
+    from cmprompt.encoders import load_encoder
+
+    return load_pair(model, options["device"], lambda name: load_encoder(name, **options))
+
+
 def load_pair(name: str, device: str, load_model: Callable[[str], Encoder]) -> Any:
     """`pair:IMAGE|TEXT`: `classic`, `timm:NAME` (images), `embedding` (texts) or a model's own. Raises UsageError."""
     image, _, text = name.removeprefix(PREFIX).partition("|")
