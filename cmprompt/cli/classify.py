@@ -77,6 +77,7 @@ def command(
     from dataclasses import replace
 
     from cmprompt.cli import answering, road
+    from cmprompt.cli.details import Details
     from cmprompt.cli.progress import Progress
     from cmprompt.clips import pooled, sampling_of, segments, with_frames
     from cmprompt.embed import BATCH_SIZE, READ_AHEAD, Stats, cores, embed
@@ -87,7 +88,8 @@ def command(
     from cmprompt.writers import choose_format
 
     say = road.speaker(quiet)
-    progress = Progress(quiet=quiet, rows_on_terminal=output is None and sys.stdout.isatty())
+    details = Details(verbose and not quiet)
+    progress = Progress(quiet=quiet, rows_on_terminal=output is None and sys.stdout.isatty(), details=details)
     sources = road.require_inputs(inputs, files_from, stdin_jsonl)
     chosen = SourceOptions(
         files_from=files_from, null_separated=null, requests=stdin_jsonl, image_col=image_col, text_col=text_col,
@@ -130,9 +132,7 @@ def command(
     judge = wanted.judge(encoder, pool, kept)
     names = answering.translations(translate_labels, judge, wanted, level)
     decide = answering.decider(judge, wanted, rule, encoder, kept, names)
-    if verbose:
-        say(f"model {encoder.model_id}, encoding {encoder.store_key}, store {kept.path if kept else 'off'}")
-        say(f"{len(judge.labels)} labels, {sum(map(len, wanted.texts.values()))} texts")
+    details.run(encoder, kept, wanted.texts or None)
     about = run_header(
         encoder, judge, rule, prompts=wanted.texts or None, inputs=sources,
         options={"allow_truncated": allow_truncated, "pool": pool, "source": vars(chosen), "translations": names,
@@ -162,8 +162,9 @@ def command(
             before_s = perf_counter()
             out.write(prediction)
             write_s += perf_counter() - before_s
-            progress.count(prediction.status)
+            progress.count(prediction.status, prediction.item.id, prediction.error)
     road.warn_of_nothing(out.statuses, sources, progress.skipped, say)
+    details.work(stats)
     if show_timings:
         lines = road.timings(
             stats, threads or cores(), perf_counter() - started_s, start_s=loaded_s - started_s, texts_s=texts_s,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmprompt.cli import options as o
+from cmprompt.cli.completion import completer
+from cmprompt.cli.completion import models as known_models
 from cmprompt.cli.help import GroupedCommand
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The models and their weights.", no_args_is_help=True, rich_markup_mode=None)
 
+NAMES = completer("", known_models)
 COLUMNS = ("name", "here", "ImageNet", "MB", "speed", "px", "tokens", "licence", "note")
 
 
@@ -39,7 +42,7 @@ def list_models() -> None:
 
 
 @app.command("info", cls=GroupedCommand)
-def info(name: Annotated[str, typer.Argument(help="A model's name.")]) -> None:
+def info(name: Annotated[str, typer.Argument(help="A model's name.", autocompletion=NAMES)]) -> None:
     """Show what is known of one model, and whether it is on this machine.
 
     cmprompt models info ViT-B-32-256
@@ -52,7 +55,7 @@ def info(name: Annotated[str, typer.Argument(help="A model's name.")]) -> None:
 
 @app.command("pull", cls=GroupedCommand)
 def pull(
-    name: Annotated[str, typer.Argument(help="A model's name.")],
+    name: Annotated[str, typer.Argument(help="A model's name.", autocompletion=NAMES)],
     to: Annotated[str | None, typer.Option("--to", metavar="DIR", help="Write a folder for local-dir:DIR.")] = None,
     accept_licence: o.AcceptLicence = False,
 ) -> None:
@@ -72,7 +75,9 @@ def pull(
 
 @app.command("verify", cls=GroupedCommand)
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME|DIR]...", help="Default: every one here.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME|DIR]...", help="Default: every one here.", autocompletion=NAMES)
+    ] = None,
 ) -> None:
     """Read the files of the models on this machine and compare their hashes with the published ones.
 

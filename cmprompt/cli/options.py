@@ -6,10 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
+from cmprompt.cli import completion
+from cmprompt.registry import WRITERS
 
-def option(*names: str, help: str, group: str, metavar: str | None = None, **more: Any) -> Any:
-    """A typer option in a help group."""
-    return typer.Option(*names, help=help, rich_help_panel=group, metavar=metavar, **more)
+
+def option(
+    *names: str,
+    help: str,
+    group: str,
+    metavar: str | None = None,
+    values: completion.Names | None = None,
+    **more: Any,
+) -> Any:
+    """A typer option in a help group. The shell completes the words of its metavar, and `values`."""
+    complete = completion.completer(metavar, values)
+    return typer.Option(*names, help=help, rich_help_panel=group, metavar=metavar, autocompletion=complete, **more)
 
 
 # What to read
@@ -74,8 +85,11 @@ Pool = Annotated[
 ]  # fmt: skip
 Prompts = Annotated[
     list[str] | None,
-    option("--prompts", metavar="NAME|FILE", group=LABELS, help="A template set; several make an ensemble."),
-]
+    option(
+        "--prompts", metavar="NAME|FILE", group=LABELS, values=completion.prompt_sets,
+        help="A template set; several make an ensemble. Default: what suits the labels' letters.",
+    ),
+]  # fmt: skip
 Template = Annotated[
     list[str] | None, option("--template", metavar="TEXT", group=LABELS, help="A template with {}. Repeatable.")
 ]
@@ -102,8 +116,12 @@ TranslateLabels = Annotated[
 
 # What to look with
 Model = Annotated[
-    str, option("--model", metavar="auto|NAME|local-dir:DIR|hf-hub:ID", group=MODEL, help="See `cmprompt models list`.")
-]
+    str,
+    option(
+        "--model", metavar="auto|NAME|local-dir:DIR|hf-hub:ID", group=MODEL, values=completion.models,
+        help="See `cmprompt models list`.",
+    ),
+]  # fmt: skip
 Device = Annotated[str, option("--device", metavar="auto|cpu|cuda|mps", group=MODEL, help="Where to run the model.")]
 Precision = Annotated[
     str,
@@ -116,9 +134,12 @@ Precision = Annotated[
 ]
 Exact = Annotated[bool, option("--exact", group=MODEL, help="No fast choices: equal to open_clip within 1e-5.")]
 BatchSize = Annotated[
-    int | None, option("--batch-size", metavar="N", group=MODEL, min=1, help="Images encoded at once.")
+    int | None,
+    option("--batch-size", metavar="N", group=MODEL, min=1, help="Images encoded at once. Default: the model's own."),
 ]
-Threads = Annotated[int | None, option("--threads", metavar="N", group=MODEL, min=1, help="Cores to use.")]
+Threads = Annotated[
+    int | None, option("--threads", metavar="N", group=MODEL, min=1, help="Cores to use. Default: all.")
+]
 AcceptLicence = Annotated[
     bool, option("--accept-licence", group=MODEL, help="Use weights that are for non-commercial or research use only.")
 ]
@@ -148,7 +169,7 @@ OutputFile = Annotated[
 Format = Annotated[
     str | None,
     option(
-        "--format", metavar="table|tsv|jsonl|csv|parquet", group=OUTPUT,
+        "--format", metavar="|".join(WRITERS), group=OUTPUT,
         help="Default: a table on a terminal, TSV in a pipe.",
     ),
 ]  # fmt: skip
@@ -158,14 +179,16 @@ Header = Annotated[bool, option("--header", group=OUTPUT, help="First line of JS
 KeepColumns = Annotated[bool, option("--keep-columns", group=OUTPUT, help="Carry a table's own columns over.")]
 CsvSafe = Annotated[bool, option("--csv-safe", group=OUTPUT, help="CSV for spreadsheets: defuse cells like =1+1.")]
 Quiet = Annotated[bool, option("-q", "--quiet", group=OUTPUT, help="No notices and no progress on stderr.")]
-Verbose = Annotated[bool, option("-v", "--verbose", group=OUTPUT, help="More notices on stderr.")]
+Verbose = Annotated[
+    bool, option("-v", "--verbose", group=OUTPUT, help="Say more on stderr: what runs, what was stored or failed.")
+]
 Timings = Annotated[bool, option("--timings", group=OUTPUT, help="Say where the time went, on stderr.")]
 
 # What to fit
 HeadKind = Annotated[
     str | None,
     option(
-        "--head", metavar="KIND", group=FITTING,
+        "--head", metavar="KIND", group=FITTING, values=completion.heads,
         help="linear, mlp, tip-adapter, tip-adapter-f, gda, proker, coop; of two modalities concat, weighted,"
         " weighted-channels, attention, add, hadamard, dot, bilinear, bilinear-full; or auto to try those that fit."
         " Default: concat with text beside the images, else linear.",

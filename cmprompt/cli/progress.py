@@ -7,24 +7,36 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cmprompt.cli.details import Details
 from cmprompt.errors import Status
+
+if TYPE_CHECKING:
+    from cmprompt.types import Embedded
 
 
 class Progress:
     """Counts outcomes; on a terminal draws a bar while rows go elsewhere, and closes with the count.
 
     `total` is None where it is not known. The bar stays away where the rows themselves appear on the terminal.
+    `details` hears of each file that is skipped and each item that fails.
     """
 
     def __init__(
-        self, doing: str = "labelling", *, total: int | None = None, quiet: bool = False, rows_on_terminal: bool = False
+        self,
+        doing: str = "labelling",
+        *,
+        total: int | None = None,
+        quiet: bool = False,
+        rows_on_terminal: bool = False,
+        details: Details | None = None,
     ) -> None:
         self.statuses: Counter[Status] = Counter()
         self.skipped = 0
         self._doing = doing
         self._total = total
+        self._details = details or Details(False)
         self._watched = sys.stderr.isatty() and not quiet
         self.drawn = self._watched and not rows_on_terminal
         self._bar: Any = None
@@ -43,15 +55,23 @@ class Progress:
         if self._watched and kind is None:
             print(self.summary(), file=sys.stderr)
 
-    def count(self, status: Status) -> None:
-        """One more item came out with `status`."""
+    def take(self, batch: Embedded) -> None:
+        """Count every item of a batch."""
+        for item, outcome in zip(batch.items, batch.outcomes, strict=True):
+            self.count(outcome.status, item.id, outcome.error)
+
+    def count(self, status: Status, id: str = "", error: str | None = None) -> None:
+        """One more item, called `id`, came out with `status`."""
         self.statuses[status] += 1
+        if status != "ok":
+            self._details.failure(id, status, error)
         if self._bar is not None:
             self._bar.advance(self._task)
 
     def skip(self, path: str) -> None:
         """One more file that a walk left out, since its name does not end as an image's."""
         self.skipped += 1
+        self._details.skipped(path)
 
     def expect(self, total: int) -> None:
         """How many items there will be, once that is known."""

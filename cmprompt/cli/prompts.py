@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 from cmprompt.cli import ablate, options
+from cmprompt.cli.completion import completer, models, prompt_sets
 from cmprompt.cli.help import GroupedCommand
+
+SETS = completer("everyday", prompt_sets)
 
 app = typer.Typer(help="Template sets: list, show, check and measure.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -39,7 +42,9 @@ def list_sets() -> None:
 
 @app.command("show", cls=GroupedCommand)
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A set of `prompts list`, a file, or everyday.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A set of `prompts list`, a file, or everyday.", autocompletion=SETS)
+    ],
 ) -> None:
     """Print the templates of a set, or the words of the everyday vocabulary.
 
@@ -56,7 +61,8 @@ def show(
 @app.command("lint", cls=GroupedCommand)
 def lint(
     files: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILE]...", help="Prompt files, or names of sets.")
+        list[str] | None,
+        typer.Argument(metavar="[FILE]...", help="Prompt files, or names of sets.", autocompletion=SETS),
     ] = None,
     labels: options.Labels = None,
     label: options.Label = None,
@@ -67,6 +73,7 @@ def lint(
             "--model",
             metavar="auto|NAME|local-dir:DIR|hf-hub:ID",
             group=options.MODEL,
+            values=models,
             help="Also check lengths, scripts and near-synonyms with this model.",
         ),
     ] = None,

@@ -1,0 +1,52 @@
+"""What -v adds on stderr, the same in every command: what runs, what the store had, what was left out and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cmprompt.cli import road
+
+if TYPE_CHECKING:
+    from cmprompt.embed import Stats
+    from cmprompt.store import Store
+    from cmprompt.types import Encoder
+
+
+@dataclass(frozen=True)
+class Details:
+    """Says more where that is `wanted`, and nothing elsewhere."""
+
+    wanted: bool
+
+    def say(self, message: str) -> None:
+        """One more notice."""
+        road.speaker(not self.wanted)(message)
+
+    def run(self, encoder: Encoder, store: Store | None, texts: Mapping[str, Sequence[str]] | None = None) -> None:
+        """What encodes, where vectors are kept, how many labels and texts there are."""
+        if self.wanted:  # else the store's key, which may have to be found out, is not asked for
+            self.say(f"model {encoder.model_id}, encoding {encoder.store_key}, store {store.path if store else 'off'}")
+        if texts is not None:
+            self.say(f"{len(texts):,} labels, {sum(map(len, texts.values())):,} texts")
+
+    def failure(self, id: str, status: str, error: str | None) -> None:
+        """One input that failed."""
+        self.say(f"{_readable(id)}: {status}: {error}")
+
+    def skipped(self, path: str) -> None:
+        """A file that a walk left out."""
+        self.say(f"skipped {_readable(path)}")
+
+    def work(self, stats: Stats) -> None:
+        """How much of a run the store had, and what was computed."""
+        self.say(
+            f"{stats.items:,} inputs: {stats.store_hits:,} stored, {stats.decoded:,} decoded, {stats.encoded:,}"
+            f" encoded, {stats.failed:,} failed; {stats.texts_encoded:,} texts encoded"
+        )
+
+
+def _readable(name: str) -> str:
+    """A name of bytes that are not UTF-8, too."""
+    return name.encode("utf-8", "replace").decode()
