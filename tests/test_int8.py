@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from labelled_photos import write_pictures
+from labelled_photos import write_pictures, write_table
 from PIL import Image
 
 from cmprompt import load_encoder
@@ -113,3 +113,14 @@ def test_no_usage_statistics_are_sent(photos: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "True None\n"
+
+
+@pytest.mark.parametrize("command", ["evaluate", "finetune", "adapt"])
+def test_heads_are_fitted_and_measured_by_it_too(
+    command: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(f"images/{path.name}", path.name.partition("-")[0]) for path in sorted(photos.iterdir())]
+    table, head = write_table(tmp_path / "t.csv", rows), ["-o", str(tmp_path / "h")]
+    more = {"evaluate": [], "finetune": [*head, "--force"], "adapt": [*head, "--labels", "red,green,blue"]}[command]
+    assert run([command, str(table), "--model", "tiny", "--device", "cpu", "--precision", "int8", *more]) == 0
+    assert "calibrated on 20 of your images; on 10 others" in capsys.readouterr().err

@@ -116,24 +116,36 @@ def calibrate(encoder: Encoder, inputs: Sequence[str], options: SourceOptions) -
 
     Raises UsageError where the inputs cannot be read twice, or hold too few images.
     """
-    wanted: int = getattr(encoder, "calibration_images", 0)
+    if _to_calibrate(encoder)[1] and not rereadable(inputs, options.files_from):
+        raise UsageError("--precision int8 is calibrated on your own images first; name a folder or a table of them")
+    from cmprompt.sources import read_items
+
+    calibrate_on(encoder, read_items(inputs, options))
+
+
+def calibrate_on(encoder: Encoder, items: Iterable[Item]) -> None:
+    """The same from items that can be read again. Raises UsageError where they hold too few images."""
+    side, wanted = _to_calibrate(encoder)
     if not wanted:
         return
-    if not rereadable(inputs, options.files_from):
-        raise UsageError("--precision int8 is calibrated on your own images first; name a folder or a table of them")
     from itertools import islice
 
     import numpy as np
 
     from cmprompt.clips import sampling_of, with_frames
     from cmprompt.reading import Reader, Result
-    from cmprompt.sources import read_items
 
-    reader = Reader(encoder, None, "")
-    seen = (item for item in with_frames(read_items(inputs, options), sampling_of(None, 1)) if item.image is not None)
+    reader = Reader(side, None, "")
+    seen = (item for item in with_frames(items, sampling_of(None, 1)) if item.image is not None)
     made = (reader.prepare(item, Result()).pixels for item in seen)
     pixels = list(islice((one for one in made if one is not None), wanted))
-    encoder.calibrate(np.stack(pixels) if pixels else np.zeros((0, 3, 1, 1), np.uint8))  # type: ignore[attr-defined]
+    side.calibrate(np.stack(pixels) if pixels else np.zeros((0, 3, 1, 1), np.uint8))
+
+
+def _to_calibrate(encoder: Encoder) -> tuple[Any, int]:
+    """What sees, of a pair one side, and how many images it wants before anything else."""
+    side: Any = getattr(encoder, "images", encoder)
+    return side, getattr(side, "calibration_images", 0)
 
 
 def warn_of_texts(encoder: Encoder, prompts: Mapping[str, Sequence[str]], say: Say) -> None:
