@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cmprompt import metrics
-from cmprompt.heads.verdict import bootstrap_counts, judge, majority, paired, rule
+from cmprompt.heads.verdict import bootstrap_counts, judge, majority, paired, rule, table_of
 from cmprompt.types import Array
 
 RNG = np.random.default_rng(0)
@@ -103,3 +103,25 @@ def test_many_labels_are_judged_by_how_they_rank() -> None:
     answers = {"label frequencies": floor, "zero-shot": blind, "linear": good}
     assert judge(answers, target, "linear", "label frequencies")[1].kept
     assert not judge({**answers, "linear": blind}, target, "linear", "label frequencies")[1].kept
+
+
+def test_the_draws_of_numbers_are_the_figures_on_the_drawn_rows() -> None:
+    target = RNG.integers(0, 9, 120).astype(np.float32)  # with many equal numbers
+    close = np.round(target + RNG.normal(0, 3, 120))
+    table, _ = judge({"mean": np.full(120, 4.0), "b": close}, target, "b", "mean", draws=50, seed=4)
+    each = []
+    for counts in bootstrap_counts(120, 50, 4):
+        rows = np.repeat(np.arange(120), counts.astype(int))
+        each.append(metrics.regression(close[rows], target[rows]))
+    assert set(table[1].intervals) == {"mae", "rmse", "r2", "spearman"}
+    for name, (low, high) in table[1].intervals.items():
+        found = np.percentile([figures[name] for figures in each], (2.5, 97.5))
+        np.testing.assert_allclose((low, high), found, rtol=1e-4, err_msg=name)
+    assert "spearman" not in table[0].intervals  # one number for all has no order
+
+
+def test_ranks_drawn_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    target, close = RNG.normal(size=40), RNG.normal(size=40)
+    whole = table_of({"a": close}, target, draws=20)
+    monkeypatch.setattr("cmprompt.heads.verdict.RANKED_AT_ONCE", 100)  # two draws
+    assert table_of({"a": close}, target, draws=20) == whole

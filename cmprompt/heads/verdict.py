@@ -14,6 +14,7 @@ from cmprompt import metrics
 from cmprompt.types import Array
 
 DRAWS = 1000
+RANKED_AT_ONCE = 1 << 20  # rows of all draws whose ranks are held together
 NEEDED = 0.95  # the part of draws in which the floor (majority class, mean) must be beaten
 
 
@@ -53,7 +54,7 @@ def table_of(answers: Mapping[str, Array], target: Array, *, seed: int = 0, draw
 
 
 def _table(answers: Mapping[str, Array], target: Array, drawn: Mapping[str, Mapping[str, Array]]) -> list[Row]:
-    return [Row(name, _figures(rows, target), _intervals(drawn[name])) for name, rows in answers.items()]
+    return [Row(name, _figures(rows, target), intervals(drawn[name])) for name, rows in answers.items()]
 
 
 def _drawn(answers: Mapping[str, Array], target: Array, counts: Array) -> dict[str, dict[str, Array]]:
@@ -120,8 +121,13 @@ def _figures(rows: Array, target: Array) -> dict[str, float]:
     return metrics.regression(rows, target) if target.dtype.kind == "f" else metrics.classification(rows, target)
 
 
-def _intervals(drawn: Mapping[str, Array]) -> dict[str, tuple[float, float]]:
-    ends = {name: np.nanpercentile(draws, (2.5, 97.5)).tolist() for name, draws in drawn.items()}
+def intervals(drawn: Mapping[str, Array]) -> dict[str, tuple[float, float]]:
+    """The (low, high) ends of the middle 95 % of each figure's (B,) draws; none for one that no draw has (all NaN)."""
+    ends = {
+        name: np.nanpercentile(draws, (2.5, 97.5)).tolist()
+        for name, draws in drawn.items()
+        if not np.isnan(draws).all()
+    }
     return {name: (low, high) for name, (low, high) in ends.items()}
 
 
@@ -150,15 +156,22 @@ def _class_draws(probabilities: Array, target: Array, counts: Array) -> dict[str
 def _label_draws(probabilities: Array, target: Array, counts: Array) -> dict[str, Array]:
     """(B,) draws of every figure of `metrics.multi_label`."""
     relevant, decided = target > 0, probabilities >= metrics.DECIDED
+    return {
+        "map": _precision_draws(probabilities, relevant, counts),
+        **decision_draws(decided, relevant, counts),
+    }
+
+
+def decision_draws(decided: Array, relevant: Array, counts: Array) -> dict[str, Array]:
+    """(B,) draws of every figure of `metrics.multi_label_f1`; (N, C) bool, (N, C) bool, (B, N)."""
     support, claimed = (counts @ marks.astype(np.float32) for marks in (relevant, decided))  # (B, C)
     hits = counts @ (relevant & decided).astype(np.float32)
-    found = {
-        "map": _precision_draws(probabilities, relevant, counts),
+    return {
         "precision": _ratio(hits, claimed).mean(1),
         "recall": _ratio(hits, support).mean(1),
         "f1": _ratio(2 * hits, support + claimed).mean(1),
+        "exact_match": counts @ (relevant == decided).all(1) / len(relevant),
     }
-    return {**found, "exact_match": counts @ (relevant == decided).all(1) / len(target)}
 
 
 def _precision_draws(scores: Array, relevant: Array, counts: Array) -> Array:
@@ -183,13 +196,40 @@ def _ratio(top: Array, bottom: Array) -> Array:
 
 
 def _number_draws(predicted: Array, target: Array, counts: Array) -> dict[str, Array]:
-    """(B,) draws of MAE, RMSE and R2."""
+    """(B,) draws of every figure of `metrics.regression`."""
     error, n = predicted.astype(np.float64) - target, len(target)
     mean = counts @ target / n
     spread = counts @ target.astype(np.float64) ** 2 / n - mean**2
     squared = counts @ error**2 / n
     with np.errstate(invalid="ignore", divide="ignore"):
-        return {"mae": counts @ np.abs(error) / n, "rmse": np.sqrt(squared), "r2": 1 - squared / spread}
+        found = {"mae": counts @ np.abs(error) / n, "rmse": np.sqrt(squared), "r2": 1 - squared / spread}
+    return {**found, "spearman": _spearman_draws(predicted, target, counts)}
+
+
+def _spearman_draws(a: Array, b: Array, counts: Array) -> Array:
+    """(B,) rank correlations, NaN where one side of a draw is constant; a few draws at a time, to bound the memory."""
+    step = max(1, RANKED_AT_ONCE // counts.shape[1])
+    parts = [_spearman(a, b, counts[start : start + step]) for start in range(0, len(counts), step)]
+    return np.concatenate(parts)
+
+
+def _spearman(a: Array, b: Array, counts: Array) -> Array:
+    """The correlation of the ranks, each row as often as it was drawn."""
+    x, y = _drawn_ranks(a, counts), _drawn_ranks(b, counts)  # (B, N)
+    size = np.sqrt((counts * x**2).sum(1) * (counts * y**2).sum(1))
+    return np.divide((counts * x * y).sum(1), size, out=np.full(len(counts), np.nan), where=size > 0)
+
+
+def _drawn_ranks(values: Array, counts: Array) -> Array:
+    """(B, N) float64 ranks less their mean; equal values, the copies of a row among them, share their mean rank."""
+    order = np.argsort(values, kind="stable")
+    ranked = values[order]
+    upto = np.cumsum(counts[:, order], axis=1, dtype=np.float64)
+    first, last = (np.searchsorted(ranked, ranked, side=side) for side in ("left", "right"))
+    below = np.concatenate([np.zeros((len(counts), 1)), upto], axis=1)  # before each place, and behind the last
+    ranks = np.empty(counts.shape)
+    ranks[:, order] = (below[:, first] + below[:, last] - counts.shape[1]) / 2
+    return ranks
 
 
 def _ece_draws(probabilities: Array, right: Array, counts: Array, bins: int = 15) -> Array:
