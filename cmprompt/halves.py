@@ -24,6 +24,14 @@ def multiplier(weight: Array, rows: Array) -> Callable[[Array, Array], None]:
     return _multiply_halves(weight) if _is_half(rows) else _multiply_any(weight)
 
 
+def largest(rows: Array) -> Array:
+    """(n,) float32 the largest magnitude in each of `rows` (n, D); halves order as the whole numbers they are."""
+    if not _is_half(rows):
+        return np.abs(rows).max(axis=1, initial=0).astype(np.float32)
+    found: Array = (rows.view(np.int16) & 0x7FFF).max(axis=1, initial=0).view(np.float16).astype(np.float32)
+    return found
+
+
 def _is_half(matrix: Array) -> bool:
     little = sys.byteorder == "little" and matrix.dtype == np.float16
     return little and matrix.shape[1] % 2 == 0 and matrix.flags.c_contiguous

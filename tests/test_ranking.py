@@ -34,13 +34,24 @@ def test_the_best_are_those_of_one_product_in_float64(dtype: str) -> None:
 
 @pytest.mark.parametrize("labels", [1, 2, 10, 1000])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_a_row_is_the_same_bits_in_any_company(dtype: str, labels: int) -> None:
+def test_a_row_has_the_same_labels_in_any_company(dtype: str, labels: int) -> None:
     vectors, weight = unit_rows(700, 512, dtype), unit_rows(labels, 512, seed=1)
     whole = best_labels(vectors, weight, 5, threads=1)
     for some in (slice(0, 1), slice(3, 600), slice(None, None, -1), slice(1, None, 7)):
         part = best_labels(np.ascontiguousarray(vectors[some]), weight, 5, threads=2)
         assert np.array_equal(part.columns, whole.columns[some])
-        assert np.array_equal(part.products, whole.products[some])
+        np.testing.assert_allclose(part.products, whole.products[some], atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1e-3, 1, 100])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_labels_that_singles_cannot_tell_apart_are_those_of_doubles(dtype: str, length: float) -> None:
+    vectors, near = (length * unit_rows(400, 512)).astype(dtype), unit_rows(30, 512, seed=1)
+    weight = np.repeat(near, 20, axis=0)
+    weight += np.random.default_rng(2).normal(scale=1e-8, size=weight.shape).astype(np.float32)
+    wide = weight.astype(np.float64)
+    truth = np.stack([(wide * row).sum(axis=1) for row in vectors.astype(np.float64)])
+    assert np.array_equal(best_labels(vectors, weight, 25).columns, np.argsort(-truth, axis=1, kind="stable")[:, :25])
 
 
 def test_equal_labels_come_in_their_order() -> None:

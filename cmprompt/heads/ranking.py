@@ -9,8 +9,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cmprompt.encoders.devices import cores
-from cmprompt.halves import BLOCK_ROWS, multiplier
+from cmprompt.halves import BLOCK_ROWS, largest, multiplier
 from cmprompt.types import Array
+
+DOUBT = 1e-5  # more than a float32 sum of a product of unit vectors is ever off
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,8 @@ class Ranked:
 def best_labels(vectors: Array, weight: Array, k: int, *, threads: int | None = None) -> Ranked:
     """The `k` largest of each row's products with `weight` (C, D); `vectors` (N, D) fp16 or fp32, mapped or not.
 
-    They must be finite: a half that is not turns into a number. Rows go through products of one fixed shape, the last
-    of them padded, each on one thread: a product of another shape may round differently, and a row must give the same
-    bits in any company. Memory is constant beside the result.
+    They must be finite: a half that is not turns into a number. float32 finds the columns; where it cannot tell two of
+    them apart float64 decides, so that a row has the same columns in any company. Memory is constant beside the result.
     """
     n, k = len(vectors), min(k, len(weight))
     ranked = Ranked(np.empty((n, k), np.int64), np.empty((n, k), np.float32))
@@ -39,19 +40,22 @@ def best_labels(vectors: Array, weight: Array, k: int, *, threads: int | None = 
 
 def _rank(vectors: Array, weight: Array, ranked: Ranked, first: int, last: int) -> None:
     """Fill in rows `first` to `last`, a block at a time."""
-    multiply = multiplier(np.ascontiguousarray(weight, np.float32), vectors)
-    scores = np.empty((BLOCK_ROWS, len(weight)), np.float32)
-    for start in range(first, last, BLOCK_ROWS):
+    weight = np.ascontiguousarray(weight, np.float32)
+    multiply, longest = multiplier(weight, vectors), float(np.linalg.norm(weight, axis=1).max(initial=0))
+    block = np.empty((BLOCK_ROWS, len(weight)), np.float32)
+    for start in range(first, min(last, len(vectors)), BLOCK_ROWS):
         rows = vectors[start : start + BLOCK_ROWS]
-        place = slice(start, start + len(rows))
-        multiply(_padded(rows), scores)
-        _take_best(scores[: len(rows)], ranked.columns[place], ranked.products[place])
-
-
-def _padded(rows: Array) -> Array:
-    if len(rows) == BLOCK_ROWS:
-        return rows
-    return np.concatenate([rows, np.zeros((BLOCK_ROWS - len(rows), rows.shape[1]), rows.dtype)])
+        scores, place = block[: len(rows)], slice(start, start + len(rows))
+        multiply(rows, scores)
+        columns, products = ranked.columns[place], ranked.products[place]
+        _take_best(scores, columns, products)
+        gaps = _smallest_gaps(scores, products)
+        bound = DOUBT * longest
+        for row in np.flatnonzero(gaps <= bound * largest(rows) * rows.shape[1] ** 0.5).tolist():
+            wide = rows[row].astype(np.float64)
+            doubt = bound * float(np.linalg.norm(wide))
+            if gaps[row] <= doubt:
+                _decide(wide, weight, scores[row], doubt, columns[row], products[row])
 
 
 def _take_best(scores: Array, columns: Array, products: Array) -> None:
@@ -61,3 +65,19 @@ def _take_best(scores: Array, columns: Array, products: Array) -> None:
         best = scores.argmax(axis=1)
         columns[:, place], products[:, place] = best, scores[rows, best]
         scores[rows, best] = -np.inf
+
+
+def _smallest_gaps(left: Array, products: Array) -> Array:
+    """(n,) between neighbours of the (n, K) `products`, and from the last of them to the best of those `left`."""
+    behind = left.max(axis=1, keepdims=True, initial=-np.inf)
+    gaps: Array = -np.diff(np.concatenate([products, behind], axis=1)).max(axis=1, initial=-np.inf)
+    return gaps
+
+
+def _decide(row: Array, weight: Array, left: Array, doubt: float, columns: Array, products: Array) -> None:
+    """Order one row (D,) float64 over by float64 products of the columns that float32 may have taken for another."""
+    near = np.flatnonzero(left >= products[-1] - doubt)
+    among = np.sort(np.concatenate([columns, near]))
+    exact = (weight[among].astype(np.float64) * row).sum(axis=1)  # each summed by itself, so that equals stay equal
+    order = np.argsort(-exact, kind="stable")[: len(columns)]
+    columns[:], products[:] = among[order], exact[order]
