@@ -32,10 +32,7 @@ def run_header(
     from cmprompt.prompts import prompt_hash
 
     return {
-        "model": encoder.model_id,
-        "weights_hash": getattr(encoder, "weights_hash", None),
-        "revision": getattr(getattr(encoder, "checkpoint", None), "revision", None),
-        "encoding": encoder.store_key,
+        **_model(encoder),
         "head": type(head).__name__,
         "head_sha256": _head_hash(head) if prompts is None else None,  # prompts and model say it all otherwise
         "labels": list(head.labels),
@@ -44,6 +41,34 @@ def run_header(
         "inputs": list(inputs),
         "options": dict(options or {}),
         "versions": {"cmprompt": __version__, **_versions()},
+    }
+
+
+def rows_header(
+    encoder: Encoder,
+    *,
+    prompts: Mapping[str, Sequence[str]] | None = None,
+    inputs: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The same for rows that are not predictions."""
+    from cmprompt.prompts import prompt_hash
+
+    return {
+        **_model(encoder),
+        "prompt_hash": None if prompts is None else prompt_hash(prompts),
+        "inputs": list(inputs),
+        "options": dict(options or {}),
+        "versions": {"cmprompt": __version__, **_versions()},
+    }
+
+
+def _model(encoder: Encoder) -> dict[str, Any]:
+    return {
+        "model": encoder.model_id,
+        "weights_hash": getattr(encoder, "weights_hash", None),
+        "revision": getattr(getattr(encoder, "checkpoint", None), "revision", None),
+        "encoding": encoder.store_key,
     }
 
 

@@ -15,10 +15,15 @@ WRITERS = {
     "parquet": "cmprompt.writers.parquet:ParquetWriter",
 }
 
-SOURCES = {
-    "files": "cmprompt.sources.files:read_path",
-    "table": "cmprompt.sources.tables:read_table",
-    "shard": "cmprompt.sources.shards:read_shard",
+SOURCES = {  # how the name of a file ends that holds items: (path, options) -> items. Any other file is one item
+    ".csv": "cmprompt.sources.tables:read_table",
+    ".tsv": "cmprompt.sources.tables:read_table",
+    ".jsonl": "cmprompt.sources.tables:read_table",
+    ".parquet": "cmprompt.sources.tables:read_table",
+    ".tar": "cmprompt.sources.shards:read_shard",
+    ".tar.gz": "cmprompt.sources.shards:read_shard",
+    ".tgz": "cmprompt.sources.shards:read_shard",
+    ".zip": "cmprompt.sources.shards:read_shard",
 }
 
 ENCODERS = {  # what a name of `--model` begins with, up to a colon; any other name is open_clip's
@@ -37,7 +42,7 @@ TEXT_ENCODERS = {
     "embedding": "cmprompt.encoders.embedding:Unlearned",
 }
 
-HEADS = {  # kinds that `finetune --head` fits: Training -> Head
+HEADS = {  # kinds that `finetune --head` fits: (Training, **options) -> Head
     "linear": "cmprompt.heads.probe:fit_linear",
     "mlp": "cmprompt.heads.train:fit_mlp",
     "tip-adapter": "cmprompt.heads.tip_adapter:fit_tip_adapter",

@@ -26,6 +26,14 @@ def test_csv_safe_defuses_texts_and_leaves_numbers_alone() -> None:
     assert to_bytes(rows, "csv").decode() == 'id,score,text\n=1+1,-0.5,"\rx"\n'
 
 
+def test_a_header_is_the_first_line_of_json_alone(tmp_path: Path) -> None:
+    write_rows(ROWS, output=str(tmp_path / "a.jsonl"), header={"model": "m"})
+    write_rows(ROWS, output=str(tmp_path / "a.csv"), header={"model": "m"})
+    first, *rest = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
+    assert first == {"header": {"model": "m"}} and rest == ROWS
+    assert (tmp_path / "a.csv").read_bytes() == to_bytes(ROWS, "csv")
+
+
 def test_tsv_and_table_show_the_columns_asked_for() -> None:
     assert to_bytes(ROWS, "tsv", ["score", "id", "absent"]).decode() == "0.5\ta\\tb\n\tc\n"
     table = to_bytes(ROWS, "table", ["id", "score"]).decode()

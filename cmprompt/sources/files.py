@@ -9,7 +9,6 @@ from typing import BinaryIO
 from cmprompt.errors import UsageError
 from cmprompt.registry import SOURCES, resolve
 from cmprompt.sources.globs import expand, is_pattern
-from cmprompt.sources.names import is_shard_name, is_table_name
 from cmprompt.sources.options import SourceOptions, file_item
 from cmprompt.sources.walk import walk
 from cmprompt.types import Item
@@ -30,13 +29,11 @@ def read_path(path: str, options: SourceOptions) -> Iterator[Item]:
     """A folder's pictures, a table's rows, an archive's members, or one file."""
     if os.path.isdir(path):
         return walk(path, options)
-    if is_table_name(path):
-        rows: Iterator[Item] = resolve(SOURCES, "source", "table")(path, options)
-        return rows
-    if is_shard_name(path):
-        members: Iterator[Item] = resolve(SOURCES, "source", "shard")(path, options)
-        return members
-    return iter([file_item(path)])
+    ending = next((ending for ending in SOURCES if path.lower().endswith(ending)), None)
+    if ending is None:
+        return iter([file_item(path)])
+    items: Iterator[Item] = resolve(SOURCES, "source", ending)(path, options)
+    return items
 
 
 def read_pattern(pattern: str, options: SourceOptions) -> Iterator[Item]:

@@ -14,7 +14,6 @@ _COMMON = frozenset(
 _NOT_PICTURES = frozenset(".pdf .ps .mpg .mpeg .h5 .hdf .grib .bufr".split())
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
-SHARDS = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
 def is_image_name(name: str) -> bool:
@@ -38,8 +37,3 @@ def _is_image_ending(ending: str) -> bool:
 def is_table_name(name: str) -> bool:
     """Whether the ending is a table's."""
     return name.lower().endswith(TABLES)
-
-
-def is_shard_name(name: str) -> bool:
-    """Whether the ending is an archive's."""
-    return name.lower().endswith(SHARDS)

@@ -11,7 +11,7 @@ from typing import Any
 
 from cmprompt.errors import OutputError
 from cmprompt.types import Item
-from cmprompt.writers import choose_format, jsonl
+from cmprompt.writers import choose_format, jsonl, make_writer
 from cmprompt.writers.csv import defused, to_line
 from cmprompt.writers.records import clean, identity, rounded
 
@@ -38,14 +38,18 @@ def write_rows(
     overwrite: bool = False,
     columns: Sequence[str] | None = None,
     csv_safe: bool = False,
+    header: Mapping[str, Any] | None = None,
 ) -> None:
     """Write to `output`, whole or not at all, or to standard output. `columns` are those that table and TSV show.
 
-    `csv_safe` defuses the formulas of a CSV file, as `CsvWriter` does.
+    `csv_safe` defuses the formulas of a CSV file, as `CsvWriter` does; `header` is the first line of JSONL, as
+    `JsonlWriter` writes it.
     Raises OutputError where the file cannot be written or is there already, UsageError for an unknown format.
     """
     form = choose_format(format, output, terminal=sys.stdout.isatty())
     data = to_bytes([dict(row) for row in rows], form, columns, csv_safe=csv_safe)
+    if header is not None and form == "jsonl":
+        data = jsonl.to_line({"header": header}) + data
     if output is None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -91,8 +95,20 @@ def to_bytes(rows: Sequence[Row], form: str, columns: Sequence[str] | None = Non
         return _csv(rows, names, csv_safe)
     if form == "parquet":
         return _parquet(rows, names)
+    if form not in ("tsv", "table"):
+        return _as_records(rows, form)
     shown = [name for name in columns or names if name in names]
     return _tsv(rows, shown) if form == "tsv" else _table(rows, shown)
+
+
+def _as_records(rows: Sequence[Row], form: str) -> bytes:
+    """By the writer of records, where the format has no other way for rows."""
+    stream = io.BytesIO()
+    writer = make_writer(form, stream)
+    for row in rows:
+        writer.write(dict(row))
+    writer.close()
+    return stream.getvalue()
 
 
 def _csv(rows: Sequence[Row], names: Sequence[str], safe: bool) -> bytes:
