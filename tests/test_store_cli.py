@@ -25,9 +25,10 @@ def fill(path: Path, count: int = 50) -> list[bytes]:
 def test_info_lists_the_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill(tmp_path)
     assert run(["store", "info", "--store", str(tmp_path)]) == 0
-    header, row, total = capsys.readouterr().out.splitlines()
+    header, row, total, exports = capsys.readouterr().out.splitlines()
     assert header.split("\t")[0] == "vectors" and row.split("\t")[:3] == ["50", "16", "float16"]
     assert row.endswith("model/fp32") and str(tmp_path) in total
+    assert exports.startswith("# ") and "exported model" in exports
 
 
 @pytest.mark.parametrize("command", ["info", "prune", "clear", "verify"])

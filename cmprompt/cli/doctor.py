@@ -75,7 +75,7 @@ def caches() -> Iterator[tuple[str, str]]:
 
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from cmprompt.encoders.weights import cache_dir
+    from cmprompt.encoders.export import exports_dir
     from cmprompt.hub import models_dir
     from cmprompt.store import default_store_dir
 
@@ -83,7 +83,7 @@ def caches() -> Iterator[tuple[str, str]]:
         ("embeddings", default_store_dir()),
         ("models", models_dir()),
         ("weights", Path(HF_HUB_CACHE)),
-        ("exported towers", cache_dir() / "exports"),
+        ("exported towers", exports_dir()),
     ):
         files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
         yield name, f"{sum(path.stat().st_size for path in files) / 1e6:,.0f} MB in {folder}"

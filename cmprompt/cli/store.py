@@ -18,23 +18,27 @@ app = typer.Typer(help="The embeddings kept between runs.", no_args_is_help=True
 
 @app.command("info", cls=GroupedCommand)
 def info(store: o.StoreDir = None) -> None:
-    """Show which vectors are kept: a line for each model, and where they are.
+    """Show which vectors are kept: a line for each model, and where they are; and how many exported models there are.
 
     cmprompt store info
     cmprompt store info --store vectors/
     """
+    from cmprompt.encoders.export import exports_dir
+    from cmprompt.encoders.exports import every_export
     from cmprompt.upkeep import summary
 
     with_store = _existing(store, _say)
-    if with_store is None:
-        return
-    found = summary(with_store)
-    typer.echo("vectors\tdim\tdtype\tadded\tused\tkey")
-    for key, count in found.keys:
-        typer.echo(f"{count}\t{key.dim}\t{key.dtype}\t{_day(key.added_at)}\t{_day(key.used_at)}\t{key.store_key}")
-    typer.echo(f"# {with_store.path}: {_size(found.size)}, {found.files:,} files known")
-    for folder in found.aside:
-        typer.echo(f"# damaged and set aside: {folder}")
+    if with_store is not None:
+        found = summary(with_store)
+        typer.echo("vectors\tdim\tdtype\tadded\tused\tkey")
+        for key, count in found.keys:
+            days = f"{_day(key.added_at)}\t{_day(key.used_at)}"
+            typer.echo(f"{count}\t{key.dim}\t{key.dtype}\t{days}\t{key.store_key}")
+        typer.echo(f"# {with_store.path}: {_size(found.size)}, {found.files:,} files known")
+        for folder in found.aside:
+            typer.echo(f"# damaged and set aside: {folder}")
+    exports = every_export()
+    typer.echo(f"# {exports_dir()}: {_size(sum(each.size for each in exports))}, {_models(len(exports))}")
 
 
 @app.command("prune", cls=GroupedCommand)
@@ -44,7 +48,7 @@ def prune(
         float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Drop vectors kept longer ago.")
     ] = None,
     unused: Annotated[
-        float | None, typer.Option("--unused", metavar="DAYS", min=0, help="Drop models not used for so long.")
+        float | None, typer.Option("--unused", metavar="DAYS", min=0, help="Drop what no run has used for so long.")
     ] = None,
     max_size: Annotated[
         str | None, typer.Option("--max-size", metavar="SIZE", help="Drop the oldest beyond this: 500MB, 2GB.")
@@ -54,15 +58,21 @@ def prune(
 
     cmprompt store prune
     cmprompt store prune --unused 90 --max-size 2GB
+
+    Exported models, which lie beside the default store, go where their weights are nowhere known any more, and under
+    --unused; the next run makes what it needs again.
     """
     from cmprompt import upkeep
+    from cmprompt.encoders import exports
+    from cmprompt.encoders.export import exports_dir
 
     limit = None if max_size is None else parse_size(max_size)
     with_store = _existing(store, _say)
-    if with_store is None:
-        return
-    freed = upkeep.prune(with_store, older_than_days=older_than, unused_days=unused, max_bytes=limit)
-    typer.echo(f"{_size(freed)} came free in {with_store.path}")
+    if with_store is not None:
+        freed = upkeep.prune(with_store, older_than_days=older_than, unused_days=unused, max_bytes=limit)
+        typer.echo(f"{_size(freed)} came free in {with_store.path}")
+    dropped = exports.prune(unused_days=unused)
+    typer.echo(f"{_size(sum(each.size for each in dropped))} came free in {exports_dir()}: {_models(len(dropped))}")
 
 
 @app.command("clear", cls=GroupedCommand)
@@ -139,6 +149,10 @@ def _size(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def _models(count: int) -> str:
+    return f"{count} exported model{'' if count == 1 else 's'}"
 
 
 def _day(seconds: int) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from cmprompt.types import Array
 
 MANIFEST = "export.json"
 FORMAT = 1  # of the folder; another one is made again
+MARKED_S = 86_400  # from one mark of use to the next
 TOLERANCE = 2e-4  # of a number in a unit vector, between an exported tower and torch, both in fp32
 Notices = Callable[[str], None]
 
@@ -28,13 +32,25 @@ def exported(checkpoint: Checkpoint, weights_hash: str, notices: Notices) -> Map
     They are made now, which loads torch and says so, where nothing sound is on disk. Raises ModelError where the
     weights do not fit their configuration.
     """
-    folder = cache_dir() / "exports" / f"{weights_hash[:16]}-{checkpoint.config_digest}"
+    folder = folder_of(checkpoint, weights_hash)
     here = _read(folder, weights_hash)
     if here is None:
         notices(f"preparing {checkpoint.name} for this processor; this is done once, and takes some seconds")
         _make(folder, checkpoint, weights_hash, notices)
         here = _read(folder, weights_hash)
+    else:
+        _mark_used(folder / MANIFEST)
     return here or {}
+
+
+def exports_dir() -> Path:
+    """Where the exported towers of all models are."""
+    return cache_dir() / "exports"
+
+
+def folder_of(checkpoint: Checkpoint, weights_hash: str) -> Path:
+    """Where those of one model are."""
+    return exports_dir() / f"{weights_hash[:16]}-{checkpoint.config_digest}"
 
 
 def openvino_version() -> str:
@@ -59,6 +75,13 @@ def _read(folder: Path, weights_hash: str) -> dict[str, Path] | None:
         return None
 
 
+def _mark_used(manifest: Path) -> None:
+    """By its time, once a day, for who looks after the cache."""
+    with suppress(OSError):
+        if time.time() - manifest.stat().st_mtime > MARKED_S:
+            os.utime(manifest)
+
+
 def _make(folder: Path, checkpoint: Checkpoint, weights_hash: str, notices: Notices) -> None:
     """A cache that cannot be written costs only speed."""
 
@@ -68,7 +91,7 @@ def _make(folder: Path, checkpoint: Checkpoint, weights_hash: str, notices: Noti
             notices(f"{checkpoint.name}: torch will encode its {tower}, since they do not export: {reason}")
         towers = sorted(path.stem for path in partial.glob("*.xml"))
         about = {"format": FORMAT, "weights": weights_hash, "openvino": openvino_version()}
-        return {**about, "towers": towers, "failed": failed}
+        return {**about, "source": os.path.abspath(checkpoint.folder), "towers": towers, "failed": failed}
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
