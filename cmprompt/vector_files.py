@@ -1,16 +1,19 @@
 """Vectors as files for other tools: .npy, .safetensors and .parquet, written as they come and renamed when complete.
 
-Row i belongs to input i; where an input failed its row is NaN (null in Parquet). Parquet holds ids, statuses and errors
-beside the vectors; the other two have them in `FILE.ids.jsonl`, one record for each row.
+Row i belongs to input i; where an input failed its row is NaN (null in Parquet). Parquet holds ids, statuses, errors
+and targets beside the vectors; the other two have them in `FILE.ids.jsonl`, one record for each row. The texts' vectors
+are `text` in .safetensors and `text_vector` in Parquet; .npy holds one array and has no place for them.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -37,43 +40,72 @@ class VectorFile(Protocol):
 
 
 @contextmanager
-def vector_file(path: str, dim: int, about: Mapping[str, str], *, overwrite: bool = False) -> Iterator[VectorFile]:
+def vector_file(
+    path: str,
+    dim: int,
+    about: Mapping[str, str],
+    *,
+    overwrite: bool = False,
+    texts: bool = False,
+    targets: bool = False,
+) -> Iterator[VectorFile]:
     """A new file at `path`, its format by its ending; it appears when the block is left without an exception.
 
-    Raises UsageError for an ending that is not known, OutputError where it cannot be written, is there already, or is
-    being written by another run.
+    `texts` and `targets`: keep those of the inputs too. Raises UsageError for an ending that is not known or has no
+    place for texts, OutputError where it cannot be written, is there already, or is being written by another run.
     """
     target = Path(path)
     ending = target.suffix.lower()
     if ending not in ENDINGS:
         raise UsageError(unknown("kind of vector file", ending or path, ENDINGS))
+    if texts and ending == ".npy":
+        raise UsageError(f"{path}: .npy holds one array; for texts beside the images name a .parquet or .safetensors")
     if target.exists() and not overwrite:
         raise OutputError(f"{path} is there already; --overwrite replaces it, -o names another file")
     with locked(target), writing(path), ExitStack() as files:
         stream = files.enter_context(replacing(target))  # entered first, so it is renamed last
         if ending == ".parquet":
-            made: VectorFile = ParquetFile(stream, dim, about)
+            made: VectorFile = ParquetFile(stream, dim, about, texts=texts, targets=targets)
         else:
-            made = ArrayFile(stream, files.enter_context(replacing(beside(target, "ids.jsonl"))), dim, ending, about)
+            ids = files.enter_context(replacing(beside(target, "ids.jsonl")))
+            spool = files.enter_context(TemporaryFile(dir=target.parent)) if texts else None
+            made = ArrayFile(stream, ids, dim, ending, about, texts=spool, targets=targets)
         yield made
         made.close()
 
 
 class ArrayFile:
-    """.npy: (N, D) float32. .safetensors: the same as `image`, with the model that made it in the metadata."""
+    """.npy: (N, D) float32. .safetensors: the same as `image`, with the model that made it in the metadata; what is
+    spooled to `texts` follows as `text`."""
 
-    def __init__(self, stream: BinaryIO, ids: BinaryIO, dim: int, ending: str, about: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        ids: BinaryIO,
+        dim: int,
+        ending: str,
+        about: Mapping[str, str],
+        *,
+        texts: BinaryIO | None = None,
+        targets: bool = False,
+    ) -> None:
         self._stream, self._ids, self._dim, self._ending, self._about = stream, ids, dim, ending, dict(about)
+        self._texts, self._targets = texts, targets
         self._count = 0
         stream.write(self._header())
 
     def write(self, embedded: Embedded) -> None:
         self._stream.write(image_rows(embedded, self._dim).tobytes())
+        if self._texts is not None:
+            self._texts.write(text_rows(embedded, self._dim).tobytes())
         self._count += len(embedded.items)
-        for record in records(embedded):
+        for record in records(embedded, targets=self._targets):
             self._ids.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
     def close(self) -> None:
+        if self._texts is not None:
+            self._texts.seek(0)
+            shutil.copyfileobj(self._texts, self._stream)
         self._stream.seek(0)
         self._stream.write(self._header())
 
@@ -85,32 +117,47 @@ class ArrayFile:
             np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": shape})
             return buffer.getvalue()
         size = self._count * self._dim * 4
-        tensor = {"dtype": "F32", "shape": [self._count, self._dim], "data_offsets": [0, size]}
-        header = json.dumps({"__metadata__": self._about, "image": tensor}).encode().ljust(HEADER_BYTES)
+        names = ("image",) if self._texts is None else ("image", "text")
+        tensors = {
+            name: {
+                "dtype": "F32",
+                "shape": [self._count, self._dim],
+                "data_offsets": [place * size, (place + 1) * size],
+            }
+            for place, name in enumerate(names)
+        }
+        header = json.dumps({"__metadata__": self._about, **tensors}).encode().ljust(HEADER_BYTES)
         return len(header).to_bytes(8, "little") + header
 
 
 class ParquetFile:
-    """Columns id, path_b64 (where a name is not UTF-8), status, error, flags and vector (a list of D float32)."""
+    """Columns id, path_b64 (where a name is not UTF-8), status, error, flags and vector (a list of D float32); target
+    and text_vector where they are asked for."""
 
-    def __init__(self, stream: BinaryIO, dim: int, about: Mapping[str, str]) -> None:
+    def __init__(
+        self, stream: BinaryIO, dim: int, about: Mapping[str, str], *, texts: bool = False, targets: bool = False
+    ) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         text = pa.string()
         columns = {"id": text, "path_b64": text, "status": text, "error": text, "flags": pa.list_(text)}
-        self._schema = pa.schema({**columns, "vector": pa.list_(pa.float32(), dim)}, metadata=dict(about))
+        columns |= {"target": text} if targets else {}
+        vectors = {name: pa.list_(pa.float32(), dim) for name in ("vector", *(["text_vector"] if texts else []))}
+        self._facts, self._vectors = list(columns), list(vectors)
+        self._schema = pa.schema({**columns, **vectors}, metadata=dict(about))
         self._writer = pq.ParquetWriter(stream, self._schema)
         self._dim = dim
 
     def write(self, embedded: Embedded) -> None:
         import pyarrow as pa
 
-        vectors = pa.array(image_rows(embedded, self._dim).ravel())
-        failed = pa.array(~embedded.features.has_image)
-        rows = list(records(embedded))
-        columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in self._schema][:-1]
-        columns.append(pa.FixedSizeListArray.from_arrays(vectors, self._dim, mask=failed))
+        x, rows = embedded.features, list(records(embedded, targets="target" in self._facts))
+        columns = [pa.array([row.get(name) for row in rows], self._schema.field(name).type) for name in self._facts]
+        made = {"vector": (image_rows, x.has_image), "text_vector": (text_rows, x.has_text)}
+        for rows_of, has in (made[name] for name in self._vectors):
+            vectors = pa.array(rows_of(embedded, self._dim).ravel())
+            columns.append(pa.FixedSizeListArray.from_arrays(vectors, self._dim, mask=pa.array(~has)))
         self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
 
     def close(self) -> None:
@@ -119,13 +166,34 @@ class ParquetFile:
 
 def image_rows(embedded: Embedded, dim: int) -> Array:
     """(N, D) little-endian float32, NaN where an input failed."""
-    rows = np.full((len(embedded.items), dim), np.nan, "<f4")
-    if embedded.features.image is not None:
-        rows[embedded.features.has_image] = embedded.features.image[embedded.features.has_image]
+    return _rows(embedded.features.image, embedded.features.has_image, dim)
+
+
+def text_rows(embedded: Embedded, dim: int) -> Array:
+    """(N, D) little-endian float32, NaN where an input has no text, or failed."""
+    return _rows(embedded.features.text, embedded.features.has_text, dim)
+
+
+def _rows(vectors: Array | None, there: Array, dim: int) -> Array:
+    rows = np.full((len(there), dim), np.nan, "<f4")
+    if vectors is not None:
+        rows[there] = vectors[there]
     return rows
 
 
-def records(embedded: Embedded) -> Iterator[dict[str, Any]]:
+def answers(embedded: Embedded) -> Iterator[dict[str, Any]]:
+    """`records` with the vectors of each: `vector` of the image, `text_vector` where there is a text."""
+    x = embedded.features
+    for row, record in enumerate(records(embedded)):
+        if record.get("flags") == ["no_text"]:  # nobody asked for one
+            del record["flags"]
+        for name, vectors, there in (("vector", x.image, x.has_image), ("text_vector", x.text, x.has_text)):
+            if vectors is not None and there[row]:
+                record[name] = [float(f"{number:.8g}") for number in vectors[row]]
+        yield record
+
+
+def records(embedded: Embedded, *, targets: bool = False) -> Iterator[dict[str, Any]]:
     """Which input each row is, and what became of it."""
     for item, outcome in zip(embedded.items, embedded.outcomes, strict=True):
         record = {**identity(item), "status": outcome.status}
@@ -133,4 +201,6 @@ def records(embedded: Embedded) -> Iterator[dict[str, Any]]:
             record["error"] = clean(outcome.error)
         if outcome.flags:
             record["flags"] = list(outcome.flags)
+        if targets and item.target is not None:
+            record["target"] = clean(str(item.target))
         yield record

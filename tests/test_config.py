@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import typer
 from typer.main import get_command
 
 from cmprompt.cli.app import app, run
-from cmprompt.config import Settings, is_flag
+from cmprompt.cli.help import GroupedCommand
+from cmprompt.config import Settings, is_flag, setting
 from cmprompt.errors import UsageError
 
 ROOT = get_command(app)
@@ -57,6 +59,101 @@ def test_every_option_can_be_set_by_its_long_name(tmp_path: Path, where: str) ->
         for name in path:
             found = found[name]
         assert found == {parameter.name: ["x"] if parameter.multiple else "x"}, (path, flag)
+
+
+COMMANDS = sorted({path for path, _ in options()})
+every_command = pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+
+
+def value_for(parameter: Any) -> Any:
+    """Something that the option may be set to, other than its default."""
+    kind = str(parameter.type_descriptor.annotation)
+    if parameter.is_flag:
+        return True
+    if parameter.multiple:
+        return ["x", "salt, pepper"]
+    return 3 if "int" in kind else 0.5 if "float" in kind else "x"
+
+
+def text_of(value: Any) -> str:
+    """A value as the environment has it."""
+    return "\n".join(value) if isinstance(value, list) else str(value).lower()
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a command was given; its work is left out."""
+    found: dict[str, Any] = {}
+    monkeypatch.setattr(GroupedCommand, "invoke", lambda self, context: found.update(context.params))
+    return found
+
+
+@every_command
+def test_every_option_is_taken_from_the_environment(
+    path: tuple[str, ...], given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = {parameter.name: value_for(parameter) for where, parameter in options() if where == path}
+    for where, parameter in options():
+        if where == path:
+            monkeypatch.setenv(f"CMPROMPT_{setting(parameter).upper()}", text_of(wanted[parameter.name]))
+    assert run([*path, "argument"][: len(path) + takes_arguments(path)]) == 0
+    assert {name: given[name] for name in wanted} == wanted
+
+
+@every_command
+def test_every_option_is_taken_from_the_file(
+    path: tuple[str, ...], given: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wanted = {parameter.name: value_for(parameter) for where, parameter in options() if where == path}
+    lines = [f"{setting(option)} = {json.dumps(wanted[option.name])}" for where, option in options() if where == path]
+    (tmp_path / "config.toml").write_text("\n".join([f"[{'.'.join(path)}]", *lines]))
+    monkeypatch.setenv("CMPROMPT_CONFIG", str(tmp_path / "config.toml"))
+    assert run([*path, "argument"][: len(path) + takes_arguments(path)]) == 0
+    assert {name: given[name] for name in wanted} == wanted
+
+
+def takes_arguments(path: tuple[str, ...]) -> bool:
+    """Whether the command has an argument."""
+    command: Any = ROOT
+    for name in path:
+        command = command.commands[name]
+    return any(parameter.param_type_name == "argument" for parameter in command.params)
+
+
+@every_command
+def test_where_each_value_came_from_is_shown(
+    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [setting(parameter) for where, parameter in options() if where == path]
+    monkeypatch.setenv("CMPROMPT_CONFIG", str(tmp_path / "config.toml"))
+    (tmp_path / "config.toml").write_text(
+        "\n".join([f"[{'.'.join(path)}]", *(f'{name} = "a"' for name in names[1::2])])
+    )
+    for name in names[::2]:
+        monkeypatch.setenv(f"CMPROMPT_{name.upper()}", "a")
+    assert run(["config", "show", *path]) == 0
+    shown = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [line[0] for line in shown] == [name.replace("_", "-") for name in names]
+    section = f"{tmp_path}/config.toml [{'.'.join(path)}]"
+    assert [line[2] for line in shown] == [
+        section if place % 2 else f"CMPROMPT_{name.upper()}" for place, name in enumerate(names)
+    ]
+
+
+def test_a_group_has_no_settings_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "show", "index"]) == 2
+    assert "name one of its commands: build" in capsys.readouterr().err
+
+
+def test_a_value_that_makes_no_sense_is_refused_with_where_it_came_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CMPROMPT_LIMIT", "many")
+    assert run(["classify", "a.jpg", "--labels", "cat,dog"]) == 2
+    error = capsys.readouterr().err
+    assert "--limit" in error and error.endswith("(from CMPROMPT_LIMIT)\n")
+    assert run(["classify", "a.jpg", "--limit", "few", "--labels", "cat,dog"]) == 2
+    assert "CMPROMPT" not in capsys.readouterr().err
 
 
 def test_settings_are_shown_by_their_long_names(

@@ -144,3 +144,44 @@ def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path, capsys: pytest.Capt
 def test_a_dry_run_writes_nothing(tmp_path: Path, colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["embed", str(colours), "-o", str(tmp_path / "v.npy"), "--dry-run"]) == 0
     assert capsys.readouterr().out.count("input\t") == 3 and not (tmp_path / "v.npy").exists()
+
+
+@pytest.fixture
+def pairs(colours: Path) -> Path:
+    """A table of two pictures, one with a text, and a text alone."""
+    table = colours / "pairs.csv"
+    table.write_text("image,caption,label\nred.png,a red thing,warm\nblue.png,,cold\n,something green,\n")
+    return table
+
+
+COLUMNS = ("--text-col", "caption", "--target-col", "label")
+
+
+def test_texts_and_targets_go_into_parquet(tmp_path: Path, pairs: Path, fake_encoder: FakeEncoder) -> None:
+    out = tmp_path / "v.parquet"
+    assert run(["embed", str(pairs), *COLUMNS, "-o", str(out)]) == 0
+    table = pq.read_table(out)
+    assert table["target"].to_pylist() == ["warm", "cold", None]
+    images, texts = table["vector"].to_pylist(), table["text_vector"].to_pylist()
+    assert [row is None for row in images] == [False, False, True]
+    assert [row is None for row in texts] == [False, True, False]
+    expected = fake_encoder.encode_texts(["a red thing", "something green"])
+    assert np.allclose([texts[0], texts[2]], expected, atol=1e-3)
+    assert run(["embed", str(pairs), "-o", str(out), "--overwrite"]) == 1  # the last row has no image
+    assert {"text_vector", "target"}.isdisjoint(pq.read_table(out).column_names)
+
+
+def test_texts_and_targets_go_into_safetensors(tmp_path: Path, pairs: Path, fake_encoder: FakeEncoder) -> None:
+    out = tmp_path / "v.safetensors"
+    assert run(["embed", str(pairs), *COLUMNS, "-o", str(out)]) == 0
+    tensors = load_file(out)
+    assert tensors["image"].shape == tensors["text"].shape == (3, 8)
+    assert np.isnan(tensors["text"][1]).all() and np.isnan(tensors["image"][2]).all()
+    assert np.allclose(tensors["text"][0], fake_encoder.encode_texts(["a red thing"])[0], atol=1e-3)
+    ids = [json.loads(line) for line in (tmp_path / "v.safetensors.ids.jsonl").read_text().splitlines()]
+    assert [record.get("target") for record in ids] == ["warm", "cold", None]
+
+
+def test_an_array_has_no_place_for_texts(tmp_path: Path, pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["embed", str(pairs), "--text-col", "caption", "-o", str(tmp_path / "v.npy")]) == 2
+    assert "name a .parquet or .safetensors" in capsys.readouterr().err

@@ -23,24 +23,28 @@ VIDEO = "--fps --frames"
 WORDS = "--question --describe --translate-labels"
 TAKES = {  # the command-line page: which command takes what
     "classify": f"{INPUTS} {TABLE} --dry-run {VIDEO} --timeline {LABELS} {WORDS} --level {MODEL} --head {DECISION} "
-    f"{OUTPUT} --resume --header --keep-columns --csv-safe -v --timings {STORE}",
+    f"{OUTPUT} --resume --header --keep-columns --csv-safe -v --timings --stdin-jsonl {STORE}",
     "finetune": f"{TABLE} --head --image-encoder --text-encoder --use --task --val --shots --seed --class-weight "
     f"--wise --augment --unfreeze --from --force --multi-label --loss --stop-words {LABELS} {MODEL} -o --output "
     f"--overwrite --quiet {STORE}",
     "evaluate": f"{TABLE} --head --task --multi-label --compare-prompts --tune-prompts --tune-thresholds --predictions "
     f"--plot --seed {LABELS} {WORDS} {MODEL} -o --output --overwrite --quiet {STORE}",
     "adapt": f"{INPUTS} {VIDEO} {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
-    "embed": f"{INPUTS} --dry-run {VIDEO} {MODEL} -o --output --overwrite --quiet --timings {STORE}",
-    "check": f"{TABLE} --fdr --fail-on-flagged {MODEL} {OUTPUT} --keep-columns --csv-safe {STORE}",
-    "explain": f"{LABELS} --level --head --text {MODEL} {OUTPUT} --csv-safe {STORE}",
-    "search": f"--like --minus --in --name --ann --no-ann --top-k --device --precision --threads {OUTPUT} --csv-safe "
-    "--store",
-    "index build": f"{INPUTS} --text-col --dry-run {VIDEO} {MODEL} --name --ann --store --quiet",
-    "index update": "--name --device --precision --batch-size --threads --store --quiet",
-    "index duplicates": "--name --threshold -o --output --format --overwrite --csv-safe --store",
-    "prompts lint": "--labels --label --language --translate-labels --model --device --accept-licence",
-    "prompts ablate": f"--image-col --target-col --limit --labels --label --prompts --template {MODEL} {OUTPUT} "
+    "embed": f"{INPUTS} {TABLE} --dry-run --stdin-jsonl {VIDEO} {MODEL} -o --output --overwrite --quiet -v --timings "
     f"{STORE}",
+    "check": f"{TABLE} --fdr --fail-on-flagged {MODEL} {OUTPUT} --header --keep-columns --csv-safe -v --timings "
+    f"{STORE}",
+    "explain": f"{LABELS} --level --head --text {MODEL} {OUTPUT} --header --csv-safe -v {STORE}",
+    "search": f"--like --minus --in --name --ann --no-ann --top-k --device --precision --threads {OUTPUT} --header "
+    "--csv-safe -v --store",
+    "index build": f"{INPUTS} --text-col --dry-run --stdin-jsonl {VIDEO} {MODEL} --name --ann --store --quiet -v "
+    "--timings",
+    "index update": "--name --device --precision --batch-size --threads --store --quiet -v",
+    "index list": f"{OUTPUT} --csv-safe --store",
+    "index duplicates": f"--name --threshold {OUTPUT} --csv-safe --store",
+    "prompts lint": f"--labels --label --language --translate-labels {MODEL}",
+    "prompts ablate": f"--image-col --target-col --limit --labels --label --prompts --template {MODEL} {OUTPUT} "
+    f"--header --csv-safe -v {STORE}",
     "models pull": "--accept-licence",
     "models convert": "-o --output",
     "store info": "--store",
@@ -82,8 +86,23 @@ def test_examples_come_before_the_flags(name: str, page: str) -> None:
 
 
 @every_command
+def test_the_usage_line_brackets_what_may_be_left_out(name: str, page: str) -> None:
+    usage = re.search(rf"^Usage: cmprompt {name} \[OPTIONS\](.*)$", page, re.MULTILINE)
+    assert usage and re.fullmatch(r"( [A-Z|]+| \[[A-Z|]+\](\.\.\.)?)*", usage[1]), usage
+
+
+@every_command
 def test_every_flag_has_a_line(name: str, page: str) -> None:
     assert own_flags(name) <= listed(page) | {"--help"}
+
+
+@every_command
+def test_every_flag_and_argument_is_described_with_its_default(name: str, page: str) -> None:
+    words = " ".join(page.split())
+    for parameter in COMMANDS[name].params:
+        assert parameter.help, parameter.name
+        if parameter.param_type_name == "option" and not parameter.is_flag and parameter.default not in (None, "", ()):
+            assert f"{' '.join(parameter.help.split())} [default: {parameter.default}]" in words, parameter.name
 
 
 @every_command

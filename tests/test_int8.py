@@ -61,6 +61,17 @@ def test_it_is_calibrated_once_and_close_to_fp32(
     assert cosines.mean() > 0.97 and 0.85 < cosines.min() < 1 - 1e-6  # close, and not the same
 
 
+@pytest.mark.parametrize("command", ["index build {photos} --name c", "check {table}", "prompts ablate {table}"])
+def test_other_commands_calibrate_it_too(
+    photos: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(str(path), path.stem.split("-")[0]) for path in sorted(photos.iterdir())]
+    table = write_table(tmp_path / "own.csv", rows)
+    line = [*command.format(photos=photos, table=table).split(), "--model", "tiny", "--device", "cpu"]
+    assert run([*line, "--precision", "int8"]) == 0
+    assert "calibrated on 20 of your images" in capsys.readouterr().err
+
+
 def test_what_is_kept_holds_whole_numbers(photos: Path, tmp_path: Path) -> None:
     embedded(photos, tmp_path / "v.npy", "--precision", "int8")
     (folder,) = (path for path in (cache_dir() / "exports").iterdir() if (path / "int8").is_dir())

@@ -1,4 +1,4 @@
-"""`classify --stdin-jsonl`: one process that answers each line before the next is asked for."""
+"""`--stdin-jsonl`: one process that answers each line before the next is asked for."""
 
 from __future__ import annotations
 
@@ -40,10 +40,62 @@ def test_what_does_not_go_with_it(monkeypatch: pytest.MonkeyPatch, fake_encoder:
     assert run(["classify", "--stdin-jsonl", "--labels", "red,blue", *more]) == 2
 
 
-def test_each_request_is_answered_before_the_next(cli: Cli, colours: Path) -> None:
+@pytest.mark.parametrize("command", ["embed", "index build"])
+@pytest.mark.parametrize("more", [["photo.jpg"], ["--files-from", "list"], ["--dry-run"]])
+def test_what_does_not_go_with_it_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, fake_encoder: FakeEncoder, command: str, more: list[str]
+) -> None:
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: fake_encoder)
+    assert run([*command.split(), "--stdin-jsonl", *more]) == 2
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, *requests: dict[str, str]) -> None:
+    """Put requests on standard input."""
+    lines = b"".join(json.dumps(request).encode() + b"\n" for request in requests)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
+
+
+def test_embed_answers_with_vectors(
+    colours: Path, fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any
+) -> None:
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: fake_encoder)
+    red = f"{colours}/red.png"
+    feed(monkeypatch, {"path": red, "id": "1"}, {"path": red, "text": "red"}, {"path": "/nowhere.png"})
+    assert run(["embed", "--stdin-jsonl", "--no-store"]) == 1
+    first, second, third = map(json.loads, capfdbinary.readouterr().out.splitlines())
+    assert (first["id"], first["status"], len(first["vector"])) == ("1", "ok", 8)
+    assert "text_vector" not in first and "flags" not in first
+    assert second["vector"] == first["vector"] and len(second["text_vector"]) == 8
+    assert third == {"id": "/nowhere.png", "status": "missing", "error": "No such file or directory"}
+
+
+def test_index_keeps_what_is_asked_and_cannot_ask_again(
+    colours: Path, fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: fake_encoder)
+    store = ["--store", str(tmp_path / "store")]
+    feed(monkeypatch, {"path": f"{colours}/red.png", "text": "sunset"}, {"path": f"{colours}/blue.png", "id": "sea"})
+    assert run(["index", "build", "--stdin-jsonl", "--name", "inbox", *store]) == 0
+    answers = list(map(json.loads, capfdbinary.readouterr().out.splitlines()))
+    assert [(answer["id"], answer["status"]) for answer in answers] == [(f"{colours}/red.png", "ok"), ("sea", "ok")]
+    assert run(["search", "blue", *store, "--format", "jsonl", "--top-k", "1"]) == 0
+    assert json.loads(capfdbinary.readouterr().out)["id"] == "sea"
+    assert run(["index", "update", *store]) == 2
+    assert b"requests on standard input" in capfdbinary.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("classify", "--stdin-jsonl", "--labels", "red,blue", "--no-store", "--quiet"),
+        ("embed", "--stdin-jsonl", "--no-store", "--quiet"),
+        ("index", "build", "--stdin-jsonl", "--name", "answered", "--quiet"),
+    ],
+    ids=["classify", "embed", "index"],
+)
+def test_each_request_is_answered_before_the_next(cli: Cli, colours: Path, arguments: tuple[str, ...]) -> None:
     import subprocess
 
-    arguments = ("classify", "--stdin-jsonl", "--labels", "red,blue", "--no-store", "--quiet")
     with cli.start(*arguments, stdin=subprocess.PIPE) as worker:
         assert worker.stdin and worker.stdout
         for name in ("red.png", "nowhere.png", "blue.png"):

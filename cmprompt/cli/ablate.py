@@ -32,7 +32,10 @@ def command(
     output: o.OutputFile = None,
     format: o.Format = None,
     overwrite: o.Overwrite = False,
+    header: o.Header = False,
+    csv_safe: o.CsvSafe = False,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
 ) -> int:
@@ -46,18 +49,22 @@ def command(
     """
     from cmprompt.ablation import ablate, single_sets, template_vectors
     from cmprompt.cli import road
+    from cmprompt.cli.details import Details
     from cmprompt.clips import pooled, with_frames
-    from cmprompt.embed import embed
+    from cmprompt.embed import Stats, embed
     from cmprompt.encoders import load_encoder
+    from cmprompt.header import rows_header
     from cmprompt.labelled import known_vectors, read_pictures, targets_among
     from cmprompt.labels import load_labels
-    from cmprompt.prompts import choose_sets
+    from cmprompt.prompts import choose_sets, expand
     from cmprompt.sources import SourceOptions
     from cmprompt.writers.records import rounded
-    from cmprompt.writers.rows import write_rows
+    from cmprompt.writers.rows import check_output, write_rows
 
     say = road.speaker(quiet)
-    items = read_pictures(data, SourceOptions(image_col=image_col, target_col=target_col, limit=limit))
+    check_output(output, format, overwrite)
+    source = SourceOptions(image_col=image_col, target_col=target_col, limit=limit)
+    items = read_pictures(data, source)
     own = sorted({str(item.target) for item in items if item.target}) if not (labels or label) else []
     chosen = load_labels(labels or [], label or own)
     singles = single_sets(choose_sets(prompts or [], template or [], chosen, language=language))
@@ -65,18 +72,25 @@ def command(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size, accept_licence=accept_licence,
         notices=say,
     )  # fmt: skip
+    road.calibrate(encoder, [data], source)
     kept = road.open_store(store, no_store, say)
+    details, stats = Details(verbose and not quiet), Stats()
+    details.run(encoder, kept)
+    details.say(f"{len(chosen)} labels, {len(singles)} templates")
     vectors = template_vectors(chosen, singles, encoder, kept)
-    items, images, failed = known_vectors(pooled(embed(with_frames(items), encoder, kept)))
+    items, images, failed = known_vectors(pooled(embed(with_frames(items), encoder, kept, stats=stats)))
+    details.work(stats)
     if failed:
         say(f"{failed} pictures cannot be read and are left out")
     target = targets_among(items, list(chosen.phrases))
     say(
         f"{len(items)} pictures, " + ("measured by their labels" if target is not None else "which have no such labels")
     )
+    about = rows_header(encoder, prompts=expand(chosen, singles), inputs=[data]) if header else None
     rows = ablate(images, vectors, [each.templates[0] for each in singles], scale=encoder.logit_scale, target=target)
     write_rows(
         ({name: rounded(value) if isinstance(value, float) else value for name, value in row.items()} for row in rows),
         output=output, format=format, overwrite=overwrite, columns=("alone", "without", "contribution", "template"),
+        csv_safe=csv_safe, header=about,
     )  # fmt: skip
     return 1 if failed else 0

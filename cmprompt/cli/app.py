@@ -102,7 +102,7 @@ def run(arguments: list[str]) -> int:
             result: Any = app(arguments, prog_name="cmprompt", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except typer.TyperException as error:
-        return _say(error.format_message(), error.exit_code)
+        return _say(error.format_message() + _origin(error), error.exit_code)
     except CmpromptError as error:
         return _say("; ".join([str(error), *_notes(error)]), error.exit_status)
     except Interrupted as stop:
@@ -113,6 +113,20 @@ def run(arguments: list[str]) -> int:
         if isinstance(leaving.__context__, BrokenPipeError):  # how typer answers a reader that left
             return _reader_left()
         raise
+
+
+def _origin(error: Any) -> str:
+    """Where a value that makes no sense came from, if not from the command line."""
+    from cmprompt.config import Settings, setting
+
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    if context is None or parameter is None:
+        return ""
+    given = context.get_parameter_source(parameter.name)
+    if given is None or given.name != "DEFAULT_MAP":
+        return ""
+    found = Settings.load().find(tuple(context.command_path.split()[1:]), setting(parameter))
+    return f" (from {found.source})" if found else ""
 
 
 def _notes(error: BaseException) -> list[str]:

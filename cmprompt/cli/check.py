@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,9 +49,12 @@ def command(
     output: o.OutputFile = None,
     format: o.Format = None,
     overwrite: o.Overwrite = False,
+    header: o.Header = False,
     keep_columns: o.KeepColumns = False,
     csv_safe: o.CsvSafe = False,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    show_timings: o.Timings = False,
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
 ) -> int:
@@ -62,13 +66,17 @@ def command(
 
     A pair's suspicion is how likely a shuffled pair is to fit as well; a label's is what other images say against it.
     """  # fmt: skip
+    started_s = perf_counter()
+    from dataclasses import replace
     from os.path import isdir
 
     from cmprompt.cli import road
+    from cmprompt.cli.details import Details, print_timings
     from cmprompt.cli.progress import Progress
     from cmprompt.clips import pooled, with_frames
-    from cmprompt.embed import embed
+    from cmprompt.embed import Stats, embed
     from cmprompt.encoders import load_encoder
+    from cmprompt.header import rows_header
     from cmprompt.sources import SourceOptions, read_items
     from cmprompt.suspects import FIELDS, find_suspects
     from cmprompt.writers.rows import check_output, write_rows
@@ -83,23 +91,30 @@ def command(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
+    road.calibrate(encoder, [table], source)
     kept = road.open_store(store, no_store, say)
-    with Progress("embedding", quiet=quiet) as progress:
+    details = Details(verbose and not quiet)
+    details.run(encoder, kept)
+    stats, start_s = Stats(), perf_counter() - started_s
+    with Progress("embedding", quiet=quiet, details=details) as progress:
 
         def counted() -> Iterator[Embedded]:
-            items = with_frames(read_items([table], source))
-            for batch in pooled(embed(items, encoder, kept, needs=frozenset({"image", "text"}))):
-                for outcome in batch.outcomes:
-                    progress.count(outcome.status)
+            items = with_frames(read_items([table], replace(source, skipped=progress.skip)))
+            for batch in pooled(embed(items, encoder, kept, needs=frozenset({"image", "text"}), stats=stats)):
+                progress.take(batch)
                 yield batch
 
         rows = road.warn_of_cut_rows(encoder, counted(), say)
         found = find_suspects(rows, fdr=fdr, keep_columns=keep_columns)
+    details.work(stats)
     for notice in found.notices:
         say(notice)
     columns = ("suspicion", "flagged", "id", "text", "better_text", "label", "better_label", "status", "error")
     own = [key for key in found.records[0] if key not in FIELDS]
     write_rows(
-        found.records, output=output, format=format, overwrite=overwrite, columns=(*columns, *own), csv_safe=csv_safe
-    )
+        found.records, output=output, format=format, overwrite=overwrite, columns=(*columns, *own), csv_safe=csv_safe,
+        header=rows_header(encoder, inputs=[table], options={"fdr": fdr}) if header else None,
+    )  # fmt: skip
+    if show_timings:
+        print_timings(stats, threads, perf_counter() - started_s, start_s=start_s)
     return 1 if found.failed or (fail_on_flagged and found.flagged) else 0

@@ -19,25 +19,30 @@ def _group() -> None:
 @app.command("show", cls=GroupedCommand)
 def show(
     context: typer.Context,
-    command: Annotated[str, typer.Argument(metavar="COMMAND", help="The command whose settings to show.")] = "classify",
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="COMMAND", help="The command whose settings to show. Default: classify."),
+    ] = None,
 ) -> None:
     """Show each flag of a command, its value, and where the value came from.
 
     cmprompt config show
-    cmprompt config show finetune
+    cmprompt config show index build
     CMPROMPT_MODEL=tiny cmprompt config show classify
     """
     from cmprompt.config import Settings, is_flag, is_many, setting
     from cmprompt.errors import UsageError, unknown
 
     root = context.find_root().command
-    path = tuple(command.split())
+    path = tuple(" ".join(command or ["classify"]).split())
     target = root
     for name in path:
         commands = getattr(target, "commands", {})
         if name not in commands:
             raise UsageError(unknown("command", name, commands))
         target = commands[name]
+    if hasattr(target, "commands"):
+        raise UsageError(f"{' '.join(path)!r} is a group; name one of its commands: {', '.join(target.commands)}")
     settings = Settings.load()
     typer.echo(f"# {settings.path}{'' if settings.path.exists() else ' (not there)'}")
     for parameter in target.params:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -50,3 +51,13 @@ class Details:
 def _readable(name: str) -> str:
     """A name of bytes that are not UTF-8, too."""
     return name.encode("utf-8", "replace").decode()
+
+
+def print_timings(
+    stats: Stats, threads: int | None, total_s: float, *, start_s: float, write_s: float = 0.0, score_s: float = 0.0
+) -> None:
+    """The lines of --timings on stderr."""
+    from cmprompt.encoders.devices import cores
+
+    lines = road.timings(stats, threads or cores(), total_s, start_s=start_s, write_s=write_s, score_s=score_s)
+    print(*lines, sep="\n", file=sys.stderr)

@@ -54,8 +54,10 @@ def command(
     ] = None,
     format: o.Format = None,
     overwrite: o.Overwrite = False,
+    header: o.Header = False,
     csv_safe: o.CsvSafe = False,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
 ) -> None:
@@ -71,10 +73,12 @@ def command(
     and by how much of its logit.
     """  # fmt: skip
     from cmprompt.cli import road
+    from cmprompt.cli.details import Details
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError
     from cmprompt.explain.page import to_html
     from cmprompt.explaining import explain, explain_text
+    from cmprompt.header import rows_header
     from cmprompt.writers.rows import write_file, write_rows
 
     say = road.speaker(quiet)
@@ -96,11 +100,16 @@ def command(
     if fitted is not None:
         road.check_head(fitted, encoder, head)
         kept = road.open_store(store, no_store, say)
+        Details(verbose and not quiet).run(encoder, kept)
         rows = explain_text(image, text or "", encoder, fitted, store=kept)
-        write_rows(rows, format=format, columns=("word", "label", "contribution"), csv_safe=csv_safe)
+        write_rows(
+            rows, format=format, columns=("word", "label", "contribution"), csv_safe=csv_safe,
+            header=rows_header(encoder, inputs=[image], options={"head": head, "text": text}) if header else None,
+        )  # fmt: skip
         return
     road.warn_of_texts(encoder, texts, say)
     kept = road.open_store(store, no_store, say)
+    Details(verbose and not quiet).run(encoder, kept, texts)
     found = explain(
         image, encoder, texts, pool=pool, method=method, top_k=top_k, level=level, draw=output is not None, store=kept
     )
@@ -110,4 +119,5 @@ def command(
         write_file(output, data, overwrite=overwrite)
         say(f"wrote {output}: {found.method}")
     columns = ("label", "score", "cosine", "contribution", "text", "method")
-    write_rows(found.rows, format=format, columns=columns, csv_safe=csv_safe)
+    about = rows_header(encoder, prompts=texts, inputs=[image], options={"pool": pool}) if header else None
+    write_rows(found.rows, format=format, columns=columns, csv_safe=csv_safe, header=about)

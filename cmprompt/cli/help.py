@@ -64,7 +64,7 @@ def _metavar(parameter: TyperOption, ctx: Any) -> str:
 
 
 def _default(parameter: TyperOption) -> str:
-    silent = parameter.default in (None, False, "", [], ()) or parameter.show_default is False
+    silent = parameter.default is False or parameter.default in (None, "", [], ()) or parameter.show_default is False
     return "" if silent or callable(parameter.default) else f" [default: {_text(parameter)}]"
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +13,9 @@ from cmprompt.cli import options as o
 from cmprompt.cli.help import GroupedCommand
 
 if TYPE_CHECKING:
+    from cmprompt.cli.details import Details
     from cmprompt.cli.road import Say
+    from cmprompt.embed import Stats
     from cmprompt.index.building import Changes
     from cmprompt.index.collections import About
     from cmprompt.index.recall import Recall
@@ -39,6 +41,7 @@ def build(
     all_files: o.AllFiles = False,
     allow_truncated: o.AllowTruncated = False,
     dry_run: o.DryRun = False,
+    stdin_jsonl: o.StdinJsonl = False,
     fps: o.Fps = None,
     frames: o.Frames = None,
     model: o.Model = "auto",
@@ -54,16 +57,23 @@ def build(
     ] = False,
     store: o.StoreDir = None,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    show_timings: o.Timings = False,
 ) -> int:
     """Embed inputs and name them, so that they can be searched.
 
     cmprompt index build photos/ --name trips
     cmprompt index build pairs.csv --name products
     cmprompt index build archive/ --name archive --ann
+    echo '{"path": "photo.jpg", "text": "at noon"}' | cmprompt index build --stdin-jsonl --name inbox
 
-    A table's texts go in beside its images, and a video's frames one by one. A collection of this name is replaced.
+    A table's texts go in beside its images, and a video's frames one by one. A collection of this name is replaced;
+    one of requests on standard input is there when they end, and cannot be updated.
     """
+    started_s = perf_counter()
     from cmprompt.cli import road
+    from cmprompt.cli.details import Details, print_timings
+    from cmprompt.embed import Stats
     from cmprompt.encoders import load_encoder
     from cmprompt.encoding import store_dtype
     from cmprompt.errors import UsageError
@@ -72,8 +82,10 @@ def build(
     from cmprompt.sources import read_items
 
     say = road.speaker(quiet)
-    sources = road.require_inputs(inputs, files_from)
-    if not road.rereadable(sources, files_from):
+    sources = road.require_inputs(inputs, files_from, stdin_jsonl)
+    if stdin_jsonl and dry_run:
+        raise UsageError("--stdin-jsonl answers each request as it comes; leave --dry-run out")
+    if not stdin_jsonl and not road.rereadable(sources, files_from):
         raise UsageError("a collection's inputs are read again at an update; name files or folders, no - and no pipe")
     if ann:
         lancedb.require()
@@ -86,15 +98,19 @@ def build(
         tuple(_absolute(source) for source in sources),  # so that update finds them from anywhere
         {"files_from": files_from and _absolute(files_from), "null_separated": null, "list_folder": _absolute(""),
          "image_col": image_col, "text_col": text_col, "limit": limit, "all_files": all_files,
-         "allow_truncated": allow_truncated, "fps": fps, "frames": frames},
+         "allow_truncated": allow_truncated, "fps": fps, "frames": frames, "requests": stdin_jsonl},
         ann, precision=precision,
     )  # fmt: skip
     if dry_run:
         for line in road.describe_run(encoder, None, "none", read_items(about.inputs, _source_options(about))):
             typer.echo(line)
         return 0
-    changes, failed = _build(about, encoder, _store(store, say), quiet)
+    road.calibrate(encoder, about.inputs, _source_options(about))
+    stats, start_s = Stats(), perf_counter() - started_s
+    changes, failed = _build(about, encoder, _store(store, say), quiet, Details(verbose and not quiet), stats)
     say(_described(about.name, changes))
+    if show_timings:
+        print_timings(stats, threads, perf_counter() - started_s, start_s=start_s)
     return 1 if failed else 0
 
 
@@ -108,6 +124,7 @@ def update(
     accept_licence: o.AcceptLicence = False,
     store: o.StoreDir = None,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
 ) -> int:
     """Read a collection's inputs again: new, changed and deleted files.
 
@@ -119,14 +136,18 @@ def update(
     from dataclasses import replace
 
     from cmprompt.cli import road
+    from cmprompt.cli.details import Details
+    from cmprompt.embed import Stats
     from cmprompt.encoders import load_encoder
-    from cmprompt.errors import ModelError
+    from cmprompt.errors import ModelError, UsageError
     from cmprompt.index import lancedb
     from cmprompt.index.collections import Collection, only_name
 
     say = road.speaker(quiet)
     kept = _store(store, say)
     about = Collection(kept.path, name or only_name(kept.path)).about
+    if about.options.get("requests"):
+        raise UsageError(f"{about.name!r} was made of requests on standard input; build it again by --stdin-jsonl")
     if about.ann:
         lancedb.require()
     about = replace(about, precision=about.precision_for(precision))
@@ -136,24 +157,32 @@ def update(
     )  # fmt: skip
     if encoder.model_id != about.model_id:
         raise ModelError(f"{about.model} is another model now; build the collection {about.name!r} again")
-    changes, failed = _build(about, encoder, kept, quiet)
+    changes, failed = _build(about, encoder, kept, quiet, Details(verbose and not quiet), Stats())
     say(_described(about.name, changes))
     return 1 if failed else 0
 
 
 @app.command("list", cls=GroupedCommand)
-def list_names(format: o.Format = None, store: o.StoreDir = None) -> None:
+def list_names(
+    output: o.OutputFile = None,
+    format: o.Format = None,
+    overwrite: o.Overwrite = False,
+    csv_safe: o.CsvSafe = False,
+    quiet: o.Quiet = False,
+    store: o.StoreDir = None,
+) -> None:
     """List the collections.
 
     cmprompt index list
     cmprompt index list --format jsonl
+    cmprompt index list --csv-safe -o collections.csv
     """
     from cmprompt.cli import road
     from cmprompt.index.collections import Collection, names
     from cmprompt.writers.records import clean
     from cmprompt.writers.rows import write_rows
 
-    say = road.speaker(False)
+    say = road.speaker(quiet)
     kept = _store(store, say)
     found = [Collection(kept.path, name).about for name in names(kept.path)]
     if not found:
@@ -163,7 +192,7 @@ def list_names(format: o.Format = None, store: o.StoreDir = None) -> None:
          "model": about.model_id, "inputs": clean(" ".join(about.sources))}
         for about in found
     ]  # fmt: skip
-    write_rows(rows, format=format)
+    write_rows(rows, output=output, format=format, overwrite=overwrite, csv_safe=csv_safe)
 
 
 @app.command("verify", cls=GroupedCommand)
@@ -199,6 +228,7 @@ def duplicates(
     format: o.Format = None,
     overwrite: o.Overwrite = False,
     csv_safe: o.CsvSafe = False,
+    quiet: o.Quiet = False,
     store: o.StoreDir = None,
 ) -> None:
     """Groups of images that are nearly the same, with each one's cosine to the first of its group.
@@ -212,7 +242,7 @@ def duplicates(
     from cmprompt.writers.records import rounded
     from cmprompt.writers.rows import identity_of, second_of, write_rows
 
-    say = road.speaker(False)
+    say = road.speaker(quiet)
     kept = _store(store, say)
     collection = Collection(kept.path, name or only_name(kept.path))
     matrix = collection.matrix("images")
@@ -281,35 +311,44 @@ def _store(directory: str | None, say: Say) -> Store:
     return Store(directory or default_store_dir(), say)
 
 
-def _build(about: About, encoder: Encoder, kept: Store, quiet: bool) -> tuple[Changes, int]:
-    """Embed and keep; the changes and how many inputs failed."""
-    from cmprompt.cli import road
+def _build(
+    about: About, encoder: Encoder, kept: Store, quiet: bool, details: Details, stats: Stats
+) -> tuple[Changes, int]:
+    """Embed and keep; the changes and how many inputs failed. Failures are named with and without `details`."""
+    from dataclasses import replace
+
+    from cmprompt.cli import requests, road
+    from cmprompt.cli.details import Details
     from cmprompt.cli.progress import Progress
     from cmprompt.clips import sampling_of, with_frames
-    from cmprompt.embed import embed
+    from cmprompt.embed import READ_AHEAD, embed
     from cmprompt.index.building import build
     from cmprompt.sources import read_items
+    from cmprompt.vector_files import records
 
-    options = _source_options(about)
+    options, answers = _source_options(about), bool(about.options.get("requests"))
     sampling = sampling_of(about.options.get("fps"), about.options.get("frames"))
-    with Progress("embedding", quiet=quiet) as progress:
+    details.run(encoder, kept)
+    with Progress("embedding", quiet=quiet, details=Details(not quiet)) as progress:
         road.count_in_background(about.inputs, options, progress.expect, progress.drawn)
+        items = read_items(about.inputs, replace(options, skipped=details.skipped))
         embedded = embed(
-            with_frames(read_items(about.inputs, options), sampling), encoder, kept,
-            needs=frozenset({"image", "text"}), allow_truncated=about.options.get("allow_truncated", False),
+            items if answers else with_frames(items, sampling), encoder, kept, needs=frozenset({"image", "text"}),
+            read_ahead=1 if answers else READ_AHEAD, allow_truncated=about.options.get("allow_truncated", False),
+            stats=stats,
         )  # fmt: skip
 
         def counted() -> Iterator[Embedded]:
             for batch in embedded:
-                for item, outcome in zip(batch.items, batch.outcomes, strict=True):
-                    progress.count(outcome.status)
-                    if outcome.status != "ok" and not quiet:
-                        name = item.id.encode("utf-8", "replace").decode()
-                        print(f"cmprompt: {name}: {outcome.status}: {outcome.error}", file=sys.stderr)
+                progress.take(batch)
+                if answers:
+                    requests.answer(records(batch))
                 yield batch
 
         rows = road.warn_of_cut_rows(encoder, counted(), road.speaker(quiet))
-        return build(kept.path, about, rows), progress.failed
+        changes = build(kept.path, about, rows)
+    details.work(stats)
+    return changes, progress.failed
 
 
 def _recall_line(kind: str, found: Recall) -> str:

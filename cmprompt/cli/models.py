@@ -76,7 +76,7 @@ def pull(
 @app.command("verify", cls=GroupedCommand)
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME|DIR]...", help="Default: every one here.", autocompletion=NAMES)
+        list[str] | None, typer.Argument(metavar="NAME|DIR", help="Default: every one here.", autocompletion=NAMES)
     ] = None,
 ) -> None:
     """Read the files of the models on this machine and compare their hashes with the published ones.

@@ -310,5 +310,7 @@ Predictions = Annotated[
 ]
 
 # Where vectors are kept
-StoreDir = Annotated[str | None, option("--store", metavar="DIR", group=STORE, help="Keep embeddings in DIR.")]
+StoreDir = Annotated[
+    str | None, option("--store", metavar="DIR", group=STORE, help="Keep embeddings in DIR. Default: your cache.")
+]
 NoStore = Annotated[bool, option("--no-store", group=STORE, help="Neither read nor keep embeddings.")]

@@ -62,7 +62,7 @@ def show(
 def lint(
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE]...", help="Prompt files, or names of sets.", autocompletion=SETS),
+        typer.Argument(metavar="FILE", help="Prompt files, or names of sets.", autocompletion=SETS),
     ] = None,
     labels: options.Labels = None,
     label: options.Label = None,
@@ -78,6 +78,10 @@ def lint(
         ),
     ] = None,
     device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    exact: options.Exact = False,
+    batch_size: options.BatchSize = None,
+    threads: options.Threads = None,
     accept_licence: options.AcceptLicence = False,
     translate_labels: Annotated[
         str | None,
@@ -106,7 +110,9 @@ def lint(
     if model is not None:
         from cmprompt.encoders import load_encoder
 
-        encoder = load_encoder(model, device, accept_licence=accept_licence)
+        encoder = load_encoder(
+            model, device, precision, exact=exact, threads=threads, batch_size=batch_size, accept_licence=accept_licence
+        )
     findings = check(
         files or [], labels or [], label or [], encoder=encoder, language=language, translations=translate_labels
     )

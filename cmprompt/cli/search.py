@@ -46,8 +46,10 @@ def command(
     ] = None,
     format: o.Format = None,
     overwrite: o.Overwrite = False,
+    header: o.Header = False,
     csv_safe: o.CsvSafe = False,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     store: o.StoreDir = None,
 ) -> None:
     """Find images or texts in a collection. `cmprompt index build` makes one.
@@ -60,9 +62,11 @@ def command(
     of what is looked for.
     """  # fmt: skip
     from cmprompt.cli import road
+    from cmprompt.cli.details import Details
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.devices import cores
     from cmprompt.errors import ModelError, UsageError, unknown
+    from cmprompt.header import rows_header
     from cmprompt.index import lancedb
     from cmprompt.index.collections import KINDS, Collection, only_name
     from cmprompt.index.query import query_vector
@@ -93,7 +97,10 @@ def command(
         raise ModelError(f"{about.model} is another model now; build the collection {about.name!r} again")
     road.warn_of_texts(encoder, {"": [*([text] if text else []), *(minus or [])]}, say)
     query = query_vector(encoder, kept, texts=[text] if text else [], like=like or [], minus=minus or [])
+    details = Details(verbose and not quiet)
+    details.run(encoder, kept)
     approximate = about.ann and lancedb.is_installed() if ann is None else ann
+    details.say(f"collection {about.name}: {count:,} {kind}, {'approximate' if approximate else 'exact'}")
     found = collection.nearest(
         kind, query[None], _top_k(top_k, count), threads=threads or cores(), approximate=approximate
     )
@@ -107,6 +114,7 @@ def command(
         data = sheet.to_html(entries, scores, title) if is_html else sheet.to_png(entries, scores)
         write_file(output, data, overwrite=overwrite)
         return
+    asked = {"text": text, "like": like or [], "minus": minus or [], "in": kind, "collection": about.name}
     rows = []
     for rank, (entry, score) in enumerate(zip(entries, scores, strict=True), start=1):
         words = {} if entry.text is None else {"text": entry.text}
@@ -120,6 +128,7 @@ def command(
         overwrite=overwrite,
         columns=("rank", "score", "id", "time_s", "text"),
         csv_safe=csv_safe,
+        header=rows_header(encoder, inputs=about.sources, options=asked) if header else None,
     )
 
 

@@ -68,7 +68,9 @@ class About:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What was named: the list of --files-from, then the inputs."""
+        """What was named: the list of --files-from, then the inputs; or that requests came on standard input."""
+        if self.options.get("requests"):
+            return ("standard input",)
         listed = self.options.get("files_from")
         return (listed, *self.inputs) if listed else self.inputs
 
