@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NO_SOCKETS, Cli, not_yet
+from conftest import Cli, not_yet
 
 LABELS = "cat,dog,horse,coffee,rocket,person,flower,building"
 
@@ -126,27 +126,3 @@ def test_other_labels_on_the_same_folder_decode_nothing(crowd: Path, tmp_path: P
         rows = sum(len(batch.items) for batch in embed(read_items([str(crowd)]), encoder, store, stats=stats))
         assert rows == 300
     assert (first.decoded, second.decoded, second.encoded) == (300, 0, 0)
-
-
-def test_no_offline_command_opens_a_socket(cli: Cli, samples: Path, tmp_path: Path) -> None:
-    code = """
-from cmprompt.cli.app import run
-for line in sys.argv[1:]:
-    assert run(line.split("|")) == 0, line
-"""
-    photos, table, pairs = (samples / name for name in ("photos", "photos.csv", "pairs.csv"))
-    lines = [
-        f"classify|{photos}|--labels|{LABELS},sun|--none|--no-store",
-        f"finetune|{pairs}|--head|concat|--force|-o|{tmp_path}/pairs.head",
-        f"evaluate|{pairs}|--head|{tmp_path}/pairs.head",
-        f"adapt|{photos}|--labels|cat,coffee|-o|{tmp_path}/photos.head",
-        f"embed|{photos}|-o|{tmp_path}/photos.npy",
-        f"index|build|{photos}|--name|offline", "search|a cat|--name|offline",
-        f"check|{table}", f"explain|{photos}/cat.png|--labels|cat,dog|-o|{tmp_path}/why.png",
-        f"prompts|ablate|{table}", "prompts|lint|--labels|cat,dog|--model|tiny", f"examples|{tmp_path}/again",
-        "prompts|list", "models|list", "models|info|tiny", "store|info", "config|show", "doctor",
-    ]  # fmt: skip
-    result = subprocess.run(
-        [sys.executable, "-c", NO_SOCKETS + code, *lines], capture_output=True, text=True, env=cli.environment
-    )
-    assert result.returncode == 0, result.stderr
