@@ -23,7 +23,7 @@ from cmprompt.types import Array
 ROWS_AT_ONCE = 8192
 FEWEST_ROWS = 4096  # below, LanceDB looks at every row: exact, and as quick
 PARTITION_ROWS = 1000
-PROBED = 0.2  # of the partitions, and at least:
+PROBED = 0.7  # of the partitions: texts lie apart from pictures, so that nearness to one says little; and at least:
 FEWEST_PROBED = 20
 CANDIDATES = 10  # for each neighbour wanted, since eight bits misplace a few
 ROUNDS = 15  # of k-means; more change little
