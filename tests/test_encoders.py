@@ -18,6 +18,7 @@ from cmprompt.encoders import devices
 from cmprompt.encoders.batches import Batched, unit
 from cmprompt.encoders.open_clip import OpenClipEncoder
 from cmprompt.encoders.tokenizer import ClipTokenizer
+from cmprompt.encoders.torch import TorchTowers
 from cmprompt.encoders.weights import (
     CONFIG,
     MANIFEST,
@@ -304,3 +305,29 @@ def test_a_gpu_gives_the_same_vectors(small: Path, pixels: Array, precision: str
     exact = load_encoder(f"local-dir:{small}", device="cpu", exact=True)
     assert (fast.encode_images(pixels) * exact.encode_images(pixels)).sum(1).min() > 0.99
     assert (fast.encode_texts(TEXTS) * exact.encode_texts(TEXTS)).sum(1).min() > 0.99
+
+
+def test_compiling_is_for_a_gpu(small: Path) -> None:
+    for options in ({"device": "cpu"}, {"device": "cpu", "exact": True}):
+        with pytest.raises(UsageError, match="--compile is for a GPU"):
+            load_encoder(f"local-dir:{small}", compiled=True, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles through C++")
+def test_the_compiled_tower_gives_the_same_vectors(small: Path, pixels: Array) -> None:
+    from torch._dynamo.utils import counters
+
+    checkpoint = read_folder(small)
+    compiled = TorchTowers(checkpoint, "cpu", "fp32", compiled=True).images(pixels)
+    assert counters["stats"]["unique_graphs"] >= 1
+    assert np.abs(compiled - TorchTowers(checkpoint, "cpu", "fp32").images(pixels)).max() < 1e-4
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_vectors_compiled(small: Path, pixels: Array) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    plain, compiled = (load_encoder(f"local-dir:{small}", "cuda", compiled=value) for value in (False, True))
+    assert plain.store_key != compiled.store_key
+    assert (plain.encode_images(pixels) * compiled.encode_images(pixels)).sum(1).min() > 0.999

@@ -25,6 +25,7 @@ def load_encoder(
     threads: int | None = None,
     batch_size: int | None = None,
     accept_licence: bool = False,
+    compiled: bool = False,
     notices: Notices | None = None,
 ) -> Encoder:
     """The encoder for `model`: `auto`, `tiny`, an alias of zoo.py, `architecture/tag`, `local-dir:DIR`, `hf-hub:ID`, or
@@ -32,13 +33,14 @@ def load_encoder(
 
     `auto` takes the recommended model if it is on this machine, else the bundled one, and tells `notices` (by default
     the log) so. Any other name is exact: it is downloaded if it may be, and never substituted. No torch is imported.
+    `compiled`: the image tower through torch.compile, on a GPU.
     Raises ModelError (missing or damaged model), UsageError (unknown model, device or precision).
     """
     kind = model.partition(":")[0]
     load = resolve(ENCODERS, "encoder", kind if kind in ENCODERS else "open_clip")
     encoder: Encoder = load(
         model, device=device, precision=precision, exact=exact, threads=threads, batch_size=batch_size,
-        accept_licence=accept_licence, notices=notices,
+        accept_licence=accept_licence, compiled=compiled, notices=notices,
     )  # fmt: skip
     return encoder
 

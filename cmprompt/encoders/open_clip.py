@@ -54,10 +54,15 @@ class OpenClipEncoder:
         exact: bool = False,
         threads: int | None = None,
         batch_size: int | None = None,
+        compiled: bool = False,
         notices: Notices | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.device = pick_device(device)
+        if compiled and (exact or self.device == "cpu"):
+            other = "--exact" if exact else f"--device {self.device}, where OpenVINO compiles the model"
+            raise UsageError(f"--compile is for a GPU and does not go with {other}; leave it out")
+        self.compiled = compiled
         small = checkpoint.weights.stat().st_size < SMALL_BYTES
         picked = partial(pick_precision, device=self.device, exact=exact, small=small)
         self.precision = picked(precision)
@@ -88,7 +93,8 @@ class OpenClipEncoder:
         precision = self.precision
         if precision == "int8":
             precision = f"int8-{self._calibrated().digest}"
-        return f"{self.model_id}/{precision}/{self.back_end}/{decode_path(self.exact)}"
+        back_end = self.back_end + ("-compiled" if self.compiled else "")
+        return f"{self.model_id}/{precision}/{back_end}/{decode_path(self.exact)}"
 
     @property
     def calibration_images(self) -> int:
@@ -130,7 +136,9 @@ class OpenClipEncoder:
 
     @cached_property
     def _torch(self) -> TorchTowers:
-        return TorchTowers(self.checkpoint, self.device, self._floats, self.exact, self.image_weights)
+        return TorchTowers(
+            self.checkpoint, self.device, self._floats, self.exact, self.image_weights, compiled=self.compiled
+        )
 
     @cached_property
     def _torch_fp32(self) -> TorchTowers:

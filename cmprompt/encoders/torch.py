@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from cmprompt.encoders.weights import Checkpoint
+from cmprompt.errors import ModelError
 from cmprompt.types import Array, Preprocess
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 class TorchTowers:
-    """The open_clip model on `device` in one precision. Raises ModelError where the weights do not fit it."""
+    """The open_clip model on `device` in one precision, its image tower compiled on request.
+
+    Raises ModelError where the weights do not fit it, or where torch cannot compile.
+    """
 
     def __init__(
         self,
@@ -23,6 +27,7 @@ class TorchTowers:
         precision: str,
         exact: bool = False,
         image_weights: Mapping[str, Array] | None = None,
+        compiled: bool = False,
     ) -> None:
         import torch
 
@@ -38,6 +43,7 @@ class TorchTowers:
             fill_image_tower(self.model, image_weights)
         if device.startswith("cuda"):
             self.model.to(memory_format=torch.channels_last)
+        self._encode_image = compile_for_one_shape(self.model.encode_image) if compiled else self.model.encode_image
 
     def image_tokens(self, pixels: Array) -> Array:
         """(N, 3, H, W) uint8 -> (N, 1 + P, D) float32 unit rows, the pooled vector first."""
@@ -60,7 +66,7 @@ class TorchTowers:
         """(N, 3, H, W) uint8 -> (N, D) float32, not normalised."""
         with self._inference():
             x = normalised(self._sent(pixels), self.preprocess)
-            rows: Array = self.model.encode_image(x.to(next(self.model.parameters()).dtype)).float().cpu().numpy()
+            rows: Array = self._encode_image(x.to(next(self.model.parameters()).dtype)).float().cpu().numpy()
         return rows
 
     def _inference(self) -> Any:
@@ -92,6 +98,23 @@ class TorchTowers:
             ids = torch.from_numpy(np.ascontiguousarray(tokens)).to(self.device)
             rows: Array = encode_tokens(self.model, ids, self.context_length).float().cpu().numpy()
         return rows
+
+
+def compile_for_one_shape(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """What torch.compile makes of it at its first call, since batches have one shape. Raises ModelError there."""
+    import torch
+    from torch._dynamo.exc import TorchDynamoException
+
+    compiled = torch.compile(function, dynamic=False)
+
+    def call(x: Any) -> Any:
+        try:
+            return compiled(x)
+        except TorchDynamoException as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ModelError(f"--compile: torch cannot compile this model here ({reason}); leave it out") from error
+
+    return call
 
 
 def _unit(rows: Any) -> Array:
