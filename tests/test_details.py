@@ -63,6 +63,20 @@ def test_what_was_skipped_and_what_failed_is_named(
     assert f"cmprompt: {gone}: missing: No such file or directory\n" in error
 
 
+@pytest.mark.parametrize("name", ["classify", "embed", "index build", "search", "check", "prompts ablate"])
+def test_timings_name_every_stage(name: str, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = write_table(tmp_path / "t.csv", [(f"{colours}/{name}.png", name) for name in ("red", "green", "blue")])
+    assert run(["index", "build", str(colours), "-q", "--store", str(tmp_path / "store")]) == 0
+    words = LINES[name][0].format(photos=colours, tmp=tmp_path, table=table).split()
+    capsys.readouterr()
+    assert run([*words, "--timings"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    stages = [line.split()[0] for line in lines[-9:]]
+    assert stages == ["start", "texts", "look", "read", "decode", "encode", "score", "write", "all"]
+    seconds = [float(line.split(" s")[0].split()[-1]) for line in lines[-9:]]
+    assert 0 < max(seconds[:-1]) <= seconds[-1] + 0.01
+
+
 def test_index_names_failures_without_it_too(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", "build", str(colours), f"{tmp_path}/gone.jpg"]) == 1
     assert f"cmprompt: {tmp_path}/gone.jpg: missing: " in capsys.readouterr().err

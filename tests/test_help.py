@@ -36,7 +36,7 @@ TAKES = {  # the command-line page: which command takes what
     f"{STORE}",
     "explain": f"{LABELS} --level --head --text {MODEL} {OUTPUT} --header --csv-safe -v {STORE}",
     "search": f"--like --minus --in --name --ann --no-ann --top-k --device --precision --threads {OUTPUT} --header "
-    "--csv-safe -v --store",
+    "--csv-safe -v --timings --store",
     "index build": f"{INPUTS} --text-col --dry-run --stdin-jsonl {VIDEO} {MODEL} --name --ann --store --quiet -v "
     "--timings",
     "index update": "--name --device --precision --batch-size --threads --store --quiet -v",
@@ -44,7 +44,7 @@ TAKES = {  # the command-line page: which command takes what
     "index duplicates": f"--name --threshold {OUTPUT} --csv-safe --store",
     "prompts lint": f"--labels --label --language --translate-labels {MODEL}",
     "prompts ablate": f"--image-col --target-col --limit --labels --label --prompts --template {MODEL} {OUTPUT} "
-    f"--header --csv-safe -v {STORE}",
+    f"--header --csv-safe -v --timings {STORE}",
     "models pull": "--accept-licence",
     "models convert": "-o --output",
     "store info": "--store",

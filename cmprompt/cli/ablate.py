@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Annotated
 
 import typer
@@ -36,6 +37,7 @@ def command(
     csv_safe: o.CsvSafe = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
+    show_timings: o.Timings = False,
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
 ) -> int:
@@ -47,9 +49,10 @@ def command(
     Where the rows have labels, the figures are accuracies. Where they have none: how often the template alone, and the
     others without it, answer as all together do, and what it adds to the mean probability of the answers.
     """
+    started_s = perf_counter()
     from cmprompt.ablation import ablate, single_sets, template_vectors
     from cmprompt.cli import road
-    from cmprompt.cli.details import Details
+    from cmprompt.cli.details import Details, print_timings
     from cmprompt.clips import pooled, with_frames
     from cmprompt.embed import Stats, embed
     from cmprompt.encoders import load_encoder
@@ -74,10 +77,11 @@ def command(
     )  # fmt: skip
     road.calibrate(encoder, [data], source)
     kept = road.open_store(store, no_store, say)
-    details, stats = Details(verbose and not quiet), Stats()
+    details, stats, start_s = Details(verbose and not quiet), Stats(), perf_counter() - started_s
     details.run(encoder, kept)
     details.say(f"{len(chosen)} labels, {len(singles)} templates")
     vectors = template_vectors(chosen, singles, encoder, kept)
+    texts_s = perf_counter() - started_s - start_s
     items, images, failed = known_vectors(pooled(embed(with_frames(items), encoder, kept, stats=stats)))
     details.work(stats)
     if failed:
@@ -93,4 +97,6 @@ def command(
         output=output, format=format, overwrite=overwrite, columns=("alone", "without", "contribution", "template"),
         csv_safe=csv_safe, header=about,
     )  # fmt: skip
+    if show_timings:
+        print_timings(stats, threads, perf_counter() - started_s, start_s=start_s, texts_s=texts_s)
     return 1 if failed else 0

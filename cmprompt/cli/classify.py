@@ -77,10 +77,10 @@ def command(
     from dataclasses import replace
 
     from cmprompt.cli import answering, road
-    from cmprompt.cli.details import Details
+    from cmprompt.cli.details import Details, print_timings
     from cmprompt.cli.progress import Progress
     from cmprompt.clips import pooled, sampling_of, segments, with_frames
-    from cmprompt.embed import BATCH_SIZE, READ_AHEAD, Stats, cores, embed
+    from cmprompt.embed import BATCH_SIZE, READ_AHEAD, Stats, embed
     from cmprompt.encoders import load_encoder
     from cmprompt.rule import Rule
     from cmprompt.runs import OutputOptions, open_output, run_header
@@ -166,9 +166,8 @@ def command(
     road.warn_of_nothing(out.statuses, sources, progress.skipped, say)
     details.work(stats)
     if show_timings:
-        lines = road.timings(
-            stats, threads or cores(), perf_counter() - started_s, start_s=loaded_s - started_s, texts_s=texts_s,
+        print_timings(
+            stats, threads, perf_counter() - started_s, start_s=loaded_s - started_s, texts_s=texts_s,
             score_s=scoring.seconds - waiting.seconds, write_s=write_s,
         )  # fmt: skip
-        print(*lines, sep="\n", file=sys.stderr)
     return road.exit_status(out.statuses)

@@ -54,10 +54,19 @@ def _readable(name: str) -> str:
 
 
 def print_timings(
-    stats: Stats, threads: int | None, total_s: float, *, start_s: float, write_s: float = 0.0, score_s: float = 0.0
+    stats: Stats,
+    threads: int | None,
+    total_s: float,
+    *,
+    start_s: float,
+    write_s: float = 0.0,
+    texts_s: float = 0.0,
+    score_s: float = 0.0,
 ) -> None:
     """The lines of --timings on stderr."""
     from cmprompt.encoders.devices import cores
 
-    lines = road.timings(stats, threads or cores(), total_s, start_s=start_s, write_s=write_s, score_s=score_s)
+    lines = road.timings(
+        stats, threads or cores(), total_s, start_s=start_s, write_s=write_s, texts_s=texts_s, score_s=score_s
+    )
     print(*lines, sep="\n", file=sys.stderr)

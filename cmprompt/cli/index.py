@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from cmprompt.cli import collecting
 from cmprompt.cli import options as o
 from cmprompt.cli.help import GroupedCommand
-
-if TYPE_CHECKING:
-    from cmprompt.cli.details import Details
-    from cmprompt.cli.road import Say
-    from cmprompt.embed import Stats
-    from cmprompt.index.building import Changes
-    from cmprompt.index.collections import About
-    from cmprompt.index.recall import Recall
-    from cmprompt.sources import SourceOptions
-    from cmprompt.store import Store
-    from cmprompt.types import Embedded, Encoder
 
 app = typer.Typer(help="Named collections to search in.", no_args_is_help=True, rich_markup_mode=None)
 Name = Annotated[str, o.option("--name", metavar="COLLECTION", group=o.STORE, help="What to call the collection.")]
@@ -94,21 +82,24 @@ def build(
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
     about = About(
-        name, lasting_name(model, encoder), encoder.model_id, encoder.dim, store_dtype(encoder),
-        tuple(_absolute(source) for source in sources),  # so that update finds them from anywhere
-        {"files_from": files_from and _absolute(files_from), "null_separated": null, "list_folder": _absolute(""),
-         "image_col": image_col, "text_col": text_col, "limit": limit, "all_files": all_files,
-         "allow_truncated": allow_truncated, "fps": fps, "frames": frames, "requests": stdin_jsonl},
+        name, collecting.lasting_name(model, encoder), encoder.model_id, encoder.dim, store_dtype(encoder),
+        tuple(collecting.absolute(source) for source in sources),  # so that update finds them from anywhere
+        {"files_from": files_from and collecting.absolute(files_from), "null_separated": null,
+         "list_folder": collecting.absolute(""), "image_col": image_col, "text_col": text_col, "limit": limit,
+         "all_files": all_files, "allow_truncated": allow_truncated, "fps": fps, "frames": frames,
+         "requests": stdin_jsonl},
         ann, precision=precision,
     )  # fmt: skip
+    options = collecting.source_options(about)
     if dry_run:
-        for line in road.describe_run(encoder, None, "none", read_items(about.inputs, _source_options(about))):
+        for line in road.describe_run(encoder, None, "none", read_items(about.inputs, options)):
             typer.echo(line)
         return 0
-    road.calibrate(encoder, about.inputs, _source_options(about))
+    road.calibrate(encoder, about.inputs, options)
     stats, start_s = Stats(), perf_counter() - started_s
-    changes, failed = _build(about, encoder, _store(store, say), quiet, Details(verbose and not quiet), stats)
-    say(_described(about.name, changes))
+    kept, details = collecting.store_at(store, say), Details(verbose and not quiet)
+    changes, failed = collecting.embed_into(about, encoder, kept, quiet, details, stats)
+    say(collecting.described(about.name, changes))
     if show_timings:
         print_timings(stats, threads, perf_counter() - started_s, start_s=start_s)
     return 1 if failed else 0
@@ -144,7 +135,7 @@ def update(
     from cmprompt.index.collections import Collection, only_name
 
     say = road.speaker(quiet)
-    kept = _store(store, say)
+    kept = collecting.store_at(store, say)
     about = Collection(kept.path, name or only_name(kept.path)).about
     if about.options.get("requests"):
         raise UsageError(f"{about.name!r} was made of requests on standard input; build it again by --stdin-jsonl")
@@ -157,8 +148,8 @@ def update(
     )  # fmt: skip
     if encoder.model_id != about.model_id:
         raise ModelError(f"{about.model} is another model now; build the collection {about.name!r} again")
-    changes, failed = _build(about, encoder, kept, quiet, Details(verbose and not quiet), Stats())
-    say(_described(about.name, changes))
+    changes, failed = collecting.embed_into(about, encoder, kept, quiet, Details(verbose and not quiet), Stats())
+    say(collecting.described(about.name, changes))
     return 1 if failed else 0
 
 
@@ -183,7 +174,7 @@ def list_names(
     from cmprompt.writers.rows import write_rows
 
     say = road.speaker(quiet)
-    kept = _store(store, say)
+    kept = collecting.store_at(store, say)
     found = [Collection(kept.path, name).about for name in names(kept.path)]
     if not found:
         say("there is no collection yet; make one with: cmprompt index build FOLDER --name NAME")
@@ -205,7 +196,7 @@ def verify(name: ChosenName = None, store: o.StoreDir = None) -> int:
     from cmprompt.index.collections import KINDS, Collection, only_name
     from cmprompt.index.recall import recall
 
-    kept = _store(store, road.speaker(False))
+    kept = collecting.store_at(store, road.speaker(False))
     collection = Collection(kept.path, name or only_name(kept.path))
     damaged = collection.damaged()
     for kind, count in damaged.items():
@@ -214,7 +205,7 @@ def verify(name: ChosenName = None, store: o.StoreDir = None) -> int:
         typer.echo(f"{collection.about.name}: {collection.about.images:,} images, {collection.about.texts:,} texts, ok")
     for kind in KINDS if collection.about.ann and not damaged else ():
         if collection.count(kind):
-            typer.echo(_recall_line(kind, recall(collection, kind)))
+            typer.echo(collecting.recall_line(kind, recall(collection, kind)))
     return 3 if damaged else 0
 
 
@@ -243,7 +234,7 @@ def duplicates(
     from cmprompt.writers.rows import identity_of, second_of, write_rows
 
     say = road.speaker(quiet)
-    kept = _store(store, say)
+    kept = collecting.store_at(store, say)
     collection = Collection(kept.path, name or only_name(kept.path))
     matrix = collection.matrix("images")
     rows: list[dict[str, Any]] = []
@@ -276,90 +267,4 @@ def drop_collection(
     from cmprompt.cli import road
     from cmprompt.index.collections import drop
 
-    drop(_store(store, road.speaker(False)).path, name)
-
-
-def lasting_name(model: str, encoder: Encoder) -> str:
-    """What `--model` must say to get this encoder again: `auto` may mean another one by then."""
-    from cmprompt.encoders import RECOMMENDED
-    from cmprompt.encoders.weights import TINY
-
-    checkpoint: Any = getattr(encoder, "checkpoint", None)
-    if model == "auto" and checkpoint is not None:
-        return "tiny" if checkpoint.folder == TINY else RECOMMENDED
-    if model.startswith("local-dir:"):
-        return f"local-dir:{Path(model.removeprefix('local-dir:')).expanduser().absolute()}"
-    return model
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).absolute())
-
-
-def _source_options(about: About) -> SourceOptions:
-    """How a collection's inputs are read."""
-    from cmprompt.sources import SourceOptions
-
-    others = ("allow_truncated", "fps", "frames")
-    return SourceOptions(**{key: value for key, value in about.options.items() if key not in others}, videos=True)
-
-
-def _store(directory: str | None, say: Say) -> Store:
-    """The store that holds the collections."""
-    from cmprompt.store import Store, default_store_dir
-
-    return Store(directory or default_store_dir(), say)
-
-
-def _build(
-    about: About, encoder: Encoder, kept: Store, quiet: bool, details: Details, stats: Stats
-) -> tuple[Changes, int]:
-    """Embed and keep; the changes and how many inputs failed. Failures are named with and without `details`."""
-    from dataclasses import replace
-
-    from cmprompt.cli import requests, road
-    from cmprompt.cli.details import Details
-    from cmprompt.cli.progress import Progress
-    from cmprompt.clips import sampling_of, with_frames
-    from cmprompt.embed import READ_AHEAD, embed
-    from cmprompt.index.building import build
-    from cmprompt.sources import read_items
-    from cmprompt.vector_files import records
-
-    options, answers = _source_options(about), bool(about.options.get("requests"))
-    sampling = sampling_of(about.options.get("fps"), about.options.get("frames"))
-    details.run(encoder, kept)
-    with Progress("embedding", quiet=quiet, details=Details(not quiet)) as progress:
-        road.count_in_background(about.inputs, options, progress.expect, progress.drawn)
-        items = read_items(about.inputs, replace(options, skipped=details.skipped))
-        embedded = embed(
-            items if answers else with_frames(items, sampling), encoder, kept, needs=frozenset({"image", "text"}),
-            read_ahead=1 if answers else READ_AHEAD, allow_truncated=about.options.get("allow_truncated", False),
-            stats=stats,
-        )  # fmt: skip
-
-        def counted() -> Iterator[Embedded]:
-            for batch in embedded:
-                progress.take(batch)
-                if answers:
-                    requests.answer(records(batch))
-                yield batch
-
-        rows = road.warn_of_cut_rows(encoder, counted(), road.speaker(quiet))
-        changes = build(kept.path, about, rows)
-    details.work(stats)
-    return changes, progress.failed
-
-
-def _recall_line(kind: str, found: Recall) -> str:
-    return (
-        f"{kind}: recall@{found.k} {found.share:.1%} of the exact answer, asked with {found.queries} {found.asked}; "
-        f"{found.approximate_ms:.1f} ms a query, exact {found.exact_ms:.1f} ms"
-    )
-
-
-def _described(name: str, changes: Changes) -> str:
-    return (
-        f"{name}: {changes.new:,} new, {changes.changed:,} changed, {changes.deleted:,} deleted, "
-        f"{changes.same:,} as before"
-    )
+    drop(collecting.store_at(store, road.speaker(False)).path, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Annotated
 
 import typer
@@ -50,6 +51,7 @@ def command(
     csv_safe: o.CsvSafe = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
+    show_timings: o.Timings = False,
     store: o.StoreDir = None,
 ) -> None:
     """Find images or texts in a collection. `cmprompt index build` makes one.
@@ -61,8 +63,10 @@ def command(
     Every vector is compared, unless the collection was built with --ann. The score is the cosine with the signed sum
     of what is looked for.
     """  # fmt: skip
+    started_s = perf_counter()
     from cmprompt.cli import road
-    from cmprompt.cli.details import Details
+    from cmprompt.cli.details import Details, print_timings
+    from cmprompt.embed import Stats
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.devices import cores
     from cmprompt.errors import ModelError, UsageError, unknown
@@ -96,7 +100,9 @@ def command(
     if encoder.model_id != about.model_id:
         raise ModelError(f"{about.model} is another model now; build the collection {about.name!r} again")
     road.warn_of_texts(encoder, {"": [*([text] if text else []), *(minus or [])]}, say)
+    start_s = perf_counter() - started_s
     query = query_vector(encoder, kept, texts=[text] if text else [], like=like or [], minus=minus or [])
+    asked_s = perf_counter() - started_s
     details = Details(verbose and not quiet)
     details.run(encoder, kept)
     approximate = about.ann and lancedb.is_installed() if ann is None else ann
@@ -106,6 +112,9 @@ def command(
     )
     entries = collection.entries(kind, found.rows[0].tolist())
     scores = found.scores[0].tolist()
+    found_s = perf_counter() - started_s
+    if show_timings:
+        print_timings(Stats(), threads, found_s, start_s=start_s, texts_s=asked_s - start_s, score_s=found_s - asked_s)
     if output and output.lower().endswith((".png", ".html")) and format is None:
         from cmprompt.index import sheet
 

@@ -86,3 +86,16 @@ def test_the_lock_of_a_run_that_was_killed_holds_nobody_back(cli: Cli, crowd: Pa
     assert lock.exists() and not output.exists()
     assert cli(*line, "--overwrite").returncode == 0
     assert output.read_bytes().count(b"\n") == 300 and not lock.exists()
+
+
+@pytest.mark.parametrize(
+    "line", ["prompts show everyday", "prompts list", "models list", "config show", "doctor", "index list", "--help"]
+)
+def test_a_reader_that_has_left_already_ends_any_command_quietly(cli: Cli, line: str) -> None:
+    process = cli.start(*line.split())
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    with process.stderr:
+        error = process.stderr.read()
+    assert process.wait(60) == 0
+    assert b"Traceback" not in error and b"Broken" not in error

@@ -1,0 +1,107 @@
+"""What `index build` and `index update` share: inputs that are read again, and embedding them into a collection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cmprompt.cli.details import Details
+    from cmprompt.cli.road import Say
+    from cmprompt.embed import Stats
+    from cmprompt.index.building import Changes
+    from cmprompt.index.collections import About
+    from cmprompt.index.recall import Recall
+    from cmprompt.sources import SourceOptions
+    from cmprompt.store import Store
+    from cmprompt.types import Embedded, Encoder
+
+
+def lasting_name(model: str, encoder: Encoder) -> str:
+    """What `--model` must say to get this encoder again: `auto` may mean another one by then."""
+    from cmprompt.encoders import RECOMMENDED
+    from cmprompt.encoders.weights import TINY
+
+    checkpoint: Any = getattr(encoder, "checkpoint", None)
+    if model == "auto" and checkpoint is not None:
+        return "tiny" if checkpoint.folder == TINY else RECOMMENDED
+    if model.startswith("local-dir:"):
+        return f"local-dir:{Path(model.removeprefix('local-dir:')).expanduser().absolute()}"
+    return model
+
+
+def absolute(path: str) -> str:
+    """So that an update finds it from anywhere."""
+    return str(Path(path).absolute())
+
+
+def source_options(about: About) -> SourceOptions:
+    """How a collection's inputs are read."""
+    from cmprompt.sources import SourceOptions
+
+    others = ("allow_truncated", "fps", "frames")
+    return SourceOptions(**{key: value for key, value in about.options.items() if key not in others}, videos=True)
+
+
+def store_at(directory: str | None, say: Say) -> Store:
+    """The store that holds the collections."""
+    from cmprompt.store import Store, default_store_dir
+
+    return Store(directory or default_store_dir(), say)
+
+
+def embed_into(
+    about: About, encoder: Encoder, kept: Store, quiet: bool, details: Details, stats: Stats
+) -> tuple[Changes, int]:
+    """Embed and keep; the changes and how many inputs failed. Failures are named with and without `details`."""
+    from dataclasses import replace
+
+    from cmprompt.cli import requests, road
+    from cmprompt.cli.details import Details
+    from cmprompt.cli.progress import Progress
+    from cmprompt.clips import sampling_of, with_frames
+    from cmprompt.embed import READ_AHEAD, embed
+    from cmprompt.index.building import build
+    from cmprompt.sources import read_items
+    from cmprompt.vector_files import records
+
+    options, answers = source_options(about), bool(about.options.get("requests"))
+    sampling = sampling_of(about.options.get("fps"), about.options.get("frames"))
+    details.run(encoder, kept)
+    with Progress("embedding", quiet=quiet, details=Details(not quiet)) as progress:
+        road.count_in_background(about.inputs, options, progress.expect, progress.drawn)
+        items = read_items(about.inputs, replace(options, skipped=details.skipped))
+        embedded = embed(
+            items if answers else with_frames(items, sampling), encoder, kept, needs=frozenset({"image", "text"}),
+            read_ahead=1 if answers else READ_AHEAD, allow_truncated=about.options.get("allow_truncated", False),
+            stats=stats,
+        )  # fmt: skip
+
+        def counted() -> Iterator[Embedded]:
+            for batch in embedded:
+                progress.take(batch)
+                if answers:
+                    requests.answer(records(batch))
+                yield batch
+
+        rows = road.warn_of_cut_rows(encoder, counted(), road.speaker(quiet))
+        changes = build(kept.path, about, rows)
+    details.work(stats)
+    return changes, progress.failed
+
+
+def recall_line(kind: str, found: Recall) -> str:
+    """How much of the exact answer an approximate index gives, and how fast."""
+    return (
+        f"{kind}: recall@{found.k} {found.share:.1%} of the exact answer, asked with {found.queries} {found.asked}; "
+        f"{found.approximate_ms:.1f} ms a query, exact {found.exact_ms:.1f} ms"
+    )
+
+
+def described(name: str, changes: Changes) -> str:
+    """What has changed in a collection."""
+    return (
+        f"{name}: {changes.new:,} new, {changes.changed:,} changed, {changes.deleted:,} deleted, "
+        f"{changes.same:,} as before"
+    )
