@@ -10,8 +10,9 @@ import numpy as np
 from cmprompt.alignment import Alignment, plane
 from cmprompt.types import Array
 
-SIDE_PX, MARGIN_PX, BAR_PX, LABEL_PX = 440, 40, 16, 130
-LINE_PX, NAME_PX = 14, 40
+SIDE_PX, MARGIN_PX, BAR_PX, LABEL_PX = 440, 40, 16, 180
+LINE_PX, NAME_PX, NAMES_PX = 14, 40, 60  # NAMES_PX is what the names of texts have beyond the left side
+LETTER_PX = 7.0  # about; a reader's font is not known
 POINTS = 2000  # more hide each other
 BARS = 24
 HUE_STEP = 137.5  # degrees; neighbouring classes get colours far apart
@@ -22,11 +23,12 @@ def svg(found: Alignment, images: Array, texts: Array, target: Array, labels: Se
     """The whole drawing. `images` (N, D), `texts` (C, D) unit rows, `target` (N,)."""
     bars = list(_bars(found, labels))
     height = max(SIDE_PX, 3 * MARGIN_PX + BAR_PX * min(BARS, len(labels))) + MARGIN_PX
+    width, right = 2 * SIDE_PX + 3 * MARGIN_PX + NAMES_PX, SIDE_PX + 2 * MARGIN_PX + NAMES_PX
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * SIDE_PX + 3 * MARGIN_PX}" height="{height}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">',
         f'<style>{STYLE}</style><rect width="100%" height="100%" fill="white"/>',
         *_map(images, texts, target, labels),
-        f'<g transform="translate({SIDE_PX + 2 * MARGIN_PX},0)">',
+        f'<g transform="translate({right},0)">',
         *bars,
         "</g></svg>",
     ]
@@ -61,13 +63,14 @@ def _names(places: Sequence[tuple[float, float]], labels: Sequence[str]) -> Iter
     for row, c in enumerate(order):
         y = top + LINE_PX * row
         yield f'<path d="M{places[c][0]:.1f} {places[c][1]:.1f}L{left - 3:.1f} {y - 4:.1f}" stroke="#bbb"/>'
-        yield _text(left, y, labels[c])
+        yield _name(left, y, labels[c], SIDE_PX + MARGIN_PX + NAMES_PX - left)
 
 
 def _bars(found: Alignment, labels: Sequence[str]) -> Iterator[str]:
     """The right side: the classes that fit worst, first."""
     gaps = found.own - found.other  # (C,) NaN without images
-    order = [c for c in np.argsort(gaps, kind="stable").tolist() if np.isfinite(gaps[c])][:BARS]
+    shown = [c for c in np.argsort(gaps, kind="stable").tolist() if np.isfinite(gaps[c])]
+    order = shown[:BARS]
     highest = max((float(max(found.own[c], found.other[c])) for c in order), default=1.0)
     lowest = min(0.0, *(float(min(found.own[c], found.other[c])) for c in order)) if order else 0.0
     scale = (SIDE_PX - LABEL_PX - MARGIN_PX) / ((highest - lowest) or 1.0)
@@ -75,11 +78,13 @@ def _bars(found: Alignment, labels: Sequence[str]) -> Iterator[str]:
     yield _text(0, 24, "Mean cosine to the own text (colour) and to the nearest other (grey)", "t")
     for row, c in enumerate(order):
         y = MARGIN_PX + BAR_PX * row
-        yield _text(0, y + 11, labels[c])
+        yield _name(0, y + 11, labels[c], LABEL_PX - 6)
         for value, top, colour in ((found.own[c], y + 1, _colour(c)), (found.other[c], y + 7, "#bbb")):
             x, width = zero + min(0.0, float(value)) * scale, abs(float(value)) * scale
             yield f'<rect x="{x:.1f}" y="{top}" width="{width:.1f}" height="6" fill="{colour}"/>'
         yield _text(zero + max(0.0, found.own[c], found.other[c]) * scale + 4, y + 11, f"{gaps[c]:+.3f}", "s")
+    if len(shown) > BARS:
+        yield _text(0, MARGIN_PX + BAR_PX * BARS + 14, f"and {len(shown) - BARS} labels that fit better", "s")
 
 
 def _frame(points: Array) -> tuple[Array, Array]:
@@ -100,6 +105,16 @@ def _colour(c: int) -> str:
 
 def _text(x: float, y: float, text: str, kind: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(text)}</text>'
+
+
+def _name(x: float, y: float, label: str, width_px: float) -> str:
+    """A label, cut to about a width; the pointer shows all of it."""
+    from rich.text import Text
+
+    short = Text(label)
+    short.truncate(int(width_px / LETTER_PX), overflow="ellipsis")
+    whole = "" if short.plain == label else f"<title>{escape(label)}</title>"
+    return f'<text x="{x:.1f}" y="{y:.1f}">{escape(short.plain)}{whole}</text>'
 
 
 def _line(a: tuple[float, float], b: tuple[float, float], colour: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmprompt.errors import OutputError
+from cmprompt.example_scene import draw_scene
 from cmprompt.example_texts import CHINESE, DESCRIPTIONS, KINDS, LABELS, POSTS, QUESTIONS
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def _write_all(folder: Path) -> Iterator[Path]:
         if path is not None:
             yield Path(shutil.copyfile(path, folder / "photos" / name))
             rows.append((f"photos/{name}", caption, label))
+    yield _write_scene(folder / "bus.png")
     shown = [folder / "photos" / name for name in CLIP if (folder / "photos" / name).exists()]
     if shown and find_spec("av"):
         yield _write_clip(folder / "clip.mp4", shown)
@@ -96,6 +98,11 @@ def _write_table(
 
 def _write_text(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _write_scene(path: Path) -> Path:
+    draw_scene().save(path)
     return path
 
 

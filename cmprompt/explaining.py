@@ -118,7 +118,8 @@ def _drawn(
     picture = open_rgb(FileBytes(path)())
     heat = heat_of(encoder, picture, weight, labels, method)  # type: ignore[arg-type]
     shown = Heat(tuple(labels[place] for place in best), heat.maps[best], heat.method, heat.box)
-    captions = [f"{labels[place]}  {scores[place]:.2f}" for place in best]
+    # the score first: a long label loses its end
+    captions = [f"{scores[place]:.2f}  {labels[place]}" for place in best]
     return to_png(panels(picture, shown, captions)), heat.method
 
 

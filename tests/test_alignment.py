@@ -96,6 +96,17 @@ def test_the_drawing_has_a_dot_for_each_image_and_bars_for_each_class() -> None:
     assert "<a>" in [element.text for element in drawing.iter()]
 
 
+def test_long_names_are_cut_and_the_classes_that_are_not_drawn_are_counted() -> None:
+    images, texts, target = rows(30, 3), rows(30, 4), np.arange(30)
+    labels = [f"{number}: {'a long name ' * 9}" for number in range(30)]
+    drawing = ElementTree.fromstring(svg(measure(images, texts, target), images, texts, target, labels))
+    words = [element.text or "" for element in drawing.iter() if element.tag.endswith("}text")]
+    names = [word for word in words if "long" in word]
+    assert len(names) == 24 and max(map(len, names)) < 30
+    assert words[-1] == "and 6 labels that fit better"
+    assert {element.text for element in drawing.iter() if element.tag.endswith("}title")} < set(labels)
+
+
 def test_the_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_model(tmp_path / "model")
     table = write_table(tmp_path / "data.csv", write_pictures(tmp_path, each=4))

@@ -34,6 +34,15 @@ def test_a_dozen_real_photos(tmp_path: Path) -> None:
     assert len(list((tmp_path / "photos").iterdir())) >= 12
 
 
+def test_a_drawn_street_has_its_things_in_their_places(tmp_path: Path) -> None:
+    write_examples(tmp_path)
+    with Image.open(tmp_path / "bus.png") as picture:
+        red, green, blue = picture.convert("RGB").getpixel((360, 260))  # type: ignore[misc]
+        assert red > 200 > green > 150 > blue  # the yellow of the bus
+        red, green, blue = picture.convert("RGB").getpixel((50, 200))  # type: ignore[misc]
+        assert green > red and green > blue  # the tree
+
+
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     first = {path: path.read_bytes() for path in write_examples(tmp_path)}
     assert first == {path: path.read_bytes() for path in write_examples(tmp_path)}

@@ -21,7 +21,7 @@ from cmprompt.explain.heat import Heat, against_others, heat_of, seen_box
 from cmprompt.explain.occlusion import occlusion_maps
 from cmprompt.explain.page import to_html
 from cmprompt.explain.words import contributions
-from cmprompt.explaining import _label_vectors, explain, explain_text
+from cmprompt.explaining import _drawn, _label_vectors, explain, explain_text
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.types import Array, Features, Preprocess
 
@@ -181,6 +181,16 @@ def test_cold_places_keep_their_colours_and_hot_ones_do_not() -> None:
     assert sheet.width > 2 * 320
 
 
+def test_the_score_is_seen_below_a_label_of_any_length(half_red: str, fake_encoder: FakeEncoder) -> None:
+    weight, best = np.eye(8, dtype=np.float32)[:2], np.array([0, 1])
+    labels = ("red " * 50, "blue " * 50)
+    sheets = [
+        _drawn(half_red, fake_encoder, weight, labels, best, np.array(scores), "occlusion")[0]
+        for scores in ([0.8, 0.2], [0.7, 0.3])
+    ]
+    assert sheets[0] != sheets[1]
+
+
 @pytest.mark.parametrize("pool", ["mean", "scores", "max"])
 def test_contributions_add_up_to_the_cosine(fake_encoder: FakeEncoder, pool: Any) -> None:
     image = fake_encoder.encode_images(np.full((1, 3, 8, 8), 90, np.uint8))
@@ -232,7 +242,7 @@ def test_a_page_has_the_picture_and_the_words_as_text() -> None:
     page = to_html('a"<i>.jpg', b"png", "LeGrad", [row]).decode()
     assert "<script>" not in page and "<b>" not in page and "<i>" not in page
     assert "data:image/png;base64,cG5n" in page and "LeGrad" in page
-    assert "default-src 'none'" in page
+    assert "default-src 'none'" in page and "color-scheme:light dark" in page
 
 
 def test_the_command_writes_a_picture_or_a_page(

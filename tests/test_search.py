@@ -55,4 +55,4 @@ def test_markup_in_names_stays_text(colours: Path) -> None:
     page = to_html([Entry(nasty, path=str(colours / "red.png")), Entry("b", text=nasty)], [1.0, 0.5], nasty).decode()
     assert "<script>" not in page
     assert '"onload="' not in page
-    assert "default-src 'none'" in page
+    assert "default-src 'none'" in page and "color-scheme:light dark" in page

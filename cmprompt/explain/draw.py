@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmprompt.explain.heat import Heat
+from cmprompt.lettering import fitted, font_for
 from cmprompt.types import Array
 
 if TYPE_CHECKING:
@@ -38,22 +39,22 @@ def overlay(picture: Image, heat: Array) -> Image:
 
 def panels(picture: Image, heat: Heat, captions: Sequence[str]) -> Image:
     """The picture and one panel for each label, the method named below. `captions` stand under the labels' panels."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     small = picture.copy()
     small.thumbnail((PANEL_PX, PANEL_PX))
     scale = small.width / picture.width
-    fitted = Heat(heat.labels, heat.maps, heat.method, _scaled(heat.box, scale))
-    shown = [small, *(overlay(small, fitted.on_picture(i, small.size)) for i in range(len(heat.labels)))]
+    scaled = Heat(heat.labels, heat.maps, heat.method, _scaled(heat.box, scale))
+    shown = [small, *(overlay(small, scaled.on_picture(i, small.size)) for i in range(len(heat.labels)))]
     columns, rows = min(COLUMNS, len(shown)), -(-len(shown) // COLUMNS)
     width, height = small.width + GAP_PX, small.height + CAPTION_PX + GAP_PX
     sheet = Image.new("RGB", (columns * width + GAP_PX, rows * height + CAPTION_PX + GAP_PX), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    pen, font = ImageDraw.Draw(sheet), font_for("".join(captions), 14)
     for i, (panel, caption) in enumerate(zip(shown, ["", *captions], strict=True)):
         x, y = GAP_PX + i % COLUMNS * width, GAP_PX + i // COLUMNS * height
         sheet.paste(panel, (x, y))
-        pen.text((x, y + small.height + 2), _fitted(caption, font, small.width), fill="black", font=font)
-    note = _fitted(heat.method, font, sheet.width - 2 * GAP_PX)
+        pen.text((x, y + small.height + 2), fitted(caption, font, small.width), fill="black", font=font)
+    note = fitted(heat.method, font, sheet.width - 2 * GAP_PX)
     pen.text((GAP_PX, sheet.height - CAPTION_PX - 2), note, fill=(110, 110, 110), font=font)
     return sheet
 
@@ -68,13 +69,3 @@ def to_png(picture: Image) -> bytes:
 def _scaled(box: tuple[float, float, float, float], scale: float) -> tuple[float, float, float, float]:
     left, top, right, bottom = box
     return left * scale, top * scale, right * scale, bottom * scale
-
-
-def _fitted(text: str, font: object, width_px: int) -> str:
-    """`text` cut to a width."""
-    length = font.getlength  # type: ignore[attr-defined]
-    if length(text) <= width_px:
-        return text
-    while text and length(text + "...") > width_px:
-        text = text[:-1]
-    return text + "..."

@@ -9,10 +9,11 @@ from typing import Any
 
 COLUMNS = ("label", "score", "cosine", "contribution", "text")
 PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<style>body{{font:14px sans-serif;margin:16px}}img{{max-width:100%}}td,th{{padding:2px 10px 2px 0;text-align:left}}
-td.number{{text-align:right;font-variant-numeric:tabular-nums}}p{{color:#444}}</style>
+<style>:root{{color-scheme:light dark}}
+body{{font:14px sans-serif;margin:16px}}img{{max-width:100%}}td,th{{padding:2px 10px 2px 0;text-align:left}}
+td.number{{text-align:right;font-variant-numeric:tabular-nums}}</style>
 <h1>{title}</h1>
 <img alt="heat maps: {labels}" src="data:image/png;base64,{png}">
 <p>Warm places speak for a label, as against the others. Method: {method}.</p>
@@ -39,5 +40,5 @@ def to_html(title: str, png: bytes, method: str, rows: Sequence[Mapping[str, Any
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return f'<td class="number">{value:.4g}</td>'
+        return f'<td class="number">{value:.4f}</td>'
     return f"<td>{escape(str(value))}</td>"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cmprompt.errors import ItemError
 from cmprompt.index.collections import Entry
+from cmprompt.lettering import fitted, font_for
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,11 +20,12 @@ CAPTION_PX = 34
 COLUMNS = 5
 GAP_PX = 8
 PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<style>body{{font:14px sans-serif;margin:16px}}main{{display:flex;flex-wrap:wrap;gap:12px}}
+<style>:root{{color-scheme:light dark}}
+body{{font:14px sans-serif;margin:16px}}main{{display:flex;flex-wrap:wrap;gap:12px}}
 figure{{width:180px;margin:0}}img{{display:block;max-width:180px;max-height:180px}}
-figcaption{{overflow-wrap:anywhere;color:#444}}</style>
+figcaption{{overflow-wrap:anywhere}}</style>
 <h1>{title}</h1><main>
 {figures}
 </main></html>
@@ -39,17 +41,18 @@ def caption(rank: int, score: float, entry: Entry) -> str:
 
 def to_png(entries: Sequence[Entry], scores: Sequence[float]) -> bytes:
     """The hits in rows of five, best first."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     columns, rows = min(COLUMNS, max(1, len(entries))), -(-len(entries) // COLUMNS)
     width, height = TILE_PX + GAP_PX, TILE_PX + CAPTION_PX + GAP_PX
     sheet = Image.new("RGB", (columns * width + GAP_PX, max(1, rows) * height + GAP_PX), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for place, (entry, score) in enumerate(zip(entries, scores, strict=True)):
+    captions = [caption(rank, score, entry) for rank, (score, entry) in enumerate(zip(scores, entries, strict=True), 1)]
+    pen, font = ImageDraw.Draw(sheet), font_for("".join(captions), 12)
+    for place, (entry, words) in enumerate(zip(entries, captions, strict=True)):
         x, y = GAP_PX + place % COLUMNS * width, GAP_PX + place // COLUMNS * height
         tile = thumbnail(entry)
         sheet.paste(tile, (x + (TILE_PX - tile.width) // 2, y + (TILE_PX - tile.height) // 2))
-        lines = [_fitted(line, font) for line in caption(place + 1, score, entry).split("\n")]
+        lines = [fitted(line, font, TILE_PX) for line in words.split("\n")]
         pen.text((x, y + TILE_PX + 2), "\n".join(lines), fill="black", font=font)
     return _encoded(sheet, "PNG")
 
@@ -108,13 +111,3 @@ def _shown(text: str) -> str:
     """Without control characters and bytes that are not UTF-8."""
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(char if char.isprintable() else " " for char in text)
-
-
-def _fitted(line: str, font: object) -> str:
-    """`line` cut to the width of a tile."""
-    width = font.getlength  # type: ignore[attr-defined]
-    if width(line) <= TILE_PX:
-        return line
-    while line and width(line + "...") > TILE_PX:
-        line = line[:-1]
-    return line + "..."
