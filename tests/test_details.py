@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,40 @@ def test_timings_name_every_stage(name: str, colours: Path, tmp_path: Path, caps
 def test_index_names_failures_without_it_too(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", "build", str(colours), f"{tmp_path}/gone.jpg"]) == 1
     assert f"cmprompt: {tmp_path}/gone.jpg: missing: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["classify", "search", "check", "explain", "prompts ablate"])
+def test_a_header_says_what_made_the_records(
+    name: str, colours: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    table = write_table(tmp_path / "t.csv", [(f"{colours}/{name}.png", name) for name in ("red", "green", "blue")])
+    assert run(["index", "build", str(colours), "-q"]) == 0
+    words = LINES[name][0].format(photos=colours, tmp=tmp_path, table=table).split()
+    for more, first in ((["--header"], "header"), ([], None)):
+        capfdbinary.readouterr()
+        assert run([*words, "--format", "jsonl", *more]) == 0
+        line = json.loads(capfdbinary.readouterr().out.splitlines()[0])
+        assert next(iter(line)) == first if first else "header" not in line
+        if first:
+            assert line["header"]["model"] == "fake" and "cmprompt" in line["header"]["versions"]
+
+
+def test_templates_and_collections_are_defused_for_spreadsheets(colours: Path, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.csv", [(f"{colours}/{name}.png", name) for name in ("red", "green", "blue")])
+    out = tmp_path / "out.csv"
+    templates = ["--template", "=the {}", "--template", "a {}"]
+    for more, written in ((["--csv-safe"], "'=the {}"), ([], "=the {}")):
+        assert run(["prompts", "ablate", str(table), *templates, "-o", str(out), "--overwrite", *more]) == 0
+        with out.open(newline="") as file:
+            assert written in [row["template"] for row in csv.DictReader(file)]
+    assert run(["index", "build", str(colours), "-q"]) == 0
+    assert run(["index", "list", "--csv-safe", "-o", str(out), "--overwrite"]) == 0
+    with out.open(newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["default"]
+
+
+def test_lint_takes_the_flags_of_a_model(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.undo()  # the real encoder, which knows its precisions
+    assert run(["prompts", "lint", "--labels", "cat,dog", "--model", "tiny", "--precision", "fp64"]) == 2
+    assert "fp64" in capsys.readouterr().err
+    assert run(["prompts", "lint", "--labels", "cat,dog", "--model", "tiny", "--exact", "--threads", "1"]) == 0

@@ -44,7 +44,15 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_encoder_a_source_and_a_writer(toys: None, colours: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     (colours / "list.m3u").write_text("# mine\nred.png\nblue.png\n")
-    line = ["classify", str(colours / "list.m3u"), "--model", "colours", "--labels", "red,green,blue", "--no-store"]
+    line = [
+        "classify",
+        str(colours / "list.m3u"),
+        "--model",
+        "colours:mean",
+        "--labels",
+        "red,green,blue",
+        "--no-store",
+    ]
     assert run([*line, "--format", "shout"]) == 0
     assert capfdbinary.readouterr().out == b"RED RED\nBLUE BLUE\n"
     assert run([*line, "-o", str(colours / "out.shout")]) == 0
@@ -56,8 +64,14 @@ def test_a_writer_takes_the_rows_of_other_commands(toys: None, colours: Path, tm
     (tmp_path / "t.csv").write_text(
         "image,label\n" + "".join(f"{colours}/{name}.png,{name}\n" for name in ("red", "blue"))
     )
-    assert run(["check", str(tmp_path / "t.csv"), "--model", "colours", "--no-store", "-q", "-o", str(out)]) == 0
+    assert run(["check", str(tmp_path / "t.csv"), "--model", "colours:mean", "--no-store", "-q", "-o", str(out)]) == 0
     assert sorted(out.read_text().splitlines()) == ["BLUE OK", "RED OK"]
+
+
+@pytest.mark.parametrize("name", ["pair", "tuned", "open_clip", "open_clip:tiny", "pair:"])
+def test_the_kind_of_an_encoder_alone_is_no_model(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["classify", "a.jpg", "--labels", "cat,dog", "--model", name]) == 2
+    assert "unknown model" in capsys.readouterr().err
 
 
 def test_a_head(toys: None, model: str, table: Path, tmp_path: Path) -> None:

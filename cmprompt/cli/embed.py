@@ -99,21 +99,20 @@ def command(
     progress = Progress("embedding", quiet=quiet, rows_on_terminal=output is None, details=details)
     if output is None:
         answer_requests(source_options, encoder, kept, progress, stats, allow_truncated)
-        details.work(stats)
-        return 1 if progress.failed else 0
-    wanted = {"texts": text_col is not None, "targets": target_col is not None}
-    with vector_file(output, encoder.dim, about, overwrite=overwrite, **wanted) as out, progress:
-        road.count_in_background(sources, source_options, progress.expect, progress.drawn)
-        items = with_frames(read_items(sources, replace(source_options, skipped=progress.skip)), sampling)
-        rows = embed(
-            items, encoder, kept, needs=frozenset({"image", "text"} if text_col else {"image"}),
-            allow_truncated=allow_truncated, decode_threads=threads, stats=stats,
-        )  # fmt: skip
-        for embedded in pooled(rows):
-            before_s = perf_counter()
-            out.write(embedded)
-            write_s += perf_counter() - before_s
-            progress.take(embedded)
+    else:
+        wanted = {"texts": text_col is not None, "targets": target_col is not None}
+        with vector_file(output, encoder.dim, about, overwrite=overwrite, **wanted) as out, progress:
+            road.count_in_background(sources, source_options, progress.expect, progress.drawn)
+            items = with_frames(read_items(sources, replace(source_options, skipped=progress.skip)), sampling)
+            rows = embed(
+                items, encoder, kept, needs=frozenset({"image", "text"} if text_col else {"image"}),
+                allow_truncated=allow_truncated, decode_threads=threads, stats=stats,
+            )  # fmt: skip
+            for embedded in pooled(rows):
+                before_s = perf_counter()
+                out.write(embedded)
+                write_s += perf_counter() - before_s
+                progress.take(embedded)
     road.warn_of_nothing(progress.statuses, sources, progress.skipped, say)
     details.work(stats)
     if show_timings:

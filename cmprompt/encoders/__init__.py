@@ -13,6 +13,7 @@ from cmprompt.registry import ENCODERS, resolve
 from cmprompt.types import Encoder
 
 RECOMMENDED = "ViT-B-32-256"
+OPEN_CLIP = "open_clip"
 Notices = Callable[[str], None]
 
 
@@ -36,8 +37,7 @@ def load_encoder(
     `compiled`: the image tower through torch.compile, on a GPU.
     Raises ModelError (missing or damaged model), UsageError (unknown model, device or precision).
     """
-    kind = model.partition(":")[0]
-    load = resolve(ENCODERS, "encoder", kind if kind in ENCODERS else "open_clip")
+    load = resolve(ENCODERS, "encoder", _kind(model))
     encoder: Encoder = load(
         model, device=device, precision=precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, compiled=compiled, notices=notices,
@@ -80,8 +80,15 @@ def is_here(model: str) -> bool:
     """Would `load_encoder(model)` do without a download?"""
     from cmprompt import hub
 
-    own = model in ("auto", "tiny") or model.startswith("local-dir:") or model.partition(":")[0] in ENCODERS
-    return own or hub.find_here(model) is not None
+    if model in ("auto", "tiny") or model.startswith("local-dir:") or _kind(model) != OPEN_CLIP:
+        return True
+    return hub.find_here(model) is not None
+
+
+def _kind(model: str) -> str:
+    """What of `registry.ENCODERS` loads a model: what its name begins with, up to a colon, else open_clip."""
+    kind, colon, _ = model.partition(":")
+    return kind if colon and kind in ENCODERS else OPEN_CLIP
 
 
 def _auto(notices: Notices) -> Checkpoint:
