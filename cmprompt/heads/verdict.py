@@ -217,7 +217,8 @@ def _spearman(a: Array, b: Array, counts: Array) -> Array:
     """The correlation of the ranks, each row as often as it was drawn."""
     x, y = _drawn_ranks(a, counts), _drawn_ranks(b, counts)  # (B, N)
     size = np.sqrt((counts * x**2).sum(1) * (counts * y**2).sum(1))
-    return np.divide((counts * x * y).sum(1), size, out=np.full(len(counts), np.nan), where=size > 0)
+    found: Array = np.divide((counts * x * y).sum(1), size, out=np.full(len(counts), np.nan), where=size > 0)
+    return found
 
 
 def _drawn_ranks(values: Array, counts: Array) -> Array:
