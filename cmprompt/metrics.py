@@ -50,6 +50,13 @@ def macro(predicted: Array, target: Array, n_classes: int) -> dict[str, float]:
     return {name: float(table[name][seen].mean()) for name in ("precision", "recall", "f1")}
 
 
+def selective(decided: Array, target: Array | int) -> dict[str, float]:
+    """The part of rows that are answered (`decided` (N,) is not -1), and the accuracy among these; NaN without any."""
+    given = decided >= 0
+    right = (decided == target)[given]
+    return {"coverage": float(given.mean()), "answered": float(right.mean()) if len(right) else float("nan")}
+
+
 def expected_calibration_error(probabilities: Array, target: Array, bins: int = 15) -> float:
     """ECE of the top label over equal-width bins (Guo et al. 2017, equation 3)."""
     gaps = [

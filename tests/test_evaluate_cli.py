@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,8 +47,10 @@ def test_a_head_of_another_model_is_refused_before_any_image(table: Path, fitted
 
 def test_template_sets_beside_their_ensemble(table: Path, model: str, capsys) -> None:
     assert evaluate(table, "--model", model, "--compare-prompts", "photo,plain") == 0
-    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:4]]
-    assert names == ["photo", "plain", "together"]
+    lines = capsys.readouterr().out.splitlines()[1:7]
+    assert [line.split()[0] for line in lines[:3]] == ["photo", "plain", "together"]
+    pairs = [line.split(":")[0] for line in lines[3:]]
+    assert pairs == ["plain against photo", "together against photo", "together against plain"]
 
 
 def test_predictions_hold_every_row_and_its_columns(table: Path, fitted: Path, tmp_path: Path, capsys) -> None:
@@ -64,6 +67,70 @@ def test_a_label_that_no_head_has_is_named(table: Path, fitted: Path, tmp_path: 
     other.write_text("image,label\nimages/red-0.png,red\nimages/red-1.png,pink\n")
     assert evaluate(other, "--head", fitted) == 2
     assert "'pink'" in (said := capsys.readouterr().err) and "line 3" in said
+
+
+def test_a_label_that_nothing_knows_is_named_before_anything_is_read(table: Path, model: str, capsys) -> None:
+    (table.parent / "images" / "no-picture.png").write_text("text")
+    rows = [("images/no-picture.png", "red"), ("images/red-1.png", "pink"), ("images/red-2.png", "green")]
+    other = write_table(table.parent / "unknown.csv", rows)
+    for flags in ([], ["--task", "alignment"], ["--tune-thresholds"]):
+        assert evaluate(other, "--model", model, "--labels", "red,green", *flags) == 2
+        assert "'pink'): line 3" in capsys.readouterr().err
+    assert evaluate(other, "--model", model, "--labels", "red,green,pink") == 2
+    assert "cannot be read" in capsys.readouterr().err
+    (table.parent / "images" / "no-picture.png").unlink()
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("how", ["file", "threshold", "margin", "none"])
+def test_answers_are_withheld_as_classify_does(how: str, table: Path, model: str, tmp_path: Path, capsys) -> None:
+    classify = ["classify", str(table), "--store", str(table.parent / "s"), "--model", model, "--top-k", "2", "-o"]
+    assert run([*classify, str(tmp_path / "free.jsonl"), "--labels", "red,green,blue"]) == 0
+    score, margin = (
+        float(np.median([row[n] for row in records(tmp_path / "free.jsonl")])) for n in ("score", "margin")
+    )
+    limits = {label: {"phrases": [label], "threshold": str(score)} for label in ("red", "green", "blue")}
+    (tmp_path / "l.json").write_text(json.dumps(limits))
+    flags = {
+        "file": ["--labels", f"@{tmp_path}/l.json"],
+        "threshold": ["--labels", "red,green,blue", "--threshold", str(score)],
+        "margin": ["--labels", "red,green,blue", "--min-margin", str(margin)],
+        "none": ["--labels", f"@{tmp_path}/l.json", "--none", "--none-name", "else"],
+    }[how]
+    assert evaluate(table, *flags, "--model", model, "--top-k", "2", "--predictions", tmp_path / "p.jsonl") == 0
+    titles, shown = capsys.readouterr().out.splitlines()[:2]
+    assert run([*classify, str(tmp_path / "c.jsonl"), *flags]) == 0
+    measured, classified = records(tmp_path / "p.jsonl"), records(tmp_path / "c.jsonl")
+    assert [{name: row[name] for name in one} for row, one in zip(measured, classified, strict=True)] == classified
+    given = [Path(row["id"]).name.startswith(row["label"]) for row in classified if row["label"] in limits]
+    assert titles.split()[-2:] == ["coverage", "answered"] and len(given) < 60
+    figures = [cell for cell in shown.split() if "±" not in cell]
+    assert figures[-2:] == [f"{100 * len(given) / 60:.1f}", f"{100 * np.mean(given):.1f}" if given else "nan"]
+
+
+def test_a_fitted_head_has_no_z(table: Path, fitted: Path, capsys) -> None:
+    assert evaluate(table.parent / "data.csv", "--head", fitted, "--threshold", "z:1") == 2
+    assert "has no cosines" in capsys.readouterr().err
+    assert evaluate(table, "--head", fitted, "--threshold", "0.9") == 0
+    assert "coverage" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_labels_are_measured_at_a_level(table: Path, model: str, tmp_path: Path, capsys) -> None:
+    places = {"red": "warm/red", "green": "cold/green", "blue": "cold/blue/dark"}
+    rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
+    other = write_table(table.parent / "places.csv", [(path, places[name]) for path, name in rows])
+    flags = ["--model", model, "--level", "1", "--predictions", tmp_path / "p.jsonl"]
+    assert evaluate(other, *flags, "--labels", "warm/red,cold/green,cold/blue") == 0
+    shown = capsys.readouterr().out
+    assert sorted(line.split()[:2] for line in shown.splitlines()[5:7]) == [["cold", "40"], ["warm", "20"]]
+    answers = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    right = np.mean([row["label"] == places[Path(row["id"]).name.split("-")[0]].split("/")[0] for row in answers])
+    assert float(shown.splitlines()[1].split()[1]) == round(100 * right, 1)
+    assert evaluate(other, "--model", model, "--labels", "warm/red,cold/green,cold/blue") == 2
+    assert "'cold/blue/dark'" in capsys.readouterr().err
 
 
 def test_retrieval_counts_both_ways(table: Path, model: str, capsys) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -15,6 +14,7 @@ Table = Annotated[
 
 
 def command(
+    context: typer.Context,
     table: Table,
     image_col: o.ImageCol = None,
     text_col: o.TextCol = None,
@@ -22,7 +22,6 @@ def command(
     limit: o.Limit = None,
     head: o.HeadDirs = None,
     task: o.Measured = "classification",
-    multi_label: o.MultiLabel = False,
     compare_prompts: o.ComparePrompts = None,
     tune_prompts: o.TunePrompts = False,
     tune_thresholds: o.TuneThresholds = False,
@@ -32,6 +31,7 @@ def command(
     seed: o.Seed = 0,
     labels: o.Labels = None,
     label: o.Label = None,
+    level: o.Level = None,
     pool: o.Pool = "mean",
     prompts: o.Prompts = None,
     template: o.Template = None,
@@ -46,6 +46,13 @@ def command(
     batch_size: o.BatchSize = None,
     threads: o.Threads = None,
     accept_licence: o.AcceptLicence = False,
+    multi_label: o.MultiLabel = False,
+    top_k: o.TopK = "5",
+    threshold: o.Threshold = None,
+    min_margin: o.MinMargin = None,
+    none: o.NoneOfThese = False,
+    none_name: o.NoneName = "none of these",
+    csv_safe: o.CsvSafe = False,
     overwrite: o.Overwrite = False,
     quiet: o.Quiet = False,
     store: o.StoreDir = None,
@@ -60,22 +67,37 @@ def command(
     cmprompt evaluate pets.csv --tune-prompts --prompts openai-imagenet -o pets.toml
     cmprompt evaluate pets.csv --tune-thresholds -o pets.json
 
-    The table's lines stand beside each other on the same rows; each after the first is compared with the first by
-    1,000 paired bootstrap draws of balanced accuracy (of the error, for numbers).
+    The table's lines stand beside each other on the same rows; each after the first is compared with the first, and
+    with the one before it, by 1,000 paired bootstrap draws of balanced accuracy (of the error, for numbers).
+
+    Where a label file has thresholds, or --threshold, --min-margin or --none lets answers be withheld as in classify:
+    coverage is the part of rows that get a label, answered the accuracy among these; the other figures take every row's
+    best label. Under --multi-label the thresholds decide precision, recall and F1. Rows labelled with --none-name are
+    right where --none says so.
     """
-    from cmprompt.cli import fitting, measuring, road, tuning
+    from functools import partial
+
+    from cmprompt.cli import contests, measuring, road, tuning, unused
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError, unknown
-    from cmprompt.evaluation import class_lines, comparisons, confused_pairs, contest, retrieval
-    from cmprompt.labelled import TASKS, columns_line, embed_labelled, read_labelled
-    from cmprompt.prompts import choose_sets
+    from cmprompt.labelled import TASKS, columns_line, read_labelled
+    from cmprompt.rule import Rule
     from cmprompt.sources import SourceOptions
-    from cmprompt.types import Encoder, Features, Head
+    from cmprompt.types import Encoder
 
     say = road.speaker(quiet)
     if task not in TASKS:
         raise UsageError(unknown("--task value", task, TASKS))
+    unused.refuse(context)
+    labelled, tunes = task == "classification", tune_prompts or tune_thresholds
+    multi_label = multi_label or (labelled and any(map(road.is_multi_label, head or [])))
+    unused.refuse(context, multi_label=multi_label)  # a head may say so
     source = SourceOptions(image_col=image_col, text_col=text_col, target_col=target_col, limit=limit)
+    words = measuring.Words(labels, label, pool, prompts, template, language, question, describe)
+    make_rule = partial(
+        Rule.parse, multi_label=multi_label, top_k=top_k, threshold=threshold, min_margin=min_margin, none=none,
+        none_name=none_name, level=level,
+    )  # fmt: skip
 
     def open_encoder(name: str) -> Encoder:
         return load_encoder(
@@ -83,78 +105,23 @@ def command(
             accept_licence=accept_licence, notices=say,
         )  # fmt: skip
 
-    tunes = tune_prompts or tune_thresholds
     tuned = tuning.output_of(output, table, tune_prompts, tune_thresholds, overwrite) if tunes else None
-    if tuned and (head or task != "classification" or question or (tune_prompts and multi_label)):
-        raise UsageError("tuning is for templates: leave --head, --task, --question, and here --multi-label out")
-    heads = measuring.read_heads(head or [], model, open_encoder)
-    multi_label = multi_label or any(map(road.is_multi_label, head or []))
-    if multi_label and task != "classification":
-        raise UsageError(f"--multi-label is for labels; leave --task {task} out")
-    data = read_labelled(table, source, task=task, multi_label=multi_label)
+    measures_heads = task in ("classification", "regression") and not tunes
+    heads = measuring.read_heads((head or []) if measures_heads else [], model, open_encoder)
+    data = read_labelled(table, source, task=task, multi_label=labelled and multi_label)
     say(columns_line(table, source) or f"{table}: {len(data.names)} class folders")
     kept = road.open_store(store, no_store, say)
-    if task == "retrieval":
-        features = embed_labelled(data, open_encoder(model), kept, frozenset({"image", "text"}))
-        for line in fitting.table_lines(retrieval(data, features, seed=seed)):
-            typer.echo(line)
-        return 0
-    if plot is not None and task != "alignment":
-        raise UsageError("--plot draws what --task alignment measures; add it, or leave --plot out")
-    if task == "alignment":
-        encoder = open_encoder(model)
-        _, texts = fitting.texts_of(data.names, labels, label, prompts, template, language, describe, question, say)
-        road.warn_of_texts(encoder, texts, say)
-        text = fitting.start_head(encoder, texts, pool, kept)
-        features = embed_labelled(data, encoder, kept, frozenset({"image"}))
-        for line in measuring.alignment_lines(data, text, features, translate_labels, plot, overwrite=overwrite):
-            typer.echo(line)
-        return 0
-    contenders: dict[str, tuple[Head, Features]] = {}
-    encoders: dict[str, Encoder] = {}
-    described: str | None = None
-    if task == "classification" and (labels or label or describe or question or compare_prompts or not heads):
-        reader = next(iter(heads.values()))[1] if heads else open_encoder(model)
-        features = embed_labelled(data, reader, kept, frozenset({"image"}))
-        if tuned:
-            label_set, _ = fitting.texts_of(data.names, labels, label, prompts, template, language)
-            given = choose_sets(prompts or [], template or [], label_set, language=language)
-            what = tuning.Tuning(data, features, reader, label_set, given, kept, seed)
-            for line in (tuning.tune_prompts if tune_prompts else tuning.tune_thresholds)(what, tuned):
-                typer.echo(line)
-            say(f"wrote {tuned}; use it with: cmprompt classify PHOTOS {tuning.how_to_use(tuned, tune_prompts)}")
-            return 0
-        for name, sets in measuring.prompt_choices(compare_prompts, prompts).items():
-            _, texts = fitting.texts_of(data.names, labels, label, sets, template, language, describe, question, say)
-            road.warn_of_texts(reader, texts, say)
-            contenders[name] = measuring.text_head(reader, texts, pool, kept), features
-            encoders[name] = reader
-        described = name if describe else None
-    for name, (fitted, reader) in heads.items():
-        contenders[name] = fitted, embed_labelled(data, reader, kept, fitted.needs)
-        encoders[name] = reader
-    if not contenders:
-        raise UsageError("numbers have no prompts; name a fitted head with --head DIR")
-    words = measuring.vocabularies(contenders, encoders, kept) if multi_label else {}
-    found = contest(data, contenders, vocabularies=words, seed=seed)
-    names = list(contenders)
-    first, last = names[0], names[-1]
-    won = measuring.description_lines(found, described, features, texts, encoders, kept) if described else []
-    found = measuring.translated(found, translate_labels)
-    for line in fitting.table_lines(found.table):
+    asked = measuring.Evaluation(
+        data, words, model, open_encoder, kept, say, seed=seed, translations=translate_labels, overwrite=overwrite
+    )
+    if tuned:
+        lines = tuning.lines(asked, tuned, tune_prompts)
+    elif task == "retrieval":
+        lines = measuring.retrieval_lines(asked)
+    elif task == "alignment":
+        lines = measuring.alignment_lines(asked, plot)
+    else:
+        lines = contests.lines(asked, heads, compare_prompts, make_rule, predictions, csv_safe)
+    for line in lines:
         typer.echo(line)
-    for name, gap in comparisons(found, seed=seed).items():
-        typer.echo(measuring.gap_line(first, name, gap, found.target))
-    if found.labels:
-        typer.echo(f"\n{last}, the worst label first:")
-        for line in class_lines(found, last):
-            typer.echo(line)
-    if found.labels and not multi_label:
-        typer.echo("\nmost confused:")
-        for truth, answer, times in confused_pairs(found, last):
-            typer.echo(f"{times:5} {truth} taken for {answer}")
-    for line in won:
-        typer.echo(line)
-    if predictions:
-        measuring.write_answers(predictions, data, found, last, overwrite=overwrite, argv=sys.argv[1:])
     return 0

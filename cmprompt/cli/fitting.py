@@ -39,10 +39,13 @@ def texts_of(
     describe: str | None = None,
     question: str | None = None,
     say: Say | None = None,
+    *,
+    minimum: int = 2,
 ) -> tuple[LabelSet, dict[str, tuple[str, ...]]]:
     """The prompts of the labels named or described, or else of the targets' own `names`; as answers to a `question`.
 
-    Raises UsageError for a question of yes or no, whose no is no text that could be compared.
+    Raises UsageError for fewer labels than `minimum`, and for a question of yes or no, whose no is no text that could
+    be compared.
     """
     own = None if labels or label or describe else list(names)
     if question:
@@ -50,7 +53,9 @@ def texts_of(
         if asked.yes_no:
             raise UsageError(f"question {question!r} has no two answers to measure; ask what, where or who")
         return asked.labels, asked.texts
-    return road.read_prompts(labels, own or label, prompts, template, language, describe=describe, say=say)
+    return road.read_prompts(
+        labels, own or label, prompts, template, language, minimum=minimum, describe=describe, say=say
+    )
 
 
 def model_name(model: str, encoder: Encoder) -> str:
@@ -194,15 +199,18 @@ class OldHead:
     ) -> Iterator[str]:
         """Before and after on `own_rows`."""
         from cmprompt.encoders.tuned import with_towers
-        from cmprompt.evaluation import contest
+        from cmprompt.evaluation import Contender, contest
         from cmprompt.labelled import embed_labelled
+        from cmprompt.rule import Rule
 
         data, features = rows
         seen = features
         if trial.towers:
             seen = embed_labelled(data, with_towers(encoder, trial.towers), store, trial.head.needs)
         yield f"on the old data, {self.record['table']}:"
-        found = contest(data, {"before": (self.head, features), "after": (trial.head, seen)})
+        rule = Rule(kind="sigmoid" if data.multi_label else "softmax")
+        before, after = Contender(self.head, features, rule), Contender(trial.head, seen, rule)
+        found = contest(data, {"before": before, "after": after})
         yield from table_lines(found.table)
 
 

@@ -1,23 +1,87 @@
-"""What `evaluate` is put together from: heads with their models, template sets as heads, answers in a file."""
+"""What the tasks of `evaluate` share, and the two that are short: retrieval and alignment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from cmprompt.errors import UsageError
+from cmprompt.cli import fitting, road
 
 if TYPE_CHECKING:
-    from cmprompt.evaluation import Contest
-    from cmprompt.heads.linear import LinearHead
-    from cmprompt.heads.zero_shot import Pool
+    from cmprompt.cli.road import Say
     from cmprompt.labelled import Labelled
+    from cmprompt.labels import LabelSet
     from cmprompt.store import Store
-    from cmprompt.types import Array, Encoder, Features, Head, Prediction
+    from cmprompt.types import Encoder, Features, Head
 
 OpenEncoder = Callable[[str], "Encoder"]
-LISTED = 5  # labels that a written answer lists
+IMAGE = frozenset({"image"})
+
+
+@dataclass(frozen=True)
+class Words:
+    """The flags that say which labels there are, and in what texts."""
+
+    labels: Sequence[str] | None = None
+    label: Sequence[str] | None = None
+    pool: str = "mean"
+    prompts: Sequence[str] | None = None
+    template: Sequence[str] | None = None
+    language: str = "auto"
+    question: str | None = None
+    describe: str | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether they name labels; where they do not, the rows' own are meant."""
+        return bool(self.labels or self.label or self.question or self.describe)
+
+    def texts(
+        self, names: Sequence[str], *, minimum: int = 2, say: Say | None = None
+    ) -> tuple[LabelSet, dict[str, tuple[str, ...]]]:
+        """The labels, `names` where they name none, and the texts of each. Raises UsageError."""
+        return fitting.texts_of(
+            names, self.labels, self.label, self.prompts, self.template, self.language, self.describe, self.question,
+            say, minimum=minimum,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The labelled rows, the words, and what every task is told beside them."""
+
+    data: Labelled
+    words: Words
+    model: str
+    open_encoder: OpenEncoder
+    store: Store | None
+    say: Say
+    seed: int = 0
+    translations: str | None = None
+    overwrite: bool = False
+    _vectors: dict[tuple[int, frozenset[str]], Features] = field(default_factory=dict)
+
+    def encoder(self) -> Encoder:
+        """The model that --model names."""
+        return self.open_encoder(self.model)
+
+    def vectors(self, encoder: Encoder, needs: frozenset[str] = IMAGE) -> Features:
+        """Those of every row, once for each encoder. Raises UsageError that names the lines which failed."""
+        from cmprompt.labelled import embed_labelled
+
+        key = id(encoder), needs
+        if key not in self._vectors:
+            road.calibrate_on(encoder, self.data.items)
+            self._vectors[key] = embed_labelled(self.data, encoder, self.store, needs)
+        return self._vectors[key]
+
+    def translated(self, labels: Sequence[str]) -> dict[str, str]:
+        """What --translate-labels calls each label; nothing without it. Raises UsageError where it leaves one out."""
+        from cmprompt.translation import read_translations
+
+        return read_translations(self.translations, labels) if self.translations else {}
 
 
 def read_heads(directories: Sequence[str], model: str, open_encoder: OpenEncoder) -> dict[str, tuple[Head, Encoder]]:
@@ -40,106 +104,30 @@ def read_heads(directories: Sequence[str], model: str, open_encoder: OpenEncoder
     return found
 
 
-def prompt_choices(compared: str | None, prompts: Sequence[str] | None) -> dict[str, Sequence[str] | None]:
-    """The lines of the table that prompts make: `zero-shot`, or each set compared and all of them together."""
-    if compared is None:
-        return {"zero-shot": prompts}
-    names = [name.strip() for name in compared.split(",") if name.strip()]
-    if len(names) < 2:
-        raise UsageError(f"--compare-prompts {compared}: name two template sets or more, like photo,plain")
-    return {**{name: [name] for name in names}, "together": names}
+def retrieval_lines(asked: Evaluation) -> Iterator[str]:
+    """R@1, R@5 and R@10, both ways."""
+    from cmprompt.evaluation import retrieval
+
+    features = asked.vectors(asked.encoder(), frozenset({"image", "text"}))
+    yield from fitting.table_lines(retrieval(asked.data, features, seed=asked.seed))
 
 
-def text_head(encoder: Encoder, texts: Mapping[str, Sequence[str]], pool: str, store: Store | None) -> Head:
-    """The zero-shot head of these prompts."""
-    from cmprompt.heads.zero_shot import zero_shot
-
-    return zero_shot(encoder, texts, pool=cast("Pool", pool), store=store)
-
-
-def vocabularies(
-    contenders: Mapping[str, tuple[Head, Features]], encoders: Mapping[str, Encoder], store: Store | None
-) -> dict[str, Array | None]:
-    """(V, D) of the everyday vocabulary for each contender whose sigmoids are calibrated by it."""
-    from cmprompt.heads.answers import wants_vocabulary
-    from cmprompt.openset import vocabulary_vectors
-
-    return {
-        name: vocabulary_vectors(encoders[name], store) if wants_vocabulary(head, "multi_label") else None
-        for name, (head, _) in contenders.items()
-    }
-
-
-def gap_line(first: str, name: str, gap: Mapping[str, float], target: Array) -> str:
-    """One line: is this contender better than the first?"""
-    numbers, many = target.dtype.kind == "f" and target.ndim == 1, target.ndim == 2
-    figure, size = ("RMSE", 1.0) if numbers else ("mAP" if many else "balanced accuracy", 100.0)
-    ends = f"{size * gap['low']:+.4g} to {size * gap['high']:+.4g}"
-    word = "better" if gap["low"] > 0 else "worse" if gap["high"] < 0 else "not told apart"
-    middle = size * gap["difference"]
-    return f"{name} against {first}: {figure} {middle:+.4g} ({ends}), ahead in {gap['ahead']:.1%} of the draws: {word}"
-
-
-def write_answers(
-    path: str, data: Labelled, found: Contest, name: str, *, overwrite: bool, argv: Sequence[str]
-) -> None:
-    """One contender's answer to every row, with the table's own columns."""
-    from cmprompt.runs import OutputOptions, open_output
-    from cmprompt.writers import choose_format
-
-    options = OutputOptions(choose_format(None, path, terminal=False), keep_columns=True)
-    with open_output(path, {"contender": name, "source": data.source}, options, overwrite=overwrite, argv=argv) as out:
-        for row, _ in enumerate(data.items):
-            out.write(_prediction(data, found, name, row))
-
-
-def translated(found: Contest, path: str | None) -> Contest:
-    """The same with every label by its translation in the file; as it is without one."""
-    from dataclasses import replace
-
-    from cmprompt.translation import read_translations
-
-    return replace(found, labels=tuple(read_translations(path, found.labels).values())) if path else found
-
-
-def description_lines(
-    found: Contest,
-    name: str,
-    features: Features,
-    texts: Mapping[str, Sequence[str]],
-    encoders: Mapping[str, Encoder],
-    store: Store | None,
-) -> list[str]:
-    """For each label that a contender gave, how often each of its texts was the nearest to the picture."""
-    from cmprompt.descriptors import Descriptors, tally
-    from cmprompt.embed import embed_texts
-
-    assert features.image is not None
-    known = Descriptors.of(texts, embed_texts([text for own in texts.values() for text in own], encoders[name], store))
-    answers = [found.labels[c] for c in found.answers[name].argmax(1)]
-    lines = [f"{times:5} {label}: {text}" for label, text, times in tally(answers, features.image, known)]
-    return ["", f"{name}, the descriptions that won:", *lines]
-
-
-def alignment_lines(
-    data: Labelled,
-    text: LinearHead,
-    features: Features,
-    translations: str | None,
-    plot: str | None,
-    *,
-    overwrite: bool,
-) -> Iterator[str]:
+def alignment_lines(asked: Evaluation, plot: str | None) -> Iterator[str]:
     """Figures, the classes that fit worst, the texts that lie nearest; the picture in `plot`."""
     import numpy as np
 
     from cmprompt.alignment import measure, nearest_texts
     from cmprompt.alignment_plot import svg
-    from cmprompt.translation import read_translations
     from cmprompt.writers.rows import write_file
 
-    target = data.class_numbers(text.labels)
-    labels = tuple(read_translations(translations, text.labels).values()) if translations else text.labels
+    _, prompts = asked.words.texts(asked.data.names, say=asked.say)
+    target = asked.data.class_numbers(tuple(prompts))
+    names = asked.translated(tuple(prompts))
+    encoder = asked.encoder()
+    road.warn_of_texts(encoder, prompts, asked.say)
+    features = asked.vectors(encoder)
+    text = fitting.start_head(encoder, prompts, asked.words.pool, asked.store)
+    labels = tuple(names.get(label, label) for label in text.labels)
     texts = text.weight / np.linalg.norm(text.weight, axis=1, keepdims=True)
     assert features.image is not None
     found = measure(features.image, texts, target)
@@ -155,20 +143,4 @@ def alignment_lines(
     yield from (f"{cosine:8.4f} {labels[a]} and {labels[b]}" for a, b, cosine in nearest_texts(found))
     if plot is not None:
         drawing = svg(found, features.image, texts, target, labels)
-        write_file(plot, drawing.encode(), overwrite=overwrite)
-
-
-def _prediction(data: Labelled, found: Contest, name: str, row: int) -> Prediction:
-    from cmprompt.metrics import DECIDED
-    from cmprompt.types import Prediction
-
-    answer = found.answers[name][row]
-    if not found.labels:
-        return Prediction(data.items[row], value=float(answer))
-    listed = max(LISTED, int((answer >= DECIDED).sum()))
-    best = sorted(range(len(answer)), key=lambda c: -answer[c])[:listed]
-    top = tuple((found.labels[c], float(answer[c])) for c in best)
-    margin = top[0][1] - top[1][1] if len(top) > 1 else None
-    given = tuple(label for label, score in top if score >= DECIDED) if data.multi_label else None
-    label = None if given == () else top[0][0]
-    return Prediction(data.items[row], label=label, score=top[0][1], margin=margin, top=top, labels=given)
+        write_file(plot, drawing.encode(), overwrite=asked.overwrite)

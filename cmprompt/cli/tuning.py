@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmprompt.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from cmprompt.cli.measuring import Evaluation
     from cmprompt.labelled import Labelled
     from cmprompt.labels import LabelSet
     from cmprompt.prompts import PromptSet
@@ -47,11 +48,25 @@ def how_to_use(path: Path, prompts: bool) -> str:
     return f"--labels ... --prompts {path}" if prompts else f"--labels @{path}"
 
 
+def lines(asked: Evaluation, path: Path, prompts: bool) -> Iterator[str]:
+    """Tune the prompts or the thresholds, write them to `path`, and say what came of it."""
+    from cmprompt.prompts import choose_sets
+
+    words = replace(asked.words, question=None, describe=None)
+    labels, _ = words.texts(asked.data.names)
+    asked.data.check_labels(labels.phrases)
+    sets = choose_sets(words.prompts or [], words.template or [], labels, language=words.language)
+    encoder = asked.encoder()
+    what = Tuning(asked.data, asked.vectors(encoder), encoder, labels, sets, asked.store, asked.seed)
+    yield from (tune_prompts if prompts else tune_thresholds)(what, path)
+    asked.say(f"wrote {path}; use it with: cmprompt classify PHOTOS {how_to_use(path, prompts)}")
+
+
 def tune_prompts(tuning: Tuning, path: Path) -> Iterator[str]:
     """Pick and weigh templates, write the set, and give the lines to show."""
     from cmprompt import tuning as library
-    from cmprompt.cli import fitting, measuring
-    from cmprompt.evaluation import comparisons, contest
+    from cmprompt.cli import contests, fitting
+    from cmprompt.evaluation import Contender, comparisons, contest
     from cmprompt.heads.training import take_rows
     from cmprompt.prompts import expand
 
@@ -67,15 +82,15 @@ def tune_prompts(tuning: Tuning, path: Path) -> Iterator[str]:
         for sets in (tuning.sets, [tuned])
     )
     judges, rows = tuning.data.take(judging), take_rows(tuning.features, judging)
-    found = contest(judges, {"untuned": (before, rows), "tuned": (after, rows)}, seed=tuning.seed)
+    found = contest(judges, {"untuned": Contender(before, rows), "tuned": Contender(after, rows)}, seed=tuning.seed)
     _write(path, library.set_as_toml(tuned, f"cmprompt evaluate {tuning.data.source} --tune-prompts"))
     for single, count in sorted(zip(singles, counts, strict=True), key=lambda pair: -pair[1]):
         if count:
             yield f"{count:3} x {single.templates[0]}"
     yield f"chosen by {len(choosing)} rows, judged on {len(judging)} others:"
     yield from fitting.table_lines(found.table)
-    for name, gap in comparisons(found, seed=tuning.seed).items():
-        yield measuring.gap_line("untuned", name, gap, found.target)
+    for other, name, gap in comparisons(found, seed=tuning.seed):
+        yield contests.gap_line(other, name, gap, found.target)
 
 
 def tune_thresholds(tuning: Tuning, path: Path) -> Iterator[str]:

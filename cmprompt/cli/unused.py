@@ -1,0 +1,104 @@
+"""Flags of `evaluate` that change nothing beside others: refused by name, not passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from cmprompt.errors import UsageError
+
+NAMED = ("labels", "label", "question", "describe", "compare_prompts")  # each makes prompts a line of the table
+TEXTS = (*NAMED, "pool", "prompts", "template", "language")
+DECISION = ("threshold", "min_margin", "none", "none_name", "level")
+ANSWERS = ("predictions", "top_k", "csv_safe")
+TUNING = ("tune_prompts", "tune_thresholds", "output")
+TUNED = ("head", "question", "describe", "compare_prompts", "pool", "translate_labels", *DECISION, *ANSWERS)
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Where `holds` of the flags' values, `what` makes no use of these flags."""
+
+    what: str
+    holds: Callable[[Mapping[str, Any]], bool]
+    flags: tuple[str, ...]
+    advice: str = "leave out what it cannot use"
+
+
+TABLE = (
+    Unused(
+        "--task retrieval",
+        lambda flags: flags["task"] == "retrieval",
+        (*TEXTS, "translate_labels", "head", "multi_label", *DECISION, *ANSWERS, *TUNING),
+    ),
+    Unused(
+        "--task alignment",
+        lambda flags: flags["task"] == "alignment",
+        ("head", "compare_prompts", "multi_label", "seed", *DECISION, *ANSWERS, *TUNING),
+    ),
+    Unused(
+        "--task regression",
+        lambda flags: flags["task"] == "regression",
+        (*TEXTS, "translate_labels", "multi_label", *DECISION, "top_k", *TUNING),
+    ),
+    Unused("--tune-prompts", lambda flags: flags["tune_prompts"], (*TUNED, "multi_label")),
+    Unused("--tune-thresholds", lambda flags: flags["tune_thresholds"], TUNED),
+    Unused(
+        "what is not tuned",
+        lambda flags: not (flags["tune_prompts"] or flags["tune_thresholds"]),
+        ("output",),
+        "add --tune-prompts or --tune-thresholds; answers go to --predictions FILE",
+    ),
+    Unused("any other task", lambda flags: flags["task"] != "alignment", ("plot",), "add --task alignment"),
+    Unused(
+        "--compare-prompts",
+        lambda flags: bool(flags["compare_prompts"]),
+        ("prompts",),
+        "name every set in --compare-prompts A,B",
+    ),
+    Unused("--question", lambda flags: bool(flags["question"]), ("describe",)),
+    Unused(
+        "--head by itself",
+        lambda flags: bool(flags["head"]) and not any(flags[name] for name in NAMED),
+        ("pool", "prompts", "template", "language"),
+        "add --labels, to measure zero-shot beside it",
+    ),
+    Unused(
+        "a run without --predictions",
+        lambda flags: not flags["predictions"],
+        ("top_k", "csv_safe"),
+        "add --predictions FILE",
+    ),
+    Unused(
+        "--multi-label without --predictions",
+        lambda flags: flags["multi_label"] and not flags["predictions"],
+        ("none", "min_margin"),
+        "give --threshold, or add --predictions FILE",
+    ),
+    Unused("a run without --none", lambda flags: not flags["none"], ("none_name",), "add --none"),
+)
+
+
+def refuse(context: typer.Context, **known: Any) -> None:
+    """Raises UsageError for flags on the command line that the others leave without effect.
+
+    `known` are values that are more than their flag says. A setting of the environment or a file may lie idle: it is
+    for all runs.
+    """
+    values = {**context.params, **known}
+    given = {
+        str(each.name): "/".join(each.opts)
+        for each in context.command.params
+        if _is_typed(context, str(each.name)) and values.get(str(each.name)) != each.default
+    }
+    for case in TABLE:
+        if case.holds(values) and (idle := [given[name] for name in case.flags if name in given]):
+            raise UsageError(f"{case.what} makes no use of {', '.join(idle)}; {case.advice}")
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

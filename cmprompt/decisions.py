@@ -1,0 +1,72 @@
+"""Answers under a rule that may withhold them, and what they are worth: how many there are, how many are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+
+from cmprompt import metrics
+from cmprompt.heads.training import take_rows
+from cmprompt.heads.verdict import DRAWS, Row, bootstrap_counts, decision_draws, intervals
+from cmprompt.predict import predict
+from cmprompt.rule import Rule
+from cmprompt.types import Array, Embedded, Features, Head, Item, Outcome, Prediction
+
+ROWS_AT_ONCE = 4096  # each is compared with every word of the vocabulary
+
+
+def decides(rule: Rule) -> bool:
+    """Whether it may withhold the best label or, for multi-label, has limits of its own."""
+    return bool(rule.threshold or rule.label_thresholds or rule.none or rule.min_margin is not None)
+
+
+def answered(
+    items: Sequence[Item], features: Features, head: Head, rule: Rule, vocabulary: Array | None = None
+) -> Iterator[Prediction]:
+    """What `classify` answers to N items whose vectors are known. `vocabulary` and errors as in `predict`."""
+    rest = iter(items)
+    batches = (Embedded(tuple(islice(rest, len(x))), (Outcome(),) * len(x), x) for x in parts_of(features))
+    return predict(batches, head, rule, vocabulary=vocabulary)
+
+
+def parts_of(features: Features) -> Iterator[Features]:
+    """The rows in order, at most `ROWS_AT_ONCE` of them together."""
+    for start in range(0, len(features), ROWS_AT_ONCE):
+        yield take_rows(features, np.arange(start, min(start + ROWS_AT_ONCE, len(features))))
+
+
+def decided(predictions: Iterable[Prediction], labels: Sequence[str], rule: Rule) -> Array:
+    """(N,) places among the C `labels`, -1 where no label was given, none-of-these among them; under sigmoid (N, C)
+    bool."""
+    place = {label: column for column, label in enumerate(labels)}
+    if rule.kind == "softmax":
+        nothing = (None, rule.none_name) if rule.none else (None,)
+        return np.array([-1 if found.label in nothing else place[found.label or ""] for found in predictions], np.int64)
+    given = [[place[label] for label in found.labels or ()] for found in predictions]
+    marks = np.zeros((len(given), len(labels)), bool)
+    for row, columns in enumerate(given):
+        marks[row, columns] = True
+    return marks
+
+
+def figures_of(given: Mapping[str, Array], target: Array, *, seed: int = 0, draws: int = DRAWS) -> list[Row]:
+    """A row for each set of decisions, with 95 % intervals: coverage and accuracy of what was answered or, of (N, C)
+    decisions, precision, recall, F1 and exact match."""
+    counts = bootstrap_counts(len(target), draws, seed)
+    return [_row(name, rows, target, counts) for name, rows in given.items()]
+
+
+def _row(name: str, rows: Array, target: Array, counts: Array) -> Row:
+    if target.ndim == 1:
+        return Row(name, metrics.selective(rows, target), intervals(_selective_draws(rows, target, counts)))
+    relevant = target > 0
+    return Row(name, metrics.multi_label_f1(rows, relevant), intervals(decision_draws(rows, relevant, counts)))
+
+
+def _selective_draws(rows: Array, target: Array, counts: Array) -> dict[str, Array]:
+    """(B,) draws of every figure of `metrics.selective`."""
+    given, right = counts @ (rows >= 0), counts @ (rows == target)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {"coverage": given / len(target), "answered": right / given}
