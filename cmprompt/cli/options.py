@@ -140,6 +140,9 @@ BatchSize = Annotated[
 Threads = Annotated[
     int | None, option("--threads", metavar="N", group=MODEL, min=1, help="Cores to use. Default: all.")
 ]
+Compile = Annotated[
+    bool, option("--compile", group=MODEL, help="Compile the model for this GPU: a slow start, then more images/s.")
+]
 AcceptLicence = Annotated[
     bool, option("--accept-licence", group=MODEL, help="Use weights that are for non-commercial or research use only.")
 ]
