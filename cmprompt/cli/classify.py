@@ -43,6 +43,7 @@ def command(
     batch_size: o.BatchSize = None,
     threads: o.Threads = None,
     accept_licence: o.AcceptLicence = False,
+    compiled: o.Compile = False,
     head: o.HeadDir = None,
     multi_label: o.MultiLabel = False,
     top_k: o.TopK = "5",
@@ -115,7 +116,7 @@ def command(
     ))  # fmt: skip
     encoder = load_encoder(
         road.model_for(head, model), device, precision, exact=exact, threads=threads, batch_size=batch_size,
-        accept_licence=accept_licence, notices=say,
+        accept_licence=accept_licence, compiled=compiled, notices=say,
     )  # fmt: skip
     if wanted.head is not None:
         road.check_head(wanted.head, encoder, head)

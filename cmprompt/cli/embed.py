@@ -38,6 +38,7 @@ def command(
     batch_size: o.BatchSize = None,
     threads: o.Threads = None,
     accept_licence: o.AcceptLicence = False,
+    compiled: o.Compile = False,
     output: o.OutputFile = None,
     overwrite: o.Overwrite = False,
     quiet: o.Quiet = False,
@@ -85,7 +86,7 @@ def command(
         raise UsageError("name the file to write: -o FILE.npy, .parquet or .safetensors")
     encoder = load_encoder(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
-        accept_licence=accept_licence, notices=say,
+        accept_licence=accept_licence, compiled=compiled, notices=say,
     )  # fmt: skip
     if dry_run:
         for line in road.describe_run(encoder, None, "none", read_items(sources, source_options)):

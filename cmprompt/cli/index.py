@@ -39,6 +39,7 @@ def build(
     batch_size: o.BatchSize = None,
     threads: o.Threads = None,
     accept_licence: o.AcceptLicence = False,
+    compiled: o.Compile = False,
     name: Name = "default",
     ann: Annotated[
         bool, o.option("--ann", group=o.STORE, help="An approximate index too, by LanceDB, for what outgrows memory.")
@@ -79,7 +80,7 @@ def build(
         lancedb.require()
     encoder = load_encoder(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
-        accept_licence=accept_licence, notices=say,
+        accept_licence=accept_licence, compiled=compiled, notices=say,
     )  # fmt: skip
     about = About(
         name, collecting.lasting_name(model, encoder), encoder.model_id, encoder.dim, store_dtype(encoder),
@@ -113,6 +114,7 @@ def update(
     batch_size: o.BatchSize = None,
     threads: o.Threads = None,
     accept_licence: o.AcceptLicence = False,
+    compiled: o.Compile = False,
     store: o.StoreDir = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -144,7 +146,7 @@ def update(
     about = replace(about, precision=about.precision_for(precision))
     encoder = load_encoder(
         about.model, device, about.precision, exact=about.dtype == "float32", threads=threads, batch_size=batch_size,
-        accept_licence=accept_licence, notices=say,
+        accept_licence=accept_licence, compiled=compiled, notices=say,
     )  # fmt: skip
     if encoder.model_id != about.model_id:
         raise ModelError(f"{about.model} is another model now; build the collection {about.name!r} again")
