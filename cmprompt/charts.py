@@ -8,12 +8,12 @@ from html import escape
 Points = Sequence[tuple[float, float]]
 
 
-def curves(lines: Mapping[str, Sequence[float]], caption: str) -> str:
-    """Values at 1, 2, 3, ..., scaled together; `lines` maps a colour to its values."""
-    every = [value for line in lines.values() for value in line]
+def curves(lines: Mapping[str, Sequence[float | None]], caption: str) -> str:
+    """Values at 1, 2, 3, ..., scaled together; `lines` maps a colour to its values, None where it has none."""
+    every = [value for line in lines.values() for value in line if value is not None]
     low, size = min(every), (max(every) - min(every)) or 1.0
     placed = {
-        colour: [(i / max(1, len(line) - 1), (value - low) / size) for i, value in enumerate(line)]
+        colour: [(i / max(1, len(line) - 1), (y - low) / size) for i, y in enumerate(line) if y is not None]
         for colour, line in lines.items()
     }
     return _frame(_polylines(placed), f"{caption}; from {low:.4g} to {low + size:.4g}")

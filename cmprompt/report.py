@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -23,6 +24,7 @@ td:first-child,th:first-child{text-align:left}figure{display:inline-block;margin
 img{display:block;max-width:9rem;max-height:9rem}svg{background:#fafafa;border:1px solid #ddd}"""
 WORST = 24
 THUMBNAIL_PX = 144
+SURROGATES = re.compile("[\ud800-\udfff]")  # what stands for the bytes of a name that are not UTF-8
 LARGEST_MATRIX = 40  # classes; a larger confusion matrix is in report.json alone
 
 
@@ -30,7 +32,7 @@ def html(trial: Trial, labels: Sequence[str], items: Sequence[Item], about: Mapp
     """The page. `items` are the rows of the whole data, of which `trial.judged` names those that judged."""
     rows = trial.answers[trial.chosen]
     body = _numbers if not labels else _many if trial.targets.ndim == 2 else _classes
-    return "\n".join(
+    page = "\n".join(
         [
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
@@ -40,6 +42,7 @@ def html(trial: Trial, labels: Sequence[str], items: Sequence[Item], about: Mapp
             *_verdict(trial),
             *_table(trial),
             *_curve(trial.record),
+            *_tower_curve(trial.record),
             *body(rows, trial, labels, items),
             "<h2>How it came to be</h2>",
             *_rows_of((name, [value]) for name, value in about.items()),
@@ -47,6 +50,7 @@ def html(trial: Trial, labels: Sequence[str], items: Sequence[Item], about: Mapp
             "",
         ]
     )
+    return _readable(page)
 
 
 def as_json(trial: Trial, labels: Sequence[str], about: Mapping[str, object]) -> str:
@@ -95,6 +99,16 @@ def _curve(record: Mapping[str, Any]) -> Iterator[str]:
             {"#06c": [row["loss"] for row in tried]}, "held-out loss by setting, the most cautious first"
         )
         yield from _rows_of((row["setting"], [f"{row['loss']:.4g}"]) for row in tried)
+
+
+def _tower_curve(record: Mapping[str, Any]) -> Iterator[str]:
+    """The same of an image tower that was trained; it begins with the head on the tower as it was."""
+    points = record.get("tower_curve", [])
+    if len(points) > 1:
+        yield "<h2>Learning curve of the image tower</h2>"
+        kinds = {"#888": "loss", "#06c": "held_out_loss"}
+        lines = {colour: [point.get(name) for point in points] for colour, name in kinds.items()}
+        yield charts.curves(lines, "loss (grey) and held-out loss (blue) by epoch, from before the first one")
 
 
 def _classes(rows: Array, trial: Trial, labels: Sequence[str], items: Sequence[Item]) -> Iterator[str]:
@@ -178,8 +192,7 @@ def _label_figures(rows: Array, target: Array) -> dict[str, Array]:
 
 
 def _figure(item: Item, words: str) -> str:
-    name = escape(_readable(item.id))
-    return f"<figure>{_thumbnail(item)}<figcaption>{escape(words)}<br>{name}</figcaption></figure>"
+    return f"<figure>{_thumbnail(item)}<figcaption>{escape(words)}<br>{escape(item.id)}</figcaption></figure>"
 
 
 def _thumbnail(item: Item) -> str:
@@ -205,9 +218,9 @@ def _thumbnail(item: Item) -> str:
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
 
 
-def _readable(name: str) -> str:
-    """A name that is not UTF-8 with its odd bytes replaced."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _readable(text: str) -> str:
+    """Names in it that are not UTF-8 with their odd bytes replaced."""
+    return SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _plain(value: object) -> object:

@@ -41,6 +41,12 @@ def test_the_record_and_other_files_lie_beside_it(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "h").iterdir()) == ["head.json", "head.safetensors", "report.json"]
 
 
+def test_a_name_that_is_not_utf_8_comes_back_as_it_was(tmp_path: Path) -> None:
+    name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    save_head(HEAD, tmp_path / "h", {"table": name}, files={"report.json": json.dumps({"table": name})})
+    assert read_settings(tmp_path / "h")["record"] == {"table": name}
+
+
 def test_two_saves_of_one_head_are_the_same_bytes(tmp_path: Path) -> None:
     for name in "ab":
         save_head(HEAD, tmp_path / name)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of head.json; a newer one is refused
 TENSORS, SETTINGS = "head.safetensors", "head.json"
+UNREADABLE = "backslashreplace"  # a byte of a name that is not UTF-8 becomes its JSON escape, which reads as it was
 
 
 def save_head(
@@ -182,9 +183,9 @@ def _write(
     for tower in towers:
         (directory / f"{tower.side}.safetensors").write_bytes(tower.packed)
     (directory / TENSORS).write_bytes(packed)
-    (directory / SETTINGS).write_text(json.dumps(about, indent=1, ensure_ascii=False, default=_plain) + "\n", "utf-8")
-    for name, text in files.items():
-        (directory / name).write_text(text, "utf-8")
+    texts = {SETTINGS: json.dumps(about, indent=1, ensure_ascii=False, default=_plain) + "\n", **files}
+    for name, text in texts.items():
+        (directory / name).write_text(text, "utf-8", UNREADABLE)
     for path in directory.iterdir():
         with open(path, "rb") as written:
             os.fsync(written.fileno())
