@@ -38,12 +38,13 @@ IMAGE_ENCODERS = {
 }
 
 TEXT_ENCODERS = {
-    "classic": "cmprompt.encoders.classic:ClassicTexts",
+    "classic": "cmprompt.encoders.classic:classic_texts",
     "embedding": "cmprompt.encoders.embedding:Unlearned",
 }
 
 HEADS = {  # kinds that `finetune --head` fits: (Training, **options) -> Head
     "linear": "cmprompt.heads.probe:fit_linear",
+    "linear-text": "cmprompt.heads.probe:fit_on_text",
     "mlp": "cmprompt.heads.train:fit_mlp",
     "tip-adapter": "cmprompt.heads.tip_adapter:fit_tip_adapter",
     "tip-adapter-f": "cmprompt.heads.tip_adapter:fit_tip_adapter_f",
@@ -62,6 +63,11 @@ FUSIONS = {  # kinds that `finetune --head` fits on two modalities, and the one-
     "add": "cmprompt.heads.arithmetic:ADD",
     "hadamard": "cmprompt.heads.arithmetic:HADAMARD",
     "dot": "cmprompt.heads.arithmetic:DOT",
+    "concat-mlp": "cmprompt.heads.concat:CONCAT_MLP",
+    "concat-raw-mlp": "cmprompt.heads.concat:RAW_MLP",
+    "add-mlp": "cmprompt.heads.arithmetic:ADD_MLP",
+    "hadamard-mlp": "cmprompt.heads.arithmetic:HADAMARD_MLP",
+    "dot-mlp": "cmprompt.heads.arithmetic:DOT_MLP",
     "weighted": "cmprompt.heads.weighted:NUMBER",
     "weighted-channels": "cmprompt.heads.weighted:CHANNELS",
     "bilinear": "cmprompt.heads.bilinear:LOW_RANK",

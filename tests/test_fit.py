@@ -20,6 +20,7 @@ ONE_OF_N = ["linear", "mlp", "tip-adapter", "tip-adapter-f", "gda", "proker"]
 QUICK = {"rate": 5e-3, "epochs": 25, "least_steps": 0}
 OPTIONS = {"linear": {}, "mlp": {"hidden": 32, **QUICK}}
 FUSED = ["concat", "add", "hadamard", "dot", "weighted", "weighted-channels", "bilinear", "bilinear-full"]
+WITH_MLP = ["concat-mlp", "add-mlp", "hadamard-mlp", "dot-mlp"]
 
 
 @pytest.mark.parametrize("kind", ONE_OF_N)
@@ -43,12 +44,24 @@ def test_one_seed_gives_one_head(kind: str) -> None:
     assert first.tobytes() == second.tobytes()
 
 
-@pytest.mark.parametrize("kind", FUSED)
+@pytest.mark.parametrize("kind", [*FUSED, *WITH_MLP])
 def test_a_fusion_reads_both_halves(kind: str) -> None:
     features, names = halves()
     unseen, truth = halves(seed=1)
     head = fit(kind, features, names, model_id="fake", **QUICK)
     assert np.mean(answers(head.logits(unseen), head.labels) == truth) > 0.85
+
+
+def test_an_mlp_on_top_sees_what_a_plane_cannot() -> None:
+    """Whether the bit in the image is the one in the text."""
+
+    def right(kind: str) -> float:
+        (features, names), (unseen, truth) = halves(), halves(seed=1)
+        alike = [[str(name[0] == name[1]) for name in each] for each in (names, truth)]
+        head = fit(kind, features, alike[0], model_id="fake", **QUICK)
+        return float(np.mean(answers(head.logits(unseen), head.labels) == np.array(alike[1])))
+
+    assert right("concat-mlp") > 0.9 > 0.7 > right("concat")
 
 
 @pytest.mark.parametrize("kind", ["hadamard", "dot", "bilinear"])
@@ -225,6 +238,8 @@ def test_what_cannot_be_fitted_says_so() -> None:
         fit("gda", features, names, model_id="fake")
     with pytest.raises(UsageError, match="one label of several"):
         fit("proker", features, np.arange(90.0), prior, task="regression")
+    with pytest.raises(UsageError, match="reads texts"):
+        fit("linear-text", features, names, prior)
     with pytest.raises(UsageError, match="two labels"):
         fit("linear", features, ["apple"] * 90, model_id="fake")
     with pytest.raises(UsageError, match="'fish' is not among"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from cmprompt.encoders.sift import SiftImages
 from cmprompt.encoders.stop_words import stop_words
 from cmprompt.errors import UsageError, unknown
 from cmprompt.types import Array, Preprocess
+
+if TYPE_CHECKING:
+    from cmprompt.encoders.tfidf import TfidfTexts
 
 SIDE_PX = 96
 CELL_PX = 16
@@ -59,9 +63,17 @@ def with_stop_words(text_encoder: str | None, language: str | None) -> str | Non
     """The name of the text encoder that leaves these words out. Raises UsageError where that is not `classic`."""
     if language is None:
         return text_encoder
-    if text_encoder != "classic":
+    if text_encoder not in ("classic", "classic:tfidf"):
         raise UsageError("--stop-words is for --text-encoder classic; other encoders read every word")
-    return f"classic:{language}"
+    return f"classic:{language}" if text_encoder == "classic" else f"classic:tfidf-{language}"
+
+
+def classic_texts(kind: str | None = None, device: str = "cpu") -> ClassicTexts | TfidfTexts:
+    """`classic`, `classic:tfidf`, and both less the stop words of a language: `classic:en`, `classic:tfidf-en`."""
+    from cmprompt.encoders.tfidf import KIND, TfidfTexts
+
+    name, _, language = (kind or "").partition("-")
+    return TfidfTexts(language or None) if name == KIND else ClassicTexts(kind)
 
 
 class ClassicTexts:
@@ -69,7 +81,7 @@ class ClassicTexts:
 
     dim = WORDS
 
-    def __init__(self, without: str | None = None, device: str = "cpu") -> None:
+    def __init__(self, without: str | None = None) -> None:
         """`without`: the language whose stop words are left out. Raises UsageError for one without a list."""
         from sklearn.feature_extraction.text import HashingVectorizer
 
@@ -78,11 +90,18 @@ class ClassicTexts:
         self.vectorizer = HashingVectorizer(n_features=WORDS - 1, analyzer=analyzer, alternate_sign=False, norm=None)
 
     def encode_texts(self, texts: Sequence[str]) -> Array:
-        """M texts -> (M, D) float32 unit rows. The last place says "no words", so that no row is zero."""
-        counts = np.sqrt(self.vectorizer.transform(list(texts)).toarray())
-        rows = np.column_stack([counts, (counts.sum(1) == 0).astype(float)])
+        """M texts -> (M, D) float32 unit rows."""
+        rows = np.sqrt(self.counts(texts))
         unit: Array = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
         return unit
+
+    def counts(self, texts: Sequence[str]) -> Array:
+        """M texts -> (M, D) float64 how often each has the words of each place.
+
+        The last place says "no words", so that no row is zero.
+        """
+        found = self.vectorizer.transform(list(texts)).toarray()
+        return np.column_stack([found, (found.sum(1) == 0).astype(float)])
 
 
 class Analyzer:

@@ -12,6 +12,7 @@ from cmprompt.errors import UsageError, unknown
 from cmprompt.registry import IMAGE_ENCODERS, TEXT_ENCODERS, resolve
 from cmprompt.types import Array, Encoder, Preprocess
 
+IMAGES_AT_ONCE = 16  # where neither a flag nor the image side says
 PREFIX = "pair:"  # `pair:IMAGE|TEXT`, how a head remembers its two encoders
 
 
@@ -27,8 +28,9 @@ class PairEncoder:
     context_length = 1 << 20
     exact = True  # stored in full precision
 
-    def __init__(self, images: Any, texts: Any) -> None:
+    def __init__(self, images: Any, texts: Any, batch_size: int | None = None) -> None:
         self.images, self.texts = images, texts
+        self.batch_size = batch_size or int(getattr(images, "batch_size", IMAGES_AT_ONCE))
         self.unit_rows = bool(getattr(texts, "unit_rows", True))
         self.raw_images = not self.unit_rows and hasattr(images, "encode_raw")
 
@@ -76,7 +78,11 @@ class PairEncoder:
 
     def with_image_tower(self, weights: Mapping[str, Array], digest: str) -> PairEncoder:
         """The same with the weights of a trained `image_tower`."""
-        return PairEncoder(self.images.with_image_tower(weights, digest), self.texts)
+        return PairEncoder(self.images.with_image_tower(weights, digest), self.texts, self.batch_size)
+
+    def with_texts(self, texts: Any) -> PairEncoder:
+        """The same with another encoder of texts."""
+        return PairEncoder(self.images, texts, self.batch_size)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Words of each text."""
@@ -96,10 +102,11 @@ def load(model: str, **options: Any) -> Any:
     """What `pair:IMAGE|TEXT` names; a model's own side is loaded with the same options."""
     from cmprompt.encoders import load_encoder
 
-    return load_pair(model, options["device"], lambda name: load_encoder(name, **options))
+    pair = load_pair(model, options["device"], lambda name: load_encoder(name, **options))
+    return PairEncoder(pair.images, pair.texts, options["batch_size"])
 
 
-def load_pair(name: str, device: str, load_model: Callable[[str], Encoder]) -> Any:
+def load_pair(name: str, device: str, load_model: Callable[[str], Encoder]) -> PairEncoder:
     """`pair:IMAGE|TEXT`: `classic`, `timm:NAME` (images), `embedding` (texts) or a model's own. Raises UsageError."""
     image, _, text = name.removeprefix(PREFIX).partition("|")
     return PairEncoder(_side(image, IMAGE_ENCODERS, device, load_model), _side(text, TEXT_ENCODERS, device, load_model))

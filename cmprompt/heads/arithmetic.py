@@ -22,3 +22,4 @@ def _dot(ops: Ops, p: Params, x: Joint) -> Any:
 ADD = Fusion(_add, width=lambda d: d, parameters=lambda d, rng: {})
 HADAMARD = Fusion(_hadamard, width=lambda d: d, parameters=lambda d, rng: {})
 DOT = Fusion(_dot, width=lambda d: 2 * d + 1, parameters=lambda d, rng: {})
+ADD_MLP, HADAMARD_MLP, DOT_MLP = ADD.with_mlp(), HADAMARD.with_mlp(), DOT.with_mlp()

@@ -25,7 +25,7 @@ def kinds_for(data: Training) -> list[str]:
     if data.class_weight is not None:
         kinds = [kind for kind in kinds if kind not in CLOSED_FORMS]
     if data.features.image is not None and data.features.text is not None:
-        kinds += FUSED
+        kinds += ["linear-text", *FUSED]
     return kinds
 
 
@@ -39,13 +39,17 @@ def fit_auto(data: Training) -> Head:
     table = compare(data)
     best = min(table, key=lambda row: row["loss"])["kind"] if table else "linear"
     data.record["auto"], data.record["kind"] = table, best
-    return fit_training(best, data)
+    compared_on = data.record["chose_on"]
+    head = fit_training(best, data)
+    data.record["chose_on"] = max(data.record["chose_on"], compared_on)
+    return head
 
 
 def compare(data: Training) -> list[dict[str, Any]]:
     """Held-out loss of each kind over the same folds, at its own best temperature, and its accuracy."""
     folds = data.folds(3)
     folds = folds[:1] if len(data) > ONE_SPLIT_ROWS else folds
+    data.record["chose_on"] = sum(len(held) for _, held in folds)
     return [{"kind": kind, **_held_out(kind, data, folds)} for kind in kinds_for(data)] if folds else []
 
 

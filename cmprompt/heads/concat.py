@@ -17,3 +17,4 @@ def _fuse_raw(ops: Ops, p: Params, x: Joint) -> Any:
 
 CONCAT = Fusion(_fuse, width=lambda d: 2 * d, parameters=lambda d, rng: {})
 RAW = Fusion(_fuse_raw, width=lambda d: 2 * d, parameters=lambda d, rng: {}, raw=True)
+CONCAT_MLP, RAW_MLP = CONCAT.with_mlp(), RAW.with_mlp()

@@ -21,9 +21,13 @@ def start_of(old: Head) -> LinearHead:
 
 
 def extended(old: LinearHead, text: LinearHead) -> LinearHead:
-    """`old` with a row for each label of `text` that it lacks."""
+    """`old` with a row for each label of `text` that it lacks, at the old head's scale.
+
+    That is the text's own divided by every temperature so far, so that no label is louder than another. A fit from here
+    measures its own temperature on top of it; where it can hold nothing out, that of the old head stays.
+    """
     new = [row for row, label in enumerate(text.labels) if label not in old.labels]
-    weight: Array = np.concatenate([old.weight, text.weight[new] * np.float32(text.scale / old.scale)])
+    weight: Array = np.concatenate([old.weight, text.weight[new]])
     labels = (*old.labels, *(text.labels[row] for row in new))
     bias = np.concatenate([old.offset, np.full(len(new), old.offset.mean(), np.float32)])
     return replace(old, weight=weight, labels=labels, bias=bias, text_built=False)

@@ -16,7 +16,7 @@ from cmprompt.registry import FUSIONS, HEADS, resolve
 from cmprompt.types import Array, Encoder, Features, Head, Item
 
 # What a kind is beside an embedding that learns: fusions of it need no projections, and one plane on it is a network.
-FROM_WORDS = {"image": {"concat": "concat-raw"}, "text": {"concat": "concat-raw", "linear": "text"}}
+FROM_WORDS = {"concat": "concat-raw", "concat-mlp": "concat-raw-mlp", "linear-text": "text"}
 
 
 def fit(
@@ -59,8 +59,8 @@ def fit(
 def fit_training(kind: str, data: Training, **options: Any) -> Head:
     """The same for rows that are put together already."""
     check_weights(kind, data.class_weight)
-    if data.words and kind in FROM_WORDS[data.use]:
-        kind = FROM_WORDS[data.use][kind]
+    if data.words:
+        kind = "text" if (kind, data.use) == ("linear", "text") else FROM_WORDS.get(kind, kind)
     if data.unfreeze:
         from cmprompt.heads.unfreeze import fit_unfrozen
 
@@ -100,8 +100,7 @@ def training_data(
     text = prior if isinstance(prior, LinearHead) and task != "regression" else None
     names = _label_names(targets, labels, text, task)
     numbers = target_numbers(targets, names, task)
-    if isinstance(class_weight, Mapping) and (strange := sorted(set(class_weight) - set(names))):
-        raise UsageError(f"--class-weight: {unknown('label', strange[0], names)}")
+    check_class_names(class_weight, names)
     owner = model_id or (prior.model_id if prior else encoder.model_id if encoder else "")
     ordered = _in_order(text, names) if text is not None else None
     return Training(
@@ -145,6 +144,12 @@ def check_weights(kind: str | None, class_weight: ClassWeight | None) -> None:
     """Raises UsageError for a kind that cannot weigh classes."""
     if class_weight is not None and kind in CLOSED_FORMS:
         raise UsageError(f"--class-weight weighs rows in a loss, and {kind} is a closed form without one; use linear")
+
+
+def check_class_names(class_weight: ClassWeight | None, labels: Sequence[str]) -> None:
+    """Raises UsageError for a weight of what is no label."""
+    if isinstance(class_weight, Mapping) and (strange := sorted(set(class_weight) - set(labels))):
+        raise UsageError(f"--class-weight: {unknown('label', strange[0], labels)}")
 
 
 def _in_order(text: LinearHead, labels: tuple[str, ...]) -> LinearHead:

@@ -7,7 +7,7 @@ it (`train.py`), numpy answers with it, and the two cannot drift apart.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -50,7 +50,8 @@ class Joint:
 class Fusion:
     """`fuse(ops, params, joint)` gives (N, width(d)); `parameters(d, rng)` is what it learns beside projections.
 
-    `raw`: it reads the features as they are, without projections; d is then that of the features.
+    `raw`: it reads the features as they are, without projections; d is then that of the features. `hidden`: so many
+    numbers between the fusion and the last plane, an MLP.
     """
 
     fuse: Callable[[Ops, Params, Joint], Any]
@@ -58,6 +59,11 @@ class Fusion:
     parameters: Callable[[int, np.random.Generator], dict[str, Array]]
     needs: frozenset[str] = frozenset({"image", "text"})
     raw: bool = False
+    hidden: int = 0
+
+    def with_mlp(self, hidden: int = 512) -> Fusion:
+        """The same with an MLP on top."""
+        return replace(self, hidden=hidden)
 
 
 def forward(ops: Ops, fusion: Fusion, p: Params, x: Features) -> Any:

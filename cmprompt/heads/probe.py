@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from cmprompt.errors import UsageError
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.logistic import Loss, huber_loss, minimise, sigmoid_loss, softmax_loss
 from cmprompt.heads.training import Training, choose, held_out_loss
@@ -36,6 +37,13 @@ def fit_linear(data: Training, *, strength: float | None = None) -> LinearHead:
     scale = data.prior.scale if data.prior is not None and data.use == "image" else 1.0
     head = LinearHead(weight / np.float32(scale), data.labels, data.model_id, scale, bias)
     return replace(head, needs=frozenset({data.use}))
+
+
+def fit_on_text(data: Training, *, strength: float | None = None) -> LinearHead:
+    """The same of the texts, whatever modality is in use. Raises UsageError where there are none."""
+    if data.features.text is None:
+        raise UsageError("--head linear-text reads texts, and there are none in this data")
+    return fit_linear(replace(data, use="text"), strength=strength)
 
 
 def text_start(data: Training) -> Array | None:

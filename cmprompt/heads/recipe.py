@@ -15,7 +15,8 @@ MODALITIES = ("image", "text")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained. `hidden` 0 is a plane; `modality_dropout` the part of rows that lose each modality."""
+    """How a network is trained. `hidden` 0 is a plane, or the MLP that the fusion names; `modality_dropout` the part of
+    rows that lose each modality."""
 
     size: int = 512  # d of the projections, where the features are not smaller
     hidden: int = 0
@@ -44,10 +45,10 @@ def starting_point(data: Training, fusion: Fusion, recipe: Recipe) -> dict[str, 
             p[f"{name}.tokens"] = _projection(d, _width(getattr(data.features, f"{name}_tokens")), rng)
     p.update(fusion.parameters(d, rng))
     width = fusion.width(d)
-    if recipe.hidden:
-        p["hidden.weight"] = (rng.normal(size=(recipe.hidden, width)) * np.sqrt(2 / width)).astype(np.float32)
-        p["hidden.bias"] = np.zeros(recipe.hidden, np.float32)
-        width = recipe.hidden
+    if hidden := recipe.hidden or fusion.hidden:
+        p["hidden.weight"] = (rng.normal(size=(hidden, width)) * np.sqrt(2 / width)).astype(np.float32)
+        p["hidden.bias"] = np.zeros(hidden, np.float32)
+        width = hidden
     p["out.weight"], p["out.bias"] = np.zeros((outputs, width), np.float32), np.zeros(outputs, np.float32)
     return p
 

@@ -47,6 +47,7 @@ def _scouted(data: Training, fusion: Fusion, recipe: Recipe, most: int) -> int:
     held = data.take(rows)
     scout = Trainer(data.take(train), fusion, recipe)
     data.record["curve"], logits = scout.run(most, held), scout.best_logits
+    data.record["chose_on"] = len(held)
     if data.task == "classes":
         data.record.update(calibration(logits, held.targets))
     return scout.best_epoch

@@ -122,9 +122,9 @@ class Training:
 
     def folds(self, most: int = 5) -> list[tuple[Array, Array]]:
         """(training rows, held-out rows) of stratified folds; none at one shot, where nothing can be held out."""
-        count = min(most, len(self))
+        count = min(most, len(self) if self.groups is None else len(np.unique(self.groups)))
         if self.task == "classes":
-            count = min(most, int(np.median(np.unique(self.strata, return_counts=True)[1])))
+            count = min(count, int(np.median(np.unique(self.strata, return_counts=True)[1])))
         parts = split_folds(self.strata, self.groups, count, self.seed) if count > 1 else []
         return parts[:1] if len(self) > ENOUGH_FOR_ONE_SPLIT else parts
 
@@ -147,14 +147,45 @@ def take_rows(features: Features, rows: Array) -> Features:
 
 def split_folds(strata: Array, groups: Array | None, count: int, seed: int) -> list[tuple[Array, Array]]:
     """`count` folds that share each stratum out evenly and never part a group (which goes with its first row's)."""
+    dealt, _, unit_of_row = _dealt(strata, groups, seed)
+    fold_of_unit = np.empty(len(dealt), int)
+    fold_of_unit[dealt] = np.arange(len(dealt)) % count
+    fold = fold_of_unit[unit_of_row]
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(count)]
+
+
+def split_part(strata: Array, groups: Array | None, part: float, seed: int) -> tuple[Array, Array]:
+    """(rows that stay, rows held out): about this `part` of each stratum, no group parted.
+
+    Of a stratum of two groups or more at least one is on each side; one alone stays. Raises UsageError where there is
+    only one group.
+    """
+    dealt, stratum, unit_of_row = _dealt(strata, groups, seed)
+    if len(dealt) < 2:
+        raise UsageError("every row has the same picture, so that none can judge; name a table that does with --val")
+    is_held = np.zeros(len(dealt), bool)
+    places = np.ceil(np.arange(np.ceil(len(dealt) * part)) / part - 1e-9).astype(int)
+    is_held[dealt[places[places < len(dealt)]]] = True
+    for value in np.unique(stratum):
+        own = dealt[stratum[dealt] == value]  # (n,) units
+        is_held[own[:1]] |= len(own) > 1 and not is_held[own].any()
+        is_held[own[-1:]] &= len(own) > 1 and not is_held[own].all()
+    if not is_held.any():  # every stratum is a group of its own
+        is_held[dealt[0]] = True
+    held = is_held[unit_of_row]
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _dealt(strata: Array, groups: Array | None, seed: int) -> tuple[Array, Array, Array]:
+    """Units, those of one stratum beside each other and shuffled; (U,) the stratum of each; (N,) the unit of each row.
+
+    A unit is a group, or a row where there are no groups.
+    """
     units = np.arange(len(strata)) if groups is None else groups
     names, first, unit_of_row = np.unique(units, return_index=True, return_inverse=True)
     shuffled = np.random.default_rng(seed).permutation(len(names))
-    dealt = shuffled[np.argsort(strata[first][shuffled], kind="stable")]
-    fold_of_unit = np.empty(len(names), int)
-    fold_of_unit[dealt] = np.arange(len(names)) % count
-    fold = fold_of_unit[unit_of_row]
-    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(count)]
+    stratum = strata[first]
+    return shuffled[np.argsort(stratum[shuffled], kind="stable")], stratum, unit_of_row
 
 
 def held_out_loss(logits: Array, data: Training) -> Array:
@@ -191,6 +222,7 @@ def choose(
     parts = [score(data.take(train), data.take(held)) for train, held in folds]
     losses = np.stack([np.concatenate(of_one) for of_one in zip(*parts, strict=True)])  # (candidates, N)
     means = losses.mean(1).tolist()
+    data.record["chose_on"] = losses.shape[1]
     data.record["tried"] = [{"setting": c, "loss": loss} for c, loss in zip(candidates, means, strict=True)]
     best = int(losses.mean(1).argmin())
     gains = losses[:best] - losses[best]

@@ -14,7 +14,7 @@ from cmprompt.heads.answers import answers as answers_of
 from cmprompt.heads.calibrate import calibration, cooled
 from cmprompt.heads.fit import fit_training
 from cmprompt.heads.linear import LinearHead
-from cmprompt.heads.training import Training, choose, held_out_loss, split_folds
+from cmprompt.heads.training import Training, choose, held_out_loss, split_folds, split_part
 from cmprompt.heads.tuned import Tuned, plain
 from cmprompt.heads.verdict import Row, Verdict, judge, majority
 from cmprompt.heads.wise import wise
@@ -49,9 +49,12 @@ class Trial:
 
 def split_rows(data: Training, part: float) -> list[tuple[Array, Array]]:
     """(training rows, judging rows): one split of about this part, or five where that would judge with too few."""
-    if len(data) * part < ENOUGH_TO_JUDGE:
-        return split_folds(data.strata, data.groups, min(5, len(data)), data.seed)
-    return split_folds(data.strata, data.groups, max(2, round(1 / part)), data.seed)[:1]
+    if len(data) * part >= ENOUGH_TO_JUDGE:
+        return [split_part(data.strata, data.groups, part, data.seed)]
+    units = len(data) if data.groups is None else len(np.unique(data.groups))
+    if units < 2:
+        return [split_part(data.strata, data.groups, part, data.seed)]  # which says what is wrong
+    return split_folds(data.strata, data.groups, min(5, units), data.seed)
 
 
 def few_of_each(data: Training, shots: int) -> Array:
@@ -101,7 +104,8 @@ def run_trial(
         for when, rows in (("before", np.concatenate(warm)), ("after", answers[kind])):
             train.record[f"judged_ece_{when}"] = metrics.expected_calibration_error(rows, targets)
     table, verdict = judge(answers, targets, kind, floor, seed=data.seed)
-    record = {**train.record, "judged_on": len(judged), "splits": len(splits), "trained_on": len(train)}
+    counts = {"trained_on": len(train), "chose_on": train.record.get("chose_on", 0), "judged_on": len(judged)}
+    record = {**train.record, **counts, "splits": len(splits)}
     head = heads[kind]
     towers = head.towers if isinstance(head, Tuned) else ()
     return Trial(plain(head), table, verdict, record, kind, answers, targets, judged, towers)
@@ -125,8 +129,9 @@ def _contenders(
 
 def _twin(kind: str, train: Training) -> str | None:
     """The control that the fitted head is: no head is compared with itself."""
-    plain = train.record.get("kind", kind) == "linear" and train.record.get("wise", 1.0) == 1.0
-    return f"{train.use} only" if plain and not train.unfreeze else None
+    controls = {"linear": f"{train.use} only", "linear-text": "text only"}
+    as_it_is = train.record.get("wise", 1.0) == 1.0 and not train.unfreeze
+    return controls.get(train.record.get("kind", kind)) if as_it_is else None
 
 
 def _chosen(kind: str, train: Training, wise_step: float | str | None, options: Mapping[str, Any]) -> Head:
@@ -137,10 +142,11 @@ def _chosen(kind: str, train: Training, wise_step: float | str | None, options: 
         return head  # what is trained by steps has found its temperature where it found its epochs
     inner, held = train.take(folds[0][0]), train.take(folds[0][1])
     kind = train.record.get("kind", kind)  # what `auto` chose
-    if kind == "linear" and "C" in train.record:
+    if kind in ("linear", "linear-text") and "C" in train.record:
         options = {**options, "strength": train.record["C"]}  # is chosen already
     scout = _mixed(kind, inner, train.record.get("wise", wise_step), options, fit_training(kind, inner, **options))
     train.record.update(calibration(scout.logits(held.seen_by(scout)), held.targets))
+    train.record.setdefault("chose_on", len(held))
     return cooled(head, train.record["temperature"])
 
 

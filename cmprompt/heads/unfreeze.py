@@ -56,6 +56,7 @@ def fit_unfrozen(data: Training, kind: str, schedule: Schedule | None = None, **
     train, held = _held_out(replace(data, unfreeze=False))
     kind, trainer = _on_frozen(train, kind, options)
     data.record.update(train.record)
+    data.record["chose_on"] = train.record.get("chose_on", 0) + (len(held) if held is not None else 0)
     data.record["tower_curve"] = _train(tower, trainer, held, schedule, data.seed)
     return _calibrated(_tuned(tower, trainer, kind), held, data)
 

@@ -196,14 +196,15 @@ def _ratio(top: Array, bottom: Array) -> Array:
 
 
 def _number_draws(predicted: Array, target: Array, counts: Array) -> dict[str, Array]:
-    """(B,) draws of every figure of `metrics.regression`."""
+    """(B,) draws of every figure of `metrics.regression`; R2 is NaN where a draw holds one number only."""
     error, n = predicted.astype(np.float64) - target, len(target)
-    mean = counts @ target / n
-    spread = counts @ target.astype(np.float64) ** 2 / n - mean**2
+    centred = target.astype(np.float64) - target.mean()
+    spread = counts @ centred**2 / n - (counts @ centred / n) ** 2
     squared = counts @ error**2 / n
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found = {"mae": counts @ np.abs(error) / n, "rmse": np.sqrt(squared), "r2": 1 - squared / spread}
-    return {**found, "spearman": _spearman_draws(predicted, target, counts)}
+    varied = spread > 1e-9 * max(float((centred**2).mean()), 1e-300)
+    r2 = np.where(varied, 1 - squared / np.where(varied, spread, 1), np.nan)
+    figures = {"mae": counts @ np.abs(error) / n, "rmse": np.sqrt(squared), "r2": r2}
+    return {**figures, "spearman": _spearman_draws(predicted, target, counts)}
 
 
 def _spearman_draws(a: Array, b: Array, counts: Array) -> Array:
