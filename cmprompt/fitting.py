@@ -2,149 +2,53 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, cast
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Any, Literal
 
 import numpy as np
 
-from cmprompt.encoders.tokens import TOKENS
-from cmprompt.errors import UsageError, unknown
-from cmprompt.heads.fit import check_weights, training_data
-from cmprompt.heads.training import ClassWeight, Task
+from cmprompt import row_checks
+from cmprompt.errors import UsageError
+from cmprompt.heads.fit import check_class_names, training_data
 from cmprompt.heads.trial import Trial, run_trial, split_rows
 from cmprompt.labelled import Labelled, photo_groups
-from cmprompt.registry import FUSIONS, HEADS, resolve
+from cmprompt.plan import Plan
+from cmprompt.registry import FUSIONS
 from cmprompt.types import Array, Encoder, Features, Head
 
-WISE_KINDS = ("linear", "gda", "coop")
-LOSSES = ("huber", "squared")
-FROM_KINDS = ("linear", "gda", "tip-adapter", "tip-adapter-f", "proker")  # those that read the head they start from
 
+def check_rows(
+    plan: Plan,
+    data: Labelled,
+    judges: Labelled | None,
+    needs: frozenset[str],
+    known: Sequence[str],
+    *,
+    from_text: bool,
+) -> Iterator[str]:
+    """What can be told before anything is embedded: a notice of labels that cannot be learned.
 
-@dataclass(frozen=True)
-class Plan:
-    """What is to be fitted and how it is judged. `kind` None: `concat` with text beside the images, else `linear`."""
-
-    kind: str | None = None
-    use: Literal["image", "text"] | None = None
-    regression: bool = False
-    val_part: float = 0.2
-    val_file: str | None = None
-    shots: int | None = None
-    seed: int = 0
-    class_weight: ClassWeight | None = None
-    wise: float | str | None = None
-    multi_label: bool = False
-    squared: bool = False
-    unfreeze: bool = False
-    augment: int = 0
-
-    @staticmethod
-    def parse(
-        *,
-        head: str | None,
-        use: str | None,
-        task: str,
-        val: str,
-        shots: int | None,
-        seed: int,
-        class_weight: str | None,
-        wise: str | None,
-        multi_label: bool = False,
-        loss: str = "huber",
-        unfreeze: str | None = None,
-        augment: int = 0,
-    ) -> Plan:
-        """From the flags. Raises UsageError for a value that none of them takes."""
-        if head is not None and head not in (kinds := [*HEADS, *FUSIONS]):
-            raise UsageError(unknown("head", head, kinds))
-        for flag, value, known in (
-            ("--use", use, ("image", "text")),
-            ("--task", task, ("classification", "regression")),
-            ("--loss", loss, LOSSES),
-            ("--unfreeze", unfreeze, ("image",)),
-        ):
-            if value is not None and value not in known:
-                raise UsageError(unknown(f"{flag} value", value, known))
-        part = _number(val)
-        if part is not None and not 0 < part <= 0.5:
-            raise UsageError(f"--val {val}: a part above 0 and at most 0.5, or a table of its own")
-        if part is None and not os.path.exists(val):
-            raise UsageError(f"--val {val!r} is neither a number nor a table that is there")
-        step = None if wise is None or wise == "auto" else _number(wise)
-        if wise not in (None, "auto") and (step is None or not 0 <= step <= 1):
-            raise UsageError(f"--wise {wise}: auto, or a number from 0 to 1")
-        one_of_n = task == "classification" and not multi_label
-        if not one_of_n and (shots or class_weight):
-            flag = "--shots" if shots else "--class-weight"
-            raise UsageError(f"{flag} counts the rows of each class; here a row has not one class")
-        weights = _class_weight(class_weight)
-        check_weights(head, weights)
-        if multi_label and task == "regression":
-            raise UsageError("--multi-label is for labels; leave --task regression out")
-        if wise is not None and (unfreeze or head not in (None, *WISE_KINDS)):
-            other = "--unfreeze image" if unfreeze else repr(head)
-            raise UsageError(f"--wise mixes linear heads on images; {other} is none: use {', '.join(WISE_KINDS)}")
-        if augment and (unfreeze or head == "attention"):
-            other = "--unfreeze image, which crops anew in each epoch" if unfreeze else "--head attention"
-            raise UsageError(f"--augment {augment} does not go with {other}; leave one out")
-        return Plan(
-            kind=head,
-            use=cast(Literal["image", "text"] | None, use),
-            regression=task == "regression",
-            val_part=part or 0.2,
-            val_file=val if part is None else None,
-            shots=shots,
-            seed=seed,
-            class_weight=weights,
-            wise="auto" if wise == "auto" else step,
-            multi_label=multi_label,
-            squared=loss == "squared",
-            unfreeze=unfreeze is not None,
-            augment=augment,
+    `known`: the labels that there is a text for where the fit starts `from_text`, else those that are allowed.
+    Raises UsageError that names the lines of rows with nothing to read, and of labels that nothing can answer.
+    """
+    for part in (data, judges):
+        if part is not None and (read := plan.reads_alone(needs)):
+            row_checks.something_of(part, read)
+    if plan.regression:
+        return
+    advice = "name them with --labels, or leave these rows out"
+    data.check_labels(known, advice)
+    labels = known if from_text else data.names
+    if judges is not None:
+        judges.check_labels(labels, advice if from_text else f"{data.source} has no rows to learn them from")
+    check_class_names(plan.class_weight, labels)
+    kind = plan.kind_for(needs)
+    if (kind in FUSIONS or kind == "mlp") and (unseen := sorted(set(labels) - set(data.names))):
+        yield (
+            f"{len(unseen)} labels have no rows in {data.source} ({', '.join(map(repr, unseen[:5]))}): --head {kind}"
+            " learns from rows alone and will hardly ever answer them"
         )
-
-    def going_on(self, data: Labelled, own_encoders: bool) -> Plan:
-        """The plan of a fit that goes on from a head: `linear` where no kind is named.
-
-        Raises UsageError for what such a head does not apply to.
-        """
-        for what, given in (
-            ("--use text", self.use == "text"),
-            ("--task regression", self.regression),
-            ("--image-encoder and --text-encoder", own_encoders),
-        ):
-            if given:
-                raise UsageError(f"--from goes on from labels on images, with the old head's model; leave {what} out")
-        if not data.has_images:
-            raise UsageError(f"--from goes on from a head on images, and {data.source} has none; name --image-col")
-        if self.kind not in (None, *FROM_KINDS):
-            raise UsageError(f"--head {self.kind} does not start from a head; --from takes {', '.join(FROM_KINDS)}")
-        return replace(self, kind=self.kind or "linear")
-
-    @property
-    def task(self) -> Task:
-        """What is fitted."""
-        return "regression" if self.regression else "multi_label" if self.multi_label else "classes"
-
-    def needs(self, data: Labelled) -> frozenset[str]:
-        """What to embed: the modalities, and their tokens for a head that reads these.
-
-        Raises UsageError where the data have none of the modalities asked for.
-        """
-        there = {"image": data.has_images, "text": data.has_texts}
-        wanted = frozenset(name for name, here in there.items() if here and self.use in (None, name))
-        if self.augment and "image" not in wanted:
-            raise UsageError(f"--augment {self.augment} makes views of pictures, and none are read here; leave it out")
-        if not wanted:
-            raise UsageError(f"--use {self.use}: the table has none; name the column with --{self.use}-col")
-        return wanted | (TOKENS & resolve(FUSIONS, "fusion", self.kind).needs) if self.kind in FUSIONS else wanted
-
-    def kind_for(self, needs: frozenset[str]) -> str:
-        """The head to fit where none is named."""
-        return self.kind or ("concat" if needs >= {"image", "text"} else "linear")
 
 
 def fit_on_trial(
@@ -222,27 +126,9 @@ def _targets(parts: Sequence[Labelled], labels: Sequence[str]) -> list[str] | Ar
     return [target for part in parts for target in part.targets]
 
 
-def _class_weight(text: str | None) -> ClassWeight | None:
-    """`balanced`, or `cat=2,dog=0.5` (a label that is not named weighs 1). Raises UsageError."""
-    if text is None or text == "balanced":
-        return "balanced" if text else None
-    pairs = [part.rpartition("=") for part in text.split(",")]
-    weights = {label.strip(): _number(value) for label, _, value in pairs}
-    if "" in weights or not all(weight is not None and 0 < weight < float("inf") for weight in weights.values()):
-        raise UsageError(f"--class-weight {text!r}: balanced, or weights above 0, like cat=2,dog=0.5")
-    return {label: float(weight or 1) for label, weight in weights.items()}
-
-
 def _stacked(first: Features, second: Features) -> Features:
     def both(name: str) -> Any:
         a, b = getattr(first, name), getattr(second, name)
         return None if a is None or b is None else np.concatenate([a, b])
 
     return Features(*(both(field.name) for field in fields(Features)))
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from cmprompt.errors import UsageError
 from cmprompt.sources import SourceOptions, read_items
-from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Item
+from cmprompt.types import Array, Embedded, Encoder, Features, Item
 
 if TYPE_CHECKING:
     from cmprompt.store import Store
@@ -47,16 +46,16 @@ class Labelled:
     @property
     def label_sets(self) -> list[tuple[str, ...]]:
         """The labels of each item."""
-        return [_parts(target) if self.multi_label else (target,) for target in self.targets]
+        return [parts(target) if self.multi_label else (target,) for target in self.targets]
 
-    def check_labels(self, known: Collection[str]) -> None:
-        """Raises UsageError that names the lines of labels that are not `known`."""
+    def check_labels(self, known: Collection[str], advice: str = "") -> None:
+        """Raises UsageError that names the lines of labels that are not `known`, and ends in the `advice`."""
         others = [set(labels).difference(known) for labels in self.label_sets]
         if rows := [row for row, names in enumerate(others) if names]:
             strange = sorted(set().union(*others))
             raise UsageError(
                 f"{self.source}: {len(rows)} rows have labels that nothing here can answer"
-                f" ({', '.join(map(repr, strange[:5]))}): {self.where(rows)}"
+                f" ({', '.join(map(repr, strange[:5]))}): {self.where(rows)}{advice and '; ' + advice}"
             )
 
     def marks(self, labels: Sequence[str]) -> Array:
@@ -73,6 +72,11 @@ class Labelled:
         self.check_labels(labels)
         place = {label: number for number, label in enumerate(labels)}
         return np.array([place[name] for name in self.targets], np.int64)
+
+    def at_level(self, level: int) -> Labelled:
+        """The same with labels a/b/c cut to their first `level` parts."""
+        cut = [" | ".join(dict.fromkeys(first_parts(name, level) for name in own)) for own in self.label_sets]
+        return replace(self, items=tuple(replace(item, target=t) for item, t in zip(self.items, cut, strict=True)))
 
     def take(self, rows: Array) -> Labelled:
         """Some of the rows. Their lines are not known any more, so check the whole first."""
@@ -103,30 +107,34 @@ def read_labelled(
     *,
     task: str = "classification",
     multi_label: bool = False,
+    level: int | None = None,
+    to_train: bool = False,
 ) -> Labelled:
     """Every row of a table, or every picture of a folder of class folders. Retrieval wants no targets; under
-    `multi_label` a row may have none.
+    `multi_label` a row may have none. `level` N cuts labels a/b/c to their first N parts.
 
-    Raises UsageError that names the lines: rows without a target, pictures that are not there, one picture with two
-    labels, numbers that are none, only one class.
+    Raises UsageError that names the lines: rows without a target or anything to see, pictures that are not there, one
+    picture with two labels, numbers that are none; of what is `to_train` on, only one label or number.
     """
+    from cmprompt import row_checks as check
+
     folders = os.path.isdir(source)
     if not folders and not os.path.isfile(source):
         raise UsageError(f"no such table or folder: {source!r}")
     items = tuple(read_items([source], replace(options, class_folders=folders, videos=True)))
-    data = Labelled(source, items)
+    data = Labelled(source, items, multi_label=multi_label)
     if not items:
         raise UsageError(f"{source}: no rows")
-    _refuse(data, _is_missing, "whose picture is not there", "paths are relative to the table")
+    check.pictures(data)
     if task == "retrieval":
         return data
     if not (multi_label and any(item.target for item in items)):
-        _refuse(data, lambda item: item.target in (None, ""), "without a target", "give them one, or name --target-col")
+        check.targets(data)
     if task == "regression":
-        return replace(data, numbers=_numbers(data))
-    _refuse_two_labels(data)
-    data = replace(data, multi_label=multi_label)
-    if len(names := data.names) < 2:
+        return replace(data, numbers=check.numbers(data, to_train=to_train))
+    data = data if level is None else data.at_level(level)
+    check.one_answer_each(data)
+    if to_train and len(names := data.names) < 2:
         raise UsageError(f"{source}: every row has the label {names[0]!r}; at least two labels are needed")
     return data
 
@@ -231,54 +239,14 @@ def photo_groups(features: Features) -> Array:
     return np.array([seen.setdefault(key, len(seen)) for key in keys])
 
 
-def _parts(target: str) -> tuple[str, ...]:
+def parts(target: str) -> tuple[str, ...]:
     """The labels of one cell, each once."""
     return tuple(dict.fromkeys(name for part in SEPARATORS.split(target) if (name := part.strip())))
 
 
-def _refuse(data: Labelled, is_bad: Callable[[Item], bool], what: str, advice: str) -> None:
-    bad = [place for place, item in enumerate(data.items) if is_bad(item)]
-    if bad:
-        raise UsageError(f"{data.source}: {len(bad)} rows {what}: {data.where(bad)}; {advice}")
-
-
-def _is_missing(item: Item) -> bool:
-    if isinstance(item.image, FileBytes):
-        return not os.path.isfile(item.image.path)
-    return item.image is None and not item.text
-
-
-def _refuse_two_labels(data: Labelled) -> None:
-    """The same picture with the same text must not have two labels."""
-    rows: dict[tuple[str, str | None], list[int]] = defaultdict(list)
-    for place, item in enumerate(data.items):
-        if isinstance(item.image, FileBytes):
-            rows[os.path.realpath(item.image.path), item.text].append(place)
-    for places in rows.values():
-        labels = sorted({str(data.items[i].target) for i in places})
-        if len(labels) > 1:
-            raise UsageError(
-                f"{data.source}: one picture has the labels {' and '.join(map(repr, labels))}: {data.where(places)}"
-            )
-
-
-def _numbers(data: Labelled) -> Array:
-    """(N,) float32."""
-    values = np.array([_number(item.target) for item in data.items])
-    bad = np.flatnonzero(~np.isfinite(values)).tolist()
-    if bad:
-        raise UsageError(f"{data.source}: {len(bad)} rows whose target is no number: {data.where(bad)}")
-    if np.all(values == values[0]):
-        raise UsageError(f"{data.source}: every row has the number {values[0]:g}; there is nothing to learn")
-    rows: Array = values.astype(np.float32)
-    return rows
-
-
-def _number(text: str | float | None) -> float:
-    try:
-        return float(str(text).replace(",", ""))
-    except ValueError:
-        return float("nan")
+def first_parts(label: str, level: int) -> str:
+    """`a/b` of the label `a/b/c` at level 2."""
+    return "/".join(label.split("/")[:level])
 
 
 def _lines(source: str) -> Sequence[int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,8 @@ def test_a_picture_that_cannot_be_read_is_named(fit, table: Path, capsys) -> Non
         (["--class-weight", "balanced", "--head", "gda"], "closed form"),
         (["--multi-label", "--shots", "4"], "not one class"),
         (["--loss", "cubed"], "huber"),
+        (["--loss", "huber"], "for numbers"),
+        (["--augment", "2", "--head", "coop"], "does not go with --head coop"),
     ],
     ids=[
         "kind",
@@ -211,6 +214,8 @@ def test_a_picture_that_cannot_be_read_is_named(fit, table: Path, capsys) -> Non
         "weight-gda",
         "shots",
         "loss",
+        "loss-of-labels",
+        "augment-coop",
     ],
 )
 def test_flags_that_make_no_sense(arguments: list[str], says: str, fit, capsys) -> None:
@@ -283,6 +288,43 @@ def test_no_fit_goes_on_from_numbers_or_to_labels_of_two_encoders(fit, table: Pa
     more = write_table(table.parent / "pink.csv", [("images/red-0.png", "pink"), ("images/red-1.png", "blue")])
     assert run(["finetune", str(more), "--from", str(tmp_path / "pair.head"), "--no-store"]) == 2
     assert "cannot be compared" in capsys.readouterr().err
+
+
+def test_a_level_of_the_labels_is_fitted_and_its_texts_are_gathered(fit, table: Path, tmp_path: Path, capsys) -> None:
+    names = {"red": "warm/red", "green": "cold/green", "blue": "cold/blue"}
+    rows = [tuple(line.split(",")) for line in table.read_text().splitlines()[1:]]
+    source = write_table(table.parent / "levels.csv", [(image, names[colour]) for image, colour in rows])
+    assert fit("--level", 1, "--labels", ",".join(names.values()), source=source) == 0
+    assert load_head(tmp_path / "out.head").labels == ("warm", "cold")
+    record = read_settings(tmp_path / "out.head")["record"]
+    assert record["level"] == 1
+    capsys.readouterr()
+    assert fit("--from", tmp_path / "out.head", "--level", 1, "--force", source=source, output="next.head") == 0
+    assert "on the old data" in capsys.readouterr().out
+    assert fit("--level", 1, "--labels", "a/b,a/c", source=source, output="none.head") == 2
+    assert "leaves one label, 'a'" in capsys.readouterr().err
+
+
+def test_names_that_are_not_utf_8_are_saved_as_they_are(model: str, table: Path, tmp_path: Path, capsys) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    dice, colours = np.random.default_rng(0), ("red", "green", "blue")
+    for number, line in enumerate(table.read_text().splitlines()[1:]):
+        image, colour = line.split(",")
+        colour = colour if dice.random() > 0.3 else colours[number % 2]  # so that there are mistakes to show
+        os.makedirs(f"{folder}/{colour}", exist_ok=True)
+        with open(os.path.join(os.fsencode(f"{folder}/{colour}"), b"caf\xe9%d.jpg" % number), "wb") as file:
+            file.write((table.parent / image).read_bytes())
+    where = ["--model", model, "--no-store", "-q", "--force"]
+    assert run(["finetune", folder, *where, "-o", str(tmp_path / "a.head")]) == 0
+    assert read_settings(tmp_path / "a.head")["record"]["table"] == folder
+    assert json.loads((tmp_path / "a.head/report.json").read_text("utf-8"))["table"] == folder
+    page = (tmp_path / "a.head/report.html").read_text("utf-8")
+    assert "caf\ufffd</td>" in page and "/caf\ufffd" in page and ".jpg</figcaption>" in page
+    capsys.readouterr()
+    assert run(["finetune", folder, *where, "--from", str(tmp_path / "a.head"), "-o", str(tmp_path / "b.head")]) == 0
+    assert "caf\ufffd:" in capsys.readouterr().out
+    assert run(["adapt", folder, *where[:-1], "--labels", "red,blue", "-o", str(tmp_path / "c.head")]) == 0
+    assert read_settings(tmp_path / "c.head")["record"]["adapted_to"] == [folder]
 
 
 def test_markup_in_labels_and_names_is_escaped_in_the_report(fit, table: Path, tmp_path: Path) -> None:

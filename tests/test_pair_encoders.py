@@ -10,8 +10,10 @@ from conftest import FakeEncoder
 from labelled_photos import write_model, write_pictures, write_table
 
 from cmprompt.cli.app import run
+from cmprompt.encoders import load_encoder
 from cmprompt.encoders.classic import ClassicImages, ClassicTexts, classic_images
 from cmprompt.encoders.pair import PairEncoder, load_pair
+from cmprompt.encoders.tfidf import TfidfTexts
 from cmprompt.encoders.timm import TimmImages
 from cmprompt.errors import ModelError, UsageError
 from cmprompt.heads.io import load_head, read_settings
@@ -53,6 +55,31 @@ def test_stop_words_go_by_language() -> None:
     assert rows[2] @ ClassicTexts().encode_texts(["the bread"])[0] > 0.99
     with pytest.raises(UsageError, match="did you mean en"):
         ClassicTexts("eng")
+
+
+def test_rare_words_are_as_loud_as_scikit_learn_has_them() -> None:
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    texts, unseen = ["the red ball", "the red brick", "the blue brick", ""], ["the the ball", "nothing known"]
+    words = ClassicTexts()
+    wanted = TfidfTransformer().fit(words.counts(texts)).transform(words.counts(unseen)).toarray()
+    np.testing.assert_allclose(TfidfTexts().counted(texts).encode_texts(unseen), wanted, atol=1e-6)
+
+
+def test_a_head_on_counted_words_finds_its_counts_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = write_pictures(tmp_path)
+    rows = [(image, f"the {colour} thing no{place}", colour) for place, (image, colour) in enumerate(pictures)]
+    table = write_table(tmp_path / "data.csv", rows, ("image", "text", "label"))
+    flags = ["--image-encoder", "classic", "--text-encoder", "classic:tfidf", "--stop-words", "en", "--use", "text"]
+    assert run(["finetune", str(table), *flags, "--no-store", "-q", "-o", str(tmp_path / "c.head")]) == 0
+    settings = read_settings(tmp_path / "c.head")
+    assert settings["record"]["model"] == "pair:classic|classic:tfidf-en" and set(settings["towers"]) == {"text"}
+    capsys.readouterr()
+    where = ["--head", str(tmp_path / "c.head"), "--no-store", "-q"]
+    assert run(["evaluate", str(table), *where]) == 0
+    assert float(capsys.readouterr().out.splitlines()[1].split()[1]) > 95
+    encoder = load_encoder(f"tuned:{tmp_path / 'c.head'}")
+    assert encoder.texts.idf[np.flatnonzero(encoder.texts.words.counts(["thing"])[0])] == 1  # is in every text
 
 
 def test_sift_words_follow_shapes_not_colours() -> None:
@@ -123,3 +150,18 @@ def test_one_side_may_stay_the_models_own(tmp_path: Path) -> None:
     flags = ["--model", model, "--text-encoder", "classic", "--head", "linear", "--no-store", "--force"]
     assert run(["finetune", str(table), *flags, "-o", str(tmp_path / "c.head")]) == 0
     assert "+classic-words1024" in load_head(tmp_path / "c.head").model_id
+
+
+def test_the_side_of_a_model_that_is_not_named_is_recorded_as_the_one_that_was_used(tmp_path: Path) -> None:
+    rows = [(image, f"something {colour}", colour) for image, colour in write_pictures(tmp_path, each=4)]
+    table = write_table(tmp_path / "data.csv", rows, ("image", "text", "label"))
+    flags = ["--text-encoder", "classic", "--head", "linear", "--no-store", "--force", "-o", str(tmp_path / "c.head")]
+    assert run(["finetune", str(table), *flags]) == 0
+    assert read_settings(tmp_path / "c.head")["record"]["model"] == "pair:tiny|classic"
+
+
+def test_a_pair_hands_its_options_to_the_models_own_side() -> None:
+    notices: list[str] = []
+    pair = load_encoder("pair:auto|classic", "cpu", "fp32", batch_size=5, notices=notices.append)
+    assert isinstance(pair, PairEncoder) and pair.images.batch_size == pair.batch_size == 5
+    assert any("using tiny" in notice for notice in notices)

@@ -9,9 +9,13 @@ import pytest
 from heads_data import blobs, both
 
 from cmprompt import metrics
+from cmprompt.cli.fitting import rows_line
+from cmprompt.errors import UsageError
 from cmprompt.heads.auto import kinds_for
+from cmprompt.heads.calibrate import cooled
 from cmprompt.heads.fit import fit_training, training_data
 from cmprompt.heads.linear import LinearHead
+from cmprompt.heads.training import split_part
 from cmprompt.heads.trial import run_trial, split_rows
 from cmprompt.heads.wise import wise
 
@@ -51,10 +55,72 @@ def test_few_rows_are_judged_by_folds_and_every_row_judges_once() -> None:
     assert all(not set(train) & set(held) for train, held in splits)
 
 
-def test_auto_tries_ten_heads_on_thousands_of_pairs_and_caches_on_few() -> None:
+def test_auto_tries_eleven_heads_on_thousands_of_pairs_and_caches_on_few() -> None:
     features, names, prior = blobs(2100)
     data = training_data(both(features.image, features.image), names, prior)
-    assert len(kinds_for(data)) == 10
+    assert len(kinds_for(data)) == 11 and "linear-text" in kinds_for(data)
     few = kinds_for(data.take(np.arange(90)))
     assert {"tip-adapter", "tip-adapter-f", "proker"} <= set(few)
     assert kinds_for(replace(data, prior=None, features=features)) == ["linear", "mlp"]
+
+
+def test_auto_takes_the_texts_alone_where_the_pictures_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmprompt.heads.auto.kinds_for", lambda data: ["linear", "linear-text"])
+    features, names, prior = blobs(120)
+    noise = np.random.default_rng(5).normal(size=features.image.shape).astype(np.float32)
+    data = training_data(both(noise / np.linalg.norm(noise, axis=1, keepdims=True), features.image), names, prior)
+    trial = run_trial("auto", data, [(np.arange(80), np.arange(80, 120))])
+    assert trial.record["kind"] == "linear-text" and trial.head.needs == {"text"}
+    assert list(trial.answers) == ["majority class", "zero-shot", "image only", "auto"]
+
+
+@pytest.mark.parametrize("part", [0.2, 0.3, 0.35, 0.4, 0.5])
+def test_the_part_that_judges_is_the_one_that_was_asked_for(part: float) -> None:
+    features, names, prior = blobs(900)
+    ((train, held),) = split_rows(training_data(features, names, prior), part)
+    assert abs(len(held) - 900 * part) <= 1 and len(train) + len(held) == 900
+    assert np.ptp(np.unique(names[held], return_counts=True)[1]) <= 1
+
+
+def test_every_class_that_can_be_is_on_both_sides_and_no_photo_is() -> None:
+    dice = np.random.default_rng(0)
+    strata = np.concatenate([np.repeat([0, 1], 300), [2] * 4, [3] * 3, [4, 4], [5]])
+    groups = np.arange(len(strata))
+    groups[600:602] = 600  # two of class 2 are one photo
+    for seed in range(20):
+        order = dice.permutation(len(strata))
+        train, held = split_part(strata[order], groups[order], 0.2, seed)
+        assert set(strata[order][held]) == {0, 1, 2, 3, 4} and set(strata[order][train]) == {0, 1, 2, 3, 4, 5}
+        assert not set(groups[order][train]) & set(groups[order][held])
+
+
+def test_one_photo_alone_cannot_be_split() -> None:
+    with pytest.raises(UsageError, match="--val"):
+        split_part(np.zeros(4, int), np.zeros(4, int), 0.2, 0)
+    features, names, prior = blobs(9)
+    data = training_data(features, names, prior, groups=np.zeros(9, int))
+    assert data.folds() == []
+    with pytest.raises(UsageError, match="--val"):
+        split_rows(data, 0.2)
+
+
+@pytest.mark.parametrize(("kind", "chose"), [("linear", 80), ("mlp", 16), ("auto", 80)])
+def test_a_trial_says_how_many_rows_trained_chose_and_judged(
+    kind: str, chose: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmprompt.heads.auto.kinds_for", lambda data: ["linear"])
+    features, names, prior = blobs(120)
+    options = {"hidden": 8, "epochs": 2, "least_steps": 0} if kind == "mlp" else {}
+    split = (np.arange(80), np.arange(80, 120))
+    record = run_trial(kind, training_data(features, names, prior), [split], options=options).record
+    assert rows_line(record) == f"trained on 80 rows, of which {chose} chose the settings; judged on 40 others"
+
+
+def test_a_fit_measures_its_own_temperature_whatever_that_of_the_head_it_starts_from() -> None:
+    features, names, prior = blobs(240, noise=1.2)
+    split, errors = (np.arange(160), np.arange(160, 240)), []
+    for temperature in (1.0, 8.0):
+        data = training_data(features, names, cooled(prior, temperature))
+        record = run_trial("linear", data, [split], before="before").record
+        errors.append(record["judged_ece_after"])
+    assert abs(errors[0] - errors[1]) < 0.04

@@ -17,10 +17,12 @@ def command(
     limit: o.Limit = None,
     all_files: o.AllFiles = False,
     allow_truncated: o.AllowTruncated = False,
+    dry_run: o.DryRun = False,
     fps: o.Fps = None,
     frames: o.Frames = None,
     labels: o.Labels = None,
     label: o.Label = None,
+    level: o.Level = None,
     pool: o.Pool = "mean",
     prompts: o.Prompts = None,
     template: o.Template = None,
@@ -59,9 +61,11 @@ def command(
     from cmprompt.sources import SourceOptions, read_items
 
     say = road.speaker(quiet)
-    if output is None:
+    if output is None and not dry_run:
         raise UsageError("name the head to write: -o DIR")
-    check_free(Path(output), overwrite)
+    target = Path(output or "")
+    if output is not None:
+        check_free(target, overwrite)
     sources = road.require_inputs(inputs, files_from)
     options = SourceOptions(
         files_from=files_from, null_separated=null, image_col=image_col, limit=limit, all_files=all_files,
@@ -69,11 +73,18 @@ def command(
     )  # fmt: skip
     sampling = sampling_of(fps, frames)
     label_set, texts = road.read_prompts(labels, label, prompts, template, language, say=say)
-    shares = read_shares(prior, tuple(label_set.phrases)) if prior else None
+    texts = fitting.at_level(texts, level)
+    shares = read_shares(prior, tuple(texts)) if prior else None
     encoder = load_encoder(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
+    if dry_run:
+        sets = road.set_names(label_set, prompts, template, language)
+        for line in road.describe_run(encoder, texts, "adapted from zero-shot", read_items(sources, options), sets):
+            typer.echo(line)
+        return 0
+    road.calibrate(encoder, sources, options)
     road.warn_of_texts(encoder, texts, say)
     kept = road.open_store(store, no_store, say)
     before = fitting.start_head(encoder, texts, pool, kept)
@@ -87,6 +98,6 @@ def command(
         typer.echo(f"{name}\t{share_before:.1%}\t{share_after:.1%}")
     about = {"adapted_to": sources, "images": done.images, "failed": done.failed, "changed_answers": done.changed}
     record = fitting.origin(encoder, done.head, texts, model=model, argv=sys.argv[1:])
-    save_head(done.head, output, {**record, **about}, overwrite=overwrite)
+    save_head(done.head, target, {**record, **about}, overwrite=overwrite)
     say(f"{done.changed:.1%} of {done.images} answers changed; use it with: cmprompt classify --head {output} PHOTOS")
     return 1 if done.failed else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,7 +28,7 @@ def command(
     use: o.Use = None,
     task: o.Task = "classification",
     multi_label: o.MultiLabel = False,
-    loss: o.Loss = "huber",
+    loss: o.Loss = None,
     val: o.Val = "0.2",
     shots: o.Shots = None,
     seed: o.Seed = 0,
@@ -40,6 +40,7 @@ def command(
     force: o.Force = False,
     labels: o.Labels = None,
     label: o.Label = None,
+    level: o.Level = None,
     pool: o.Pool = "mean",
     prompts: o.Prompts = None,
     template: o.Template = None,
@@ -73,11 +74,13 @@ def command(
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.classic import with_stop_words
     from cmprompt.encoders.pair import PairEncoder, pair_name
-    from cmprompt.fitting import Plan, fit_on_trial
+    from cmprompt.encoders.tuned import with_counts
+    from cmprompt.fitting import check_rows, fit_on_trial
     from cmprompt.heads.answers import wants_vocabulary
     from cmprompt.heads.io import check_free, check_model, save_head
     from cmprompt.labelled import columns_line, embed_labelled, embed_views, read_labelled
     from cmprompt.openset import vocabulary_vectors
+    from cmprompt.plan import Plan
     from cmprompt.sources import SourceOptions
 
     say = road.speaker(quiet)
@@ -102,8 +105,9 @@ def command(
     check_free(target, overwrite)
     text_encoder = with_stop_words(text_encoder, stop_words)
     source = SourceOptions(image_col=image_col, text_col=text_col, target_col=target_col, limit=limit)
-    data = read_labelled(table, source, task=task, multi_label=multi_label)
-    judges = read_labelled(plan.val_file, source, task=task, multi_label=multi_label) if plan.val_file else None
+    how: dict[str, Any] = {"task": task, "multi_label": multi_label, "level": level}
+    data = read_labelled(table, source, to_train=True, **how)
+    judges = read_labelled(plan.val_file, source, **how) if plan.val_file else None
     columns = columns_line(table, source)
     say(columns or f"{table}: {len(data.names)} class folders")
     if old:
@@ -116,13 +120,22 @@ def command(
     )  # fmt: skip
     if old:
         check_model(old.head, encoder, old.directory)
-    kept = road.open_store(store, no_store, say)
+    encoder, counted = with_counts(encoder, [item.text for item in data.items if item.text])
     needs = plan.needs(data)
-    texts = prior = None
-    if not plan.regression and "image" in needs and (old or not isinstance(encoder, PairEncoder)):
-        _, texts = fitting.texts_of(data.names, labels, label, prompts, template, language, say=say)
-        start = old.extended_by if old else fitting.start_head
-        prior = start(encoder, texts, pool, kept)
+    from_text = not plan.regression and "image" in needs and (old is not None or not isinstance(encoder, PairEncoder))
+    texts = None
+    if from_text or labels or label:
+        _, texts = fitting.texts_of(
+            data.names, labels, label, prompts, template, language, say=say if from_text else None
+        )
+        texts = fitting.at_level(texts, level)
+    known = [*(old.head.labels if old else ()), *(texts or data.names)]
+    for notice in check_rows(plan, data, judges, needs, known, from_text=from_text):
+        say(notice)
+    road.calibrate_on(encoder, data.items)
+    kept = road.open_store(store, no_store, say)
+    start = old.extended_by if old else fitting.start_head
+    prior = start(encoder, texts, pool, kept) if texts and from_text else None
     features = embed_labelled(data, encoder, kept, needs)
     judging = embed_labelled(judges, encoder, kept, needs) if judges else None
     views = embed_views(data, encoder, kept, augment, seed) if augment else None
@@ -145,11 +158,12 @@ def command(
     record = fitting.head_record(
         trial,
         encoder,
-        texts,
+        texts if prior else None,
         model=model,
         table=table,
         source=source,
         columns=columns,
+        level=level,
         argv=sys.argv[1:],
         forced=not trial.verdict.kept,
     )
@@ -158,6 +172,6 @@ def command(
         "report.json": report.as_json(trial, trial.head.labels, record),
         "report.html": report.html(trial, trial.head.labels, items, record),
     }
-    save_head(trial.head, target, record, overwrite=overwrite, files=reports, towers=trial.towers)
+    save_head(trial.head, target, record, overwrite=overwrite, files=reports, towers=(*counted, *trial.towers))
     say(f"wrote {target}; use it with: cmprompt classify --head {target} PHOTOS")
     return 0

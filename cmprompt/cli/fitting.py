@@ -58,11 +58,31 @@ def texts_of(
     )
 
 
+def at_level(texts: Mapping[str, tuple[str, ...]], level: int | None) -> dict[str, tuple[str, ...]]:
+    """The texts of labels a/b/c gathered under their first `level` parts. Raises UsageError where one label is left."""
+    from cmprompt.labelled import first_parts
+
+    if level is None:
+        return dict(texts)
+    found: dict[str, tuple[str, ...]] = {}
+    for label, own in texts.items():
+        name = first_parts(label, level)
+        found[name] = (*found.get(name, ()), *own)
+    if len(found) < 2:
+        raise UsageError(f"--level {level} leaves one label, {next(iter(found))!r}; take a deeper level")
+    return found
+
+
 def model_name(model: str, encoder: Encoder) -> str:
     """What `load_encoder` must be told to find this very model again."""
     from cmprompt.encoders import RECOMMENDED
+    from cmprompt.encoders.pair import PREFIX, pair_name
     from cmprompt.encoders.weights import TINY
 
+    if model.startswith(PREFIX):
+        sides: Any = encoder
+        image, _, text = model.removeprefix(PREFIX).partition("|")
+        return pair_name(model_name(image, sides.images), model_name(text, sides.texts), model)
     for prefix in ("local-dir:", "tuned:"):
         if model.startswith(prefix):
             return prefix + os.path.abspath(os.path.expanduser(model.removeprefix(prefix)))
@@ -94,6 +114,7 @@ def trial_lines(trial: Trial) -> Iterator[str]:
         accuracy = f", accuracy {100 * row['accuracy']:.1f}" if "accuracy" in row else ""
         yield f"tried {row['kind']}: held-out loss {row['loss']:.4g}{accuracy}"
     yield from table_lines(trial.table)
+    yield rows_line(trial.record)
     if "left_out" in trial.record:
         yield f"left out {trial.record['left_out']} rows whose pictures are also among those that judge"
     if "temperature" in trial.record:
@@ -102,6 +123,14 @@ def trial_lines(trial: Trial) -> Iterator[str]:
     chosen = trial.record.get("kind", trial.chosen)
     name = trial.chosen if chosen == trial.chosen else f"{trial.chosen} ({chosen})"
     yield f"{name}: " + "; ".join(trial.verdict.reasons)
+
+
+def rows_line(record: Mapping[str, Any]) -> str:
+    """How many rows trained the head, chose its settings and judged it."""
+    trained, chose, judged, splits = (record[name] for name in ("trained_on", "chose_on", "judged_on", "splits"))
+    chosen = f"of which {chose:,} chose the settings" if chose else "too few to choose settings by"
+    others = f"{judged:,} others" if splits == 1 else f"{judged:,}, in {splits} folds by fits to the other folds"
+    return f"trained on {trained:,} rows, {chosen}; judged on {others}"
 
 
 def plain_rows(rows: Sequence[Row]) -> list[Mapping[str, object]]:
@@ -118,6 +147,7 @@ def head_record(
     table: str,
     source: SourceOptions,
     columns: str | None,
+    level: int | None,
     argv: Sequence[str],
     forced: bool,
 ) -> dict[str, object]:
@@ -127,6 +157,7 @@ def head_record(
         "table": os.path.abspath(table),
         "source": {name: getattr(source, name) for name in ("image_col", "text_col", "target_col", "limit")},
         "columns": columns,
+        "level": level,
         "kind": trial.chosen,
         "multi_label": trial.targets.ndim == 2,
         "metrics": plain_rows(trial.table),
@@ -187,7 +218,8 @@ class OldHead:
             return None
         many = bool(self.record.get("multi_label"))
         try:
-            data = read_labelled(self.record["table"], SourceOptions(**self.record["source"]), multi_label=many)
+            source, level = SourceOptions(**self.record["source"]), self.record.get("level")
+            data = read_labelled(self.record["table"], source, multi_label=many, level=level)
             data.check_labels(self.head.labels)
             return data, embed_labelled(data, encoder, store, self.head.needs)
         except UsageError as error:
@@ -202,12 +234,13 @@ class OldHead:
         from cmprompt.evaluation import Contender, contest
         from cmprompt.labelled import embed_labelled
         from cmprompt.rule import Rule
+        from cmprompt.sources.options import clean_text
 
         data, features = rows
         seen = features
         if trial.towers:
             seen = embed_labelled(data, with_towers(encoder, trial.towers), store, trial.head.needs)
-        yield f"on the old data, {self.record['table']}:"
+        yield f"on the old data, {clean_text(self.record['table'])}:"
         rule = Rule(kind="sigmoid" if data.multi_label else "softmax")
         before, after = Contender(self.head, features, rule), Contender(trial.head, seen, rule)
         found = contest(data, {"before": before, "after": after})

@@ -193,7 +193,8 @@ HeadKind = Annotated[
     option(
         "--head", metavar="KIND", group=FITTING, values=completion.heads,
         help="linear, mlp, tip-adapter, tip-adapter-f, gda, proker, coop; of two modalities concat, weighted,"
-        " weighted-channels, attention, add, hadamard, dot, bilinear, bilinear-full; or auto to try those that fit."
+        " weighted-channels, attention, add, hadamard, dot, bilinear, bilinear-full, and with an MLP on top concat-mlp,"
+        " add-mlp, hadamard-mlp, dot-mlp; or auto to try those that fit."
         " Default: concat with text beside the images, else linear.",
     ),
 ]  # fmt: skip
@@ -208,9 +209,10 @@ ImageEncoder = Annotated[
 TextEncoder = Annotated[
     str | None,
     option(
-        "--text-encoder", metavar="classic|embedding", group=FITTING,
-        help="Text features in place of the model's. embedding is a word embedding that is learned with the head,"
-        " pooled; embedding:gru or embedding:transformer reads the words in their order.",
+        "--text-encoder", metavar="classic|classic:tfidf|embedding", group=FITTING,
+        help="Text features in place of the model's. classic:tfidf weighs words by how rare they are in the table."
+        " embedding is a word embedding that is learned with the head, pooled; embedding:gru or embedding:transformer"
+        " reads the words in their order.",
     ),
 ]  # fmt: skip
 Use = Annotated[str | None, option("--use", metavar="image|text", group=FITTING, help="Read one modality only.")]
@@ -231,9 +233,12 @@ ClassWeight = Annotated[
     ),
 ]  # fmt: skip
 Loss = Annotated[
-    str,
-    option("--loss", metavar="huber|squared", group=FITTING, help="Of numbers. Huber's shrugs off mistyped targets."),
-]
+    str | None,
+    option(
+        "--loss", metavar="huber|squared", group=FITTING,
+        help="Of numbers. Huber's, the default, shrugs off mistyped targets.",
+    ),
+]  # fmt: skip
 Wise = Annotated[
     str | None, option("--wise", metavar="auto|0..1", group=FITTING, help="Stay between zero-shot (0) and fitted (1).")
 ]

@@ -59,6 +59,12 @@ def failed(id: str, error: Exception) -> Item:
     return Item(id, partial(_throw, error))
 
 
+def failure_of(image: Callable[[], object] | None) -> ItemError | None:
+    """What an item's `image` is known to raise before it is asked for; None where that is not known."""
+    error = image.args[0] if isinstance(image, partial) and image.func is _throw else None
+    return error if isinstance(error, ItemError) else None
+
+
 def _throw(error: Exception) -> NoReturn:
     raise error
 
@@ -68,9 +74,14 @@ def file_item(path: str, target: str | None = None) -> Item:
     return Item(path, image_at(path), target=target)
 
 
+def is_address(path: str) -> bool:
+    """Whether this is an http or https address."""
+    return _URL.match(path) is not None
+
+
 def image_at(path: str) -> Callable[[], bytes]:
     """The bytes of what was named; an address is not fetched."""
-    if _URL.match(path):
+    if is_address(path):
         return partial(_throw, ItemError("unsupported", "addresses are not fetched; download the picture first"))
     return FileBytes(path)
 

@@ -1,0 +1,124 @@
+"""Labelled rows: what is wrong with them is found before anything is embedded, and named by its lines."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from labelled_photos import write_table
+
+from cmprompt.cli.app import run
+from cmprompt.errors import UsageError
+from cmprompt.labelled import read_labelled
+
+RED, GREEN, BLUE = (f"images/{colour}-0.png" for colour in ("red", "green", "blue"))
+
+
+def written(table: Path, *rows: tuple[str, ...], header: tuple[str, ...] = ("image", "label")) -> str:
+    return str(write_table(table.parent / "case.csv", list(rows), header))
+
+
+def test_the_order_of_several_labels_says_nothing(table: Path) -> None:
+    source = written(table, (RED, "a | b"), (RED, "b;a"), (BLUE, "c"))
+    assert read_labelled(source, multi_label=True).label_sets == [("a", "b"), ("b", "a"), ("c",)]
+    with pytest.raises(UsageError, match=r"line 2 .*line 3"):
+        read_labelled(written(table, (RED, "a | b"), (RED, "a"), (BLUE, "c")), multi_label=True)
+    with pytest.raises(UsageError, match="one picture has the labels"):
+        read_labelled(source)
+
+
+def test_only_what_trains_needs_two_labels_or_two_numbers(table: Path) -> None:
+    for task, cell in (("classification", "red"), ("regression", "3")):
+        source = written(table, (RED, cell), (BLUE, cell))
+        assert len(read_labelled(source, task=task).items) == 2
+        with pytest.raises(UsageError, match="every row has the"):
+            read_labelled(source, task=task, to_train=True)
+
+
+def test_labels_are_cut_to_a_level_before_they_are_compared(table: Path) -> None:
+    source = written(table, (RED, "warm/red"), (RED, "warm/pink"), (BLUE, "cold/blue"))
+    assert read_labelled(source, level=1).names == ["cold", "warm"]
+    with pytest.raises(UsageError, match="at least two labels"):
+        read_labelled(written(table, (RED, "a/b"), (BLUE, "a/c")), level=1, to_train=True)
+    many = read_labelled(written(table, (RED, "a/b | a/c | d"), (BLUE, "d/e")), multi_label=True, level=1)
+    assert many.label_sets == [("a", "d"), ("d",)]
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_one_label_or_number_is_enough_to_evaluate(task: str, model: str, table: Path, tmp_path: Path, capsys) -> None:
+    """Numbers by a head that was fitted to several, one label by the text of several."""
+    store = ["--store", str(tmp_path / "store"), "-q"]
+    flags = ["--labels", "red,green,blue", "--model", model]
+    if task == "regression":
+        rows = [(f"images/{c}-{n}.png", str(n)) for n in range(9) for c in ("red", "blue")]
+        fitted = ["--task", task, "--model", model, "-o", str(tmp_path / "h"), "--force"]
+        assert run(["finetune", written(table, *rows), *fitted, *store]) == 0
+        flags = ["--head", str(tmp_path / "h"), "--task", task]
+    cell = "red" if task == "classification" else "3"
+    capsys.readouterr()
+    assert run(["evaluate", written(table, (RED, cell), ("images/red-1.png", cell)), *flags, *store]) == 0
+    assert "nan" not in capsys.readouterr().out.splitlines()[1].split("±")[0]  # R2 of one number is none
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_one_label_or_number_is_enough_to_judge_by(task: str, model: str, table: Path, tmp_path: Path) -> None:
+    cells = {"red": "1", "green": "2", "blue": "3"}
+    rows = [tuple(line.split(",")) for line in table.read_text().splitlines()[1:]]
+    named = [(image, cells[colour] if task == "regression" else colour) for image, colour in rows]
+    judges = write_table(table.parent / "judges.csv", [row for row in named if "red" in row[0]][-3:])
+    flags = ["--val", str(judges), "--task", task, "--model", model, "--force", "-q", "--no-store"]
+    source = str(write_table(table.parent / "named.csv", named[:45]))
+    assert run(["finetune", source, *flags, "-o", str(tmp_path / "h")]) == 0
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be embedded."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("something was embedded")
+
+    module = import_module("cmprompt.embed")  # the package's own name `embed` is a function
+    for name in ("embed", "embed_texts"):
+        monkeypatch.setattr(module, name, refuse)
+
+
+GOOD = [(RED, "a ball", "red"), (BLUE, "a ball", "blue"), (GREEN, "a brick", "green")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "flags", "says"),
+    [
+        ([("", "", "red")], [], "1 rows with neither a picture nor a text: line 5"),
+        ([("https://x.org/a.png", "a ball", "red")], [], "line 5 (https://x.org/a.png); addresses are not fetched"),
+        ([("", "a ball", "red")], ["--head", "linear"], "1 rows without a picture, all that this head reads: line 5"),
+        ([("images/red-1.png", "", "red")], ["--use", "text"], "without a text, all that this head reads: line 5"),
+        ([], ["--labels", "red,green"], "line 3 (images/blue-0.png); name them with --labels"),
+        ([], ["--class-weight", "rde=2"], "did you mean red"),
+        ([], ["--val", "JUDGES"], "('pink'): line 2 (images/red-1.png)"),
+        ([], ["--val", "JUDGES", "--image-encoder", "classic", "--text-encoder", "classic"], "('pink'): line 2"),
+        ([], ["--labels", "red,green", "--image-encoder", "classic", "--text-encoder", "classic"], "('blue'): line 3"),
+    ],
+    ids=["empty", "address", "no-picture", "no-text", "labels", "weight", "judges", "judges-pair", "labels-pair"],
+)
+def test_what_is_wrong_is_said_before_anything_is_embedded(
+    rows, flags: list[str], says: str, unread: None, model: str, table: Path, tmp_path: Path, capsys
+) -> None:
+    judges = write_table(
+        table.parent / "judges.csv", [("images/red-1.png", "a ball", "pink")], ("image", "text", "label")
+    )
+    source = written(table, *GOOD, *rows, header=("image", "text", "label"))
+    flags = [str(judges) if flag == "JUDGES" else flag for flag in flags]
+    assert run(["finetune", source, *flags, "--model", model, "--no-store", "-o", str(tmp_path / "h")]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_labels_without_rows_are_named_where_a_head_learns_from_rows_alone(
+    model: str, table: Path, tmp_path: Path, capsys
+) -> None:
+    flags = ["--labels", "red,green,blue,pink", "--model", model, "--force", "--store", str(tmp_path / "store")]
+    assert run(["finetune", str(table), *flags, "-o", str(tmp_path / "a"), "--head", "mlp"]) == 0
+    assert "1 labels have no rows in" in capsys.readouterr().err
+    assert run(["finetune", str(table), *flags, "-o", str(tmp_path / "b")]) == 0
+    assert "have no rows" not in capsys.readouterr().err
