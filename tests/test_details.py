@@ -22,6 +22,7 @@ LINES = {
     "search": ("search red", "collection default: 3 images, exact"),
     "check": ("check {table}", "3 inputs: "),
     "explain": ("explain {photos}/red.png --labels red,blue", "2 labels, 14 texts"),
+    "evaluate": ("evaluate {table}", "model fake"),
     "prompts ablate": ("prompts ablate {table} --template a.{{}} --template the.{{}}", "3 labels, 2 templates"),
 }
 

@@ -28,7 +28,7 @@ TAKES = {  # the command-line page: which command takes what
     f"--wise --augment --unfreeze --from --force --multi-label --loss --stop-words {LABELS} {MODEL} -o --output "
     f"--overwrite --quiet {STORE}",
     "evaluate": f"{TABLE} --head --task --multi-label --compare-prompts --tune-prompts --tune-thresholds --predictions "
-    f"--plot --seed {LABELS} {WORDS} {MODEL} -o --output --overwrite --quiet {STORE}",
+    f"--plot --seed {LABELS} {WORDS} {MODEL} -o --output --overwrite --quiet -v {STORE}",
     "adapt": f"{INPUTS} {VIDEO} {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
     "embed": f"{INPUTS} {TABLE} --dry-run --stdin-jsonl {VIDEO} {MODEL} -o --output --overwrite --quiet -v --timings "
     f"{STORE}",

@@ -55,6 +55,7 @@ def command(
     csv_safe: o.CsvSafe = False,
     overwrite: o.Overwrite = False,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
 ) -> int:
@@ -78,6 +79,7 @@ def command(
     from functools import partial
 
     from cmprompt.cli import contests, measuring, road, tuning, unused
+    from cmprompt.cli.details import Details
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError, unknown
     from cmprompt.labelled import TASKS, columns_line, read_labelled
@@ -112,8 +114,9 @@ def command(
     say(columns_line(table, source) or f"{table}: {len(data.names)} class folders")
     kept = road.open_store(store, no_store, say)
     asked = measuring.Evaluation(
-        data, words, model, open_encoder, kept, say, seed=seed, translations=translate_labels, overwrite=overwrite
-    )
+        data, words, model, open_encoder, kept, say, Details(verbose and not quiet), seed=seed,
+        translations=translate_labels, overwrite=overwrite,
+    )  # fmt: skip
     if tuned:
         lines = tuning.lines(asked, tuned, tune_prompts)
     elif task == "retrieval":

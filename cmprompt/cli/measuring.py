@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cmprompt.cli import fitting, road
 
 if TYPE_CHECKING:
+    from cmprompt.cli.details import Details
     from cmprompt.cli.road import Say
     from cmprompt.labelled import Labelled
     from cmprompt.labels import LabelSet
@@ -58,6 +59,7 @@ class Evaluation:
     open_encoder: OpenEncoder
     store: Store | None
     say: Say
+    details: Details
     seed: int = 0
     translations: str | None = None
     overwrite: bool = False
@@ -74,6 +76,7 @@ class Evaluation:
         key = id(encoder), needs
         if key not in self._vectors:
             road.calibrate_on(encoder, self.data.items)
+            self.details.run(encoder, self.store)
             self._vectors[key] = embed_labelled(self.data, encoder, self.store, needs)
         return self._vectors[key]
 
