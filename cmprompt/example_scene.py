@@ -14,8 +14,8 @@ PARTS = (  # shape, left, top, right, bottom, colour; what comes later covers wh
     ("rectangle", 0, 300, 640, 325, "#5a823c"),  # the verge
     ("rectangle", 0, 320, 640, 480, "#5f5f62"),  # the road
     *(("rectangle", x, 425, x + 50, 433, "#e6e6dc") for x in range(0, 640, 100)),
-    ("rectangle", 40, 280, 60, 325, "#50371e"),  # the tree
-    ("ellipse", -30, 125, 130, 320, "#32692d"),
+    ("rectangle", 40, 280, 60, 322, "#50371e"),  # the tree
+    ("ellipse", -30, 105, 130, 300, "#32692d"),
     ("rounded_rectangle", 165, 165, 565, 370, YELLOW),  # the bus
     ("rounded_rectangle", 520, 240, 615, 370, YELLOW),
     *(("rounded_rectangle", x, 195, x + 42, 245, PANE) for x in range(185, 505, 55)),
