@@ -52,7 +52,9 @@ TABLE = (
         ("output",),
         "add --tune-prompts or --tune-thresholds; answers go to --predictions FILE",
     ),
-    Unused("any other task", lambda flags: flags["task"] != "alignment", ("plot",), "add --task alignment"),
+    Unused(
+        "a task other than alignment", lambda flags: flags["task"] != "alignment", ("plot",), "add --task alignment"
+    ),
     Unused(
         "--compare-prompts",
         lambda flags: bool(flags["compare_prompts"]),
