@@ -26,10 +26,10 @@ TAKES = {  # the command-line page: which command takes what
     f"{OUTPUT} --resume --header --keep-columns --csv-safe -v --timings --stdin-jsonl {STORE}",
     "finetune": f"{TABLE} --head --image-encoder --text-encoder --use --task --val --shots --seed --class-weight "
     f"--wise --augment --unfreeze --from --force --multi-label --loss --stop-words {LABELS} {MODEL} -o --output "
-    f"--overwrite --quiet {STORE}",
+    f"--overwrite --quiet -v {STORE}",
     "evaluate": f"{TABLE} --head --task --multi-label --compare-prompts --tune-prompts --tune-thresholds --predictions "
     f"--plot --seed {LABELS} {WORDS} {MODEL} -o --output --overwrite --quiet -v {STORE}",
-    "adapt": f"{INPUTS} {VIDEO} {LABELS} {MODEL} -o --output --overwrite --quiet {STORE}",
+    "adapt": f"{INPUTS} {VIDEO} {LABELS} {MODEL} -o --output --overwrite --quiet -v {STORE}",
     "embed": f"{INPUTS} {TABLE} --dry-run --stdin-jsonl {VIDEO} {MODEL} -o --output --overwrite --quiet -v --timings "
     f"{STORE}",
     "check": f"{TABLE} --fdr --fail-on-flagged {MODEL} {OUTPUT} --header --keep-columns --csv-safe -v --timings "

@@ -38,6 +38,7 @@ def command(
     output: o.HeadOutput = None,
     overwrite: o.Overwrite = False,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
 ) -> int:
@@ -49,10 +50,12 @@ def command(
     Gains where hundreds of images hold some or all of the labels. With fewer than about a hundred images, or where
     one label outweighs all others, it may lose a point or two against zero-shot: check with `cmprompt evaluate`.
     """
+    from dataclasses import replace
     from pathlib import Path
 
     from cmprompt.adapting import adapt_to, read_shares
     from cmprompt.cli import fitting, road
+    from cmprompt.cli.details import Details
     from cmprompt.clips import sampling_of
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError
@@ -87,10 +90,12 @@ def command(
     road.calibrate(encoder, sources, options)
     road.warn_of_texts(encoder, texts, say)
     kept = road.open_store(store, no_store, say)
+    details = Details(verbose and not quiet)
+    details.run(encoder, kept, texts)
     before = fitting.start_head(encoder, texts, pool, kept)
     done = adapt_to(
-        read_items(sources, options), encoder, before, kept, shares=shares, allow_truncated=allow_truncated,
-        sampling=sampling,
+        read_items(sources, replace(options, skipped=details.skipped)), encoder, before, kept, shares=shares,
+        allow_truncated=allow_truncated, sampling=sampling,
     )  # fmt: skip
     if done.images < ENOUGH:
         say(f"{done.images} images are few to adapt to; with fewer than {ENOUGH}, zero-shot is often the better head")

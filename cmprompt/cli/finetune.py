@@ -55,6 +55,7 @@ def command(
     output: o.HeadOutput = None,
     overwrite: o.Overwrite = False,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
 ) -> int:
@@ -71,6 +72,7 @@ def command(
 
     from cmprompt import report
     from cmprompt.cli import fitting, road
+    from cmprompt.cli.details import Details
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.classic import with_stop_words
     from cmprompt.encoders.pair import PairEncoder, pair_name
@@ -134,6 +136,7 @@ def command(
         say(notice)
     road.calibrate_on(encoder, data.items)
     kept = road.open_store(store, no_store, say)
+    Details(verbose and not quiet).run(encoder, kept, texts)
     start = old.extended_by if old else fitting.start_head
     prior = start(encoder, texts, pool, kept) if texts and from_text else None
     features = embed_labelled(data, encoder, kept, needs)
