@@ -26,6 +26,7 @@ from cmprompt.metrics import softmax
 from cmprompt.prompts import expand, label_set, load_prompt_set
 from cmprompt.types import Array, Encoder, Frame
 
+SCENES = 5  # of each two things
 STEPS = 16
 RANDOM_ORDERS = 8  # of each photo
 CELLS = 8  # the picture is deleted in 8 x 8 squares
@@ -43,7 +44,8 @@ def pointing(encoder: Encoder, method: str) -> float:
     names = list(THINGS)
     weight = weights(encoder, names, ["photo", "art"])
     hits = []
-    for seed, pair in enumerate(permutations(range(len(names)), 2)):
+    pairs = SCENES * list(permutations(range(len(names)), 2))
+    for seed, pair in enumerate(pairs):
         picture = scene(names[pair[0]], names[pair[1]], seed)
         heat = heat_of(encoder, picture, weight[list(pair)], (names[pair[0]], names[pair[1]]), method)  # type: ignore
         for side in (0, 1):

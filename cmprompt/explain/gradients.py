@@ -12,7 +12,7 @@ import numpy as np
 from cmprompt.types import Array, Preprocess
 
 LEGRAD = "LeGrad (Bousselham et al. 2024)"
-GRAD_CAM = "Grad-CAM (Selvaraju et al. 2017)"
+GRAD_CAM = "Grad-CAM (Selvaraju et al. 2017), with the mirror image"
 
 
 def heat_maps(visual: Any, pixels: Array, aims: Array, preprocess: Preprocess) -> tuple[str, Array] | None:
@@ -44,9 +44,9 @@ def _method_of(visual: Any) -> tuple[str, Callable[[Any, Any], Any] | None]:
     if hasattr(block, "attn"):
         return LEGRAD, (lambda x, aims: _legrad(_TimmViT(visual), x, aims)) if _is_known(block.attn) else None
     if trunk is not None and hasattr(trunk, "forward_head"):
-        return GRAD_CAM, lambda x, aims: _grad_cam(*_timm_map(visual, x), aims)
+        return GRAD_CAM, lambda x, aims: _mirrored_grad_cam(lambda both: _timm_map(visual, both), x, aims)
     if hasattr(visual, "attnpool") and hasattr(visual, "layer4"):
-        return GRAD_CAM, lambda x, aims: _grad_cam(*_resnet_map(visual, x), aims)
+        return GRAD_CAM, lambda x, aims: _mirrored_grad_cam(lambda both: _resnet_map(visual, both), x, aims)
     return "", None
 
 
@@ -59,10 +59,10 @@ def _is_known(attention: Any) -> bool:
 
 
 def _slopes(rows: Any, aims: Any, inner: Any) -> Iterator[Any]:
-    """For each of the (C, D) aims, the gradient along `inner` of its product with the unit vector of `rows` (1, D)."""
+    """For each of the (C, D) aims, the gradient along `inner` of its product with the unit vectors of `rows` (B, D)."""
     import torch
 
-    scores = (torch.nn.functional.normalize(rows.float(), dim=-1) @ aims.T)[0]  # (C,)
+    scores = (torch.nn.functional.normalize(rows.float(), dim=-1) @ aims.T).sum(0)  # (C,); rows do not mix
     for score in scores:
         yield torch.autograd.grad(score, inner, retain_graph=True)[0]
 
@@ -70,12 +70,20 @@ def _slopes(rows: Any, aims: Any, inner: Any) -> Iterator[Any]:
 # Convolutions
 
 
-def _grad_cam(features: Any, rows: Any, aims: Any) -> Any:
-    """(1, K, h, w) features that end in (1, D) rows -> (C, h, w): channels weighted by mean slope (equations 1, 2)."""
+def _mirrored_grad_cam(tower: Callable[[Any], tuple[Any, Any]], x: Any, aims: Any) -> Any:
+    """(1, 3, H, W) pixels -> (C, h, w): the mean of the picture's map and its mirror image's, which errs elsewhere."""
     import torch
 
-    maps = [(slope.mean((2, 3), keepdim=True) * features).sum(1)[0] for slope in _slopes(rows, aims, features)]
-    return torch.relu(torch.stack(maps))
+    straight, mirrored = _grad_cam(*tower(torch.cat([x, x.flip(-1)])), aims)
+    return (straight + mirrored.flip(-1)) / 2
+
+
+def _grad_cam(features: Any, rows: Any, aims: Any) -> Any:
+    """(B, K, h, w) features that end in (B, D) rows -> (B, C, h, w): channels by their mean slope (equations 1, 2)."""
+    import torch
+
+    maps = [(slope.mean((2, 3), keepdim=True) * features).sum(1) for slope in _slopes(rows, aims, features)]
+    return torch.relu(torch.stack(maps, dim=1))
 
 
 def _timm_map(visual: Any, x: Any) -> tuple[Any, Any]:
