@@ -16,23 +16,23 @@ No choice is made on rows that judge: what is judged on `val` is fitted and tune
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 import few_labels
 import fits
 import fusions
-from harness import about, parser, save_page, table
+from harness import Line, about, line_table, parser, save_page, table
 from labelled_sets import Bench, cifar10, clothing, replay, tiny_imagenet
 
-Page = list[str]
+Page = tuple[list[str], list[Line]]
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Every table, by the name that the command line calls it."""
+    """Every table, by the name that the command line calls it: its text, and the figures that are judged."""
 
     data: Path
     work: Path
@@ -47,44 +47,55 @@ class Tables:
         return max(least, round(whole * self.part))
 
     def optimum(self) -> Page:
-        rows = fits.optimum(self.bench, self.some(2000, 200))
-        return [table(("Tiny-ImageNet", "linear", "scikit-learn", "difference or agreement", "bound"), rows)]
+        rows, lines = fits.optimum(self.bench, self.some(2000, 200))
+        return [table(("Tiny-ImageNet", "loss"), rows)], lines
 
     def few(self) -> Page:
-        names = ("head", *(f"{shots} shots" for shots in few_labels.SHOTS))
         draws, fewer = self.some(10), self.some(3)
-        pages = [f"## Real CLIP vectors, {draws} draws\n\n{table(names, few_labels.few(replay(self.data), draws))}"]
+        real = few_labels.few(replay(self.data), draws)
+        pages, lines = [self._shots(f"Real CLIP vectors, {draws} draws", real)], few_labels.judged_real(real)
         for name, train, judges in (
             ("Clothing", clothing(self.data, "train"), clothing(self.data, "validation")),
             ("Tiny-ImageNet", tiny_imagenet(self.data, "train-0", 8000), tiny_imagenet(self.data, "val", 2000)),
         ):
-            rows = few_labels.few(self.bench.labelled(train), fewer, self.bench.labelled(judges))
-            pages.append(f"## {name}, {self.model}, judged on its own val, {fewer} draws\n\n{table(names, rows)}")
-        return pages
+            found = few_labels.few(self.bench.labelled(train), fewer, self.bench.labelled(judges))
+            pages.append(self._shots(f"{name}, {self.model}, judged on its own val, {fewer} draws", found))
+            lines += few_labels.judged(name, found)
+        return pages, lines
+
+    def _shots(self, title: str, found: dict[str, list[float]]) -> str:
+        names = ("head", *(f"{shots} shots" for shots in few_labels.SHOTS))
+        rows = ([name, *(f"{cell:.1f}" for cell in cells)] for name, cells in found.items())
+        return f"## {title}\n\n{table(names, rows)}"
 
     def fusions(self) -> Page:
-        pairs = table(("match or no match, Flickr8k", "accuracy"), fusions.matches(self.bench, self.some(6000, 300)))
-        return [table(("groceries, 81 classes", "accuracy on val"), fusions.groceries(self.bench)), pairs]
+        rows, lines = fusions.groceries(self.bench)
+        pairs, more = fusions.matches(self.bench, self.some(6000, 300))
+        first = table(("groceries, 81 classes", "accuracy on val"), rows)
+        return [first, table(("match or no match, Flickr8k", "accuracy"), pairs)], lines + more
 
     def prices(self) -> Page:
-        return [table(("houses, 5 folds", "R2", "MAE", "RMSE", "Spearman"), fusions.prices(self.bench))]
+        rows, lines = fusions.prices(self.bench)
+        return [table(("houses, 5 folds", "R2", "MAE", "RMSE", "Spearman"), rows)], lines
 
     def missing(self) -> Page:
-        names = ("concat, groceries", "every text", "30 % of texts missing", "difference")
-        return [table(names, fusions.missing(self.bench, self.some(5)))]
+        rows, lines = fusions.missing(self.bench, self.some(5))
+        return [table(("concat, groceries", "every text", "30 % of texts missing", "difference"), rows)], lines
 
     def speed(self) -> Page:
-        fitted = table(("fit", "time", "validation accuracy", "ratio"), fits.linear_speed(self.some(50_000)))
-        return [fitted, table(("fit", "time", "chosen", "bound"), fits.auto_speed(self.some(5000)))]
+        rows, lines = fits.linear_speed(self.some(50_000))
+        tried, more = fits.auto_speed(self.some(5000))
+        pages = [table(("fit", "time", "validation accuracy"), rows), table(("fit", "time", "chosen"), tried)]
+        return pages, lines + more
 
     def commands(self) -> Page:
-        return ["```\n" + "\n".join(fits.commands(self.bench, self.work, self.model)) + "\n```"]
+        return ["```\n" + "\n".join(fits.commands(self.bench, self.work, self.model)) + "\n```\n"], []
 
     def adapt(self) -> Page:
         names, draws = ("images", "how many at most", "zero-shot", "adapted", "difference"), self.some(20)
         pages = [f"## Real CLIP vectors\n\n{table(names, few_labels.unlabelled(replay(self.data), draws))}"]
         vectors = self.bench.labelled(cifar10(self.data, self.some(2000, 600)))
-        return [*pages, f"## CIFAR-10, {self.model}\n\n{table(names, few_labels.unlabelled(vectors, draws))}"]
+        return [*pages, f"## CIFAR-10, {self.model}\n\n{table(names, few_labels.unlabelled(vectors, draws))}"], []
 
 
 NAMES = ("optimum", "few", "fusions", "prices", "missing", "speed", "commands", "adapt")
@@ -92,10 +103,12 @@ NAMES = ("optimum", "few", "fusions", "prices", "missing", "speed", "commands", 
 
 def write(tables: Tables, name: str, out: Path, title: str) -> None:
     """One page of results."""
-    make: Callable[[], Sequence[str]] = getattr(tables, name)
-    pages = list(make())
+    make: Callable[[], Page] = getattr(tables, name)
     facts = about(model=tables.model, part=f"{tables.part:g}")
-    print(save_page(f"heads-{name}", title, "\n".join(pages), {"pages": pages}, facts, out), flush=True)
+    pages, lines = make()
+    body = "\n".join([*pages, *([line_table(lines)] if lines else [])])
+    judged = [{**asdict(line), "reached": line.reached} for line in lines]
+    print(save_page(f"heads-{name}", title, body, {"pages": pages, "lines": judged}, facts, out), flush=True)
 
 
 def arguments() -> argparse.Namespace:
