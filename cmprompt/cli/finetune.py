@@ -126,7 +126,7 @@ def command(
     needs = plan.needs(data)
     from_text = not plan.regression and "image" in needs and (old is not None or not isinstance(encoder, PairEncoder))
     texts = None
-    if from_text or labels or label:
+    if from_text or (not plan.regression and (labels or label)):
         _, texts = fitting.texts_of(
             data.names, labels, label, prompts, template, language, say=say if from_text else None
         )

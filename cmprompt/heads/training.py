@@ -162,12 +162,12 @@ def split_part(strata: Array, groups: Array | None, part: float, seed: int) -> t
     """
     dealt, stratum, unit_of_row = _dealt(strata, groups, seed)
     if len(dealt) < 2:
-        raise UsageError("every row has the same picture, so that none can judge; name a table that does with --val")
+        raise UsageError("every row has the same picture or text, so that none can judge; name a table that does with --val")
     is_held = np.zeros(len(dealt), bool)
     places = np.ceil(np.arange(np.ceil(len(dealt) * part)) / part - 1e-9).astype(int)
     is_held[dealt[places[places < len(dealt)]]] = True
-    for value in np.unique(stratum):
-        own = dealt[stratum[dealt] == value]  # (n,) units
+    starts = np.flatnonzero(np.diff(stratum[dealt], prepend=stratum[dealt[0]] - 1))
+    for own in np.split(dealt, starts[1:]):  # (n,) the units of one stratum
         is_held[own[:1]] |= len(own) > 1 and not is_held[own].any()
         is_held[own[-1:]] &= len(own) > 1 and not is_held[own].all()
     if not is_held.any():  # every stratum is a group of its own
