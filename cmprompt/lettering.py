@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
@@ -35,8 +35,13 @@ def font_for(words: str, size_px: int) -> FreeTypeFont | ImageFont:
 
 def missing(font: FreeTypeFont | ImageFont, words: str) -> int:
     """How many of the letters in `words` the font does not have."""
-    box = bytes(font.getmask(UNASSIGNED))
-    return sum(bytes(font.getmask(letter)) == box for letter in set(words) if letter.isalnum())
+    box = _drawn(font, UNASSIGNED)
+    return sum(_drawn(font, letter) == box for letter in set(words) if letter.isalnum())
+
+
+def _drawn(font: FreeTypeFont | ImageFont, letter: str) -> bytes:
+    pixels: Any = font.getmask(letter)
+    return bytes(pixels)
 
 
 def fitted(text: str, font: FreeTypeFont | ImageFont, width_px: float) -> str:
