@@ -162,7 +162,7 @@ def split_part(strata: Array, groups: Array | None, part: float, seed: int) -> t
     """
     dealt, stratum, unit_of_row = _dealt(strata, groups, seed)
     if len(dealt) < 2:
-        raise UsageError("every row has the same picture or text, so that none can judge; name a table that does with --val")
+        raise UsageError("every row has the same picture or text, so that none can judge; name one that does by --val")
     is_held = np.zeros(len(dealt), bool)
     places = np.ceil(np.arange(np.ceil(len(dealt) * part)) / part - 1e-9).astype(int)
     is_held[dealt[places[places < len(dealt)]]] = True
