@@ -26,10 +26,11 @@ def multiplier(weight: Array, rows: Array) -> Callable[[Array, Array], None]:
 
 def largest(rows: Array) -> Array:
     """(n,) float32 the largest magnitude in each of `rows` (n, D); halves order as the whole numbers they are."""
-    if not _is_half(rows):
-        return np.abs(rows).max(axis=1, initial=0).astype(np.float32)
-    found: Array = (rows.view(np.int16) & 0x7FFF).max(axis=1, initial=0).view(np.float16).astype(np.float32)
-    return found
+    if _is_half(rows):
+        most: Array = (rows.view(np.int16) & 0x7FFF).max(axis=1, initial=0).view(np.float16)
+    else:
+        most = np.abs(rows).max(axis=1, initial=0)
+    return most.astype(np.float32)
 
 
 def _is_half(matrix: Array) -> bool:
