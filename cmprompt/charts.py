@@ -20,8 +20,13 @@ def curves(lines: Mapping[str, Sequence[float | None]], caption: str) -> str:
 
 
 def polylines(lines: Mapping[str, Points], caption: str) -> str:
-    """Lines through points in the unit square."""
-    return _frame(_polylines(lines), caption)
+    """Lines through points in the unit square, each marked."""
+    dots = (
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>'
+        for colour, points in lines.items()
+        for x, y in map(_place, points)
+    )
+    return _frame([*_polylines(lines), *dots], caption)
 
 
 def scatter(points: Points, caption: str) -> str:

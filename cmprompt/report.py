@@ -14,6 +14,7 @@ import numpy as np
 
 from cmprompt import charts, metrics
 from cmprompt.errors import CmpromptError
+from cmprompt.figures import name_of, text_of
 from cmprompt.heads.trial import Trial
 from cmprompt.types import Array, Item
 
@@ -21,7 +22,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #ddd}
 td:first-child,th:first-child{text-align:left}figure{display:inline-block;margin:.5rem;width:9rem;font-size:12px}
-img{display:block;max-width:9rem;max-height:9rem}svg{background:#fafafa;border:1px solid #ddd}"""
+div{overflow-x:auto}img{display:block;max-width:9rem;max-height:9rem}svg{background:#fafafa;border:1px solid #ddd}"""
 WORST = 24
 THUMBNAIL_PX = 144
 SURROGATES = re.compile("[\ud800-\udfff]")  # what stands for the bytes of a name that are not UTF-8
@@ -36,6 +37,7 @@ def html(trial: Trial, labels: Sequence[str], items: Sequence[Item], about: Mapp
         [
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
             f"<title>{escape(trial.chosen)}: cmprompt finetune</title><style>{STYLE}</style></head><body>",
             f"<h1>{escape(trial.chosen)}</h1>",
@@ -76,14 +78,14 @@ def _verdict(trial: Trial) -> Iterator[str]:
 def _table(trial: Trial) -> Iterator[str]:
     names = list(trial.table[0].figures)
     yield f"<h2>On {len(trial.targets)} rows that chose nothing</h2><table><tr><th></th>"
-    yield "".join(f"<th>{escape(name)}</th>" for name in names) + "</tr>"
+    yield "".join(f"<th>{escape(name_of(name))}</th>" for name in names) + "</tr>"
     for row in trial.table:
         yield f"<tr><td>{escape(row.name)}</td>"
         for name in names:
             low, high = row.intervals.get(name, (float("nan"), float("nan")))
-            yield f'<td title="95 %: {low:.4g} to {high:.4g}">{row.figures[name]:.4g}</td>'
+            yield f'<td title="95 %: {low:.4g} to {high:.4g}">{escape(text_of(row, name))}</td>'
         yield "</tr>"
-    yield "</table>"
+    yield "</table><p>Fractions in per cent, ± half the width of the 95 % interval by bootstrap.</p>"
 
 
 def _curve(record: Mapping[str, Any]) -> Iterator[str]:
@@ -153,7 +155,7 @@ def _reliability(rows: Array, target: Array, record: Mapping[str, Any]) -> Itera
     parts = metrics.reliability(rows, target)
     ends = [[(part["confidence"], part["accuracy"]) for part in parts], [(0.0, 0.0), (1.0, 1.0)]]
     lines = dict(zip(("#06c", "#ccc"), ends, strict=True))
-    yield charts.polylines(lines, "accuracy by confidence (blue); the diagonal is perfect")
+    yield charts.polylines(lines, "accuracy (up) by confidence (right), both from 0 to 1; the grey diagonal is perfect")
     if "temperature" in record:
         before, after = (f"{100 * record[f'judged_ece_{when}']:.1f} %" for when in ("before", "after"))
         yield f"<p>Temperature {record['temperature']:.3g}: ECE {before} before, {after} after.</p>"
@@ -167,10 +169,10 @@ def _matrix(table: Array, labels: Sequence[str]) -> Iterator[str]:
 
 def _rows_of(rows: Any) -> Iterator[str]:
     """A table of (name, cells)."""
-    yield "<table>"
+    yield "<div><table>"
     for name, cells in rows:
         yield f"<tr><td>{escape(str(name))}</td>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>"
-    yield "</table>"
+    yield "</table></div>"
 
 
 def _surest_mistakes(rows: Array, target: Array) -> list[int]:

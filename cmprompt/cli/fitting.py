@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from cmprompt.store import Store
     from cmprompt.types import Encoder, Features, Head
 
-COLUMNS = {
-    "accuracy": "acc", "balanced_accuracy": "bal acc", "precision": "prec", "recall": "recall", "f1": "F1",
-    "top5": "top-5", "ece": "ECE", "mae": "MAE", "rmse": "RMSE", "r2": "R2", "spearman": "Spearman",
-    "map": "mAP", "exact_match": "exact",
-}  # fmt: skip
-
 
 def texts_of(
     names: Sequence[str],
@@ -94,18 +88,13 @@ def model_name(model: str, encoder: Encoder) -> str:
 
 def table_lines(rows: Sequence[Row]) -> Iterator[str]:
     """The figures of each row with the half-width of the first one's 95 % interval; fractions in per cent."""
+    from cmprompt.figures import name_of, text_of
+
     names = list(rows[0].figures)
     width = max(len(row.name) for row in rows)
-    yield " ".join([" " * width, *(f"{COLUMNS.get(name, name):>15}" for name in names)])
+    yield " ".join([" " * width, *(f"{name_of(name):>15}" for name in names)])
     for row in rows:
-        yield " ".join([f"{row.name:<{width}}", *(f"{_cell(row, name):>15}" for name in names)])
-
-
-def _cell(row: Row, name: str) -> str:
-    value, ends = row.figures[name], row.intervals.get(name)
-    if name in ("mae", "rmse", "r2", "spearman"):
-        return f"{value:.4g}" if ends is None else f"{value:.4g} ±{(ends[1] - ends[0]) / 2:.2g}"
-    return f"{100 * value:.1f}" if ends is None else f"{100 * value:.1f} ±{50 * (ends[1] - ends[0]):.1f}"
+        yield " ".join([f"{row.name:<{width}}", *(f"{text_of(row, name):>15}" for name in names)])
 
 
 def trial_lines(trial: Trial) -> Iterator[str]:
