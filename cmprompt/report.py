@@ -21,7 +21,7 @@ from cmprompt.types import Array, Item
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #ddd}
-td:first-child,th:first-child{text-align:left}figure{display:inline-block;margin:.5rem;width:9rem;font-size:12px}
+td:first-child,th:first-child{text-align:left;white-space:nowrap}figure{display:inline-block;margin:.5rem;width:9rem;font-size:12px}
 div{overflow-x:auto}img{display:block;max-width:9rem;max-height:9rem}svg{background:#fafafa;border:1px solid #ddd}"""
 WORST = 24
 THUMBNAIL_PX = 144
@@ -153,8 +153,8 @@ def _numbers(rows: Array, trial: Trial, labels: Sequence[str], items: Sequence[I
 def _reliability(rows: Array, target: Array, record: Mapping[str, Any]) -> Iterator[str]:
     yield "<h2>Reliability</h2>"
     parts = metrics.reliability(rows, target)
-    ends = [[(part["confidence"], part["accuracy"]) for part in parts], [(0.0, 0.0), (1.0, 1.0)]]
-    lines = dict(zip(("#06c", "#ccc"), ends, strict=True))
+    points = [(part["confidence"], part["accuracy"]) for part in parts]
+    lines = {"#ccc": [(0.0, 0.0), (1.0, 1.0)], "#06c": points}
     yield charts.polylines(lines, "accuracy (up) by confidence (right), both from 0 to 1; the grey diagonal is perfect")
     if "temperature" in record:
         before, after = (f"{100 * record[f'judged_ece_{when}']:.1f} %" for when in ("before", "after"))
