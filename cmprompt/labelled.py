@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmprompt.errors import UsageError
+from cmprompt.labels import first_parts
 from cmprompt.sources import SourceOptions, read_items
 from cmprompt.types import Array, Embedded, Encoder, Features, Item
 
@@ -242,11 +243,6 @@ def photo_groups(features: Features) -> Array:
 def parts(target: str) -> tuple[str, ...]:
     """The labels of one cell, each once."""
     return tuple(dict.fromkeys(name for part in SEPARATORS.split(target) if (name := part.strip())))
-
-
-def first_parts(label: str, level: int) -> str:
-    """`a/b` of the label `a/b/c` at level 2."""
-    return "/".join(label.split("/")[:level])
 
 
 def _lines(source: str) -> Sequence[int] | None:

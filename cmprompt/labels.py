@@ -153,3 +153,8 @@ def _name(specs: Sequence[str], literal: Sequence[str]) -> str:
     """What a run's header calls these labels: the files and lists they came from."""
     names = [Path(spec[1:]).stem if spec.startswith("@") else "labels" for spec in specs]
     return "+".join(dict.fromkeys([*names, *(["labels"] if literal else [])])) or "labels"
+
+
+def first_parts(label: str, level: int) -> str:
+    """`a/b` of the label `a/b/c` at level 2; a label with fewer parts as it is."""
+    return "/".join(label.split("/")[:level])

@@ -11,6 +11,7 @@ import numpy as np
 
 from cmprompt.errors import UsageError
 from cmprompt.heads.product import Grid
+from cmprompt.labels import first_parts
 from cmprompt.openset import DEFAULT_Z, moments, standardise
 from cmprompt.rule import Rule
 from cmprompt.types import Array, Features, Head
@@ -143,7 +144,7 @@ def level_labels(labels: tuple[str, ...], level: int | None) -> tuple[tuple[str,
     """
     if level is None:
         return labels, None
-    parents = ["/".join(label.split("/")[:level]) for label in labels]
+    parents = [first_parts(label, level) for label in labels]
     shown = tuple(dict.fromkeys(parents))
     place = {label: index for index, label in enumerate(shown)}
     return shown, np.array([place[parent] for parent in parents])

@@ -54,7 +54,7 @@ def texts_of(
 
 def at_level(texts: Mapping[str, tuple[str, ...]], level: int | None) -> dict[str, tuple[str, ...]]:
     """The texts of labels a/b/c gathered under their first `level` parts. Raises UsageError where one label is left."""
-    from cmprompt.labelled import first_parts
+    from cmprompt.labels import first_parts
 
     if level is None:
         return dict(texts)
