@@ -15,6 +15,7 @@ import numpy as np
 from cmprompt.types import Array
 
 BLOCK_ROWS = 256  # 256 KB of 512 halves as singles: what a core's own cache holds
+DOUBT = 1e-5  # more than a float32 sum of a product of unit vectors is ever off
 _HALF = np.int32(-0x70002000)  # 0x8fffe000: sign, exponent and mantissa of a half, shifted into a single's place
 _EXPONENT = np.float32(2.0**112)
 
@@ -22,6 +23,14 @@ _EXPONENT = np.float32(2.0**112)
 def multiplier(weight: Array, rows: Array) -> Callable[[Array, Array], None]:
     """A function that writes the products of up to BLOCK_ROWS of `rows` (N, D) with `weight` (C, D) into (n, C)."""
     return _multiply_halves(weight) if _is_half(rows) else _multiply_any(weight)
+
+
+def exact_products(query: Array, matrix: Array, rows: Array) -> Array:
+    """(n,) float64 products of `query` (D,) with some rows; each row is summed by itself, so that equals stay equal."""
+    wide = query.astype(np.float64)
+    blocks = [rows[start : start + BLOCK_ROWS] for start in range(0, len(rows), BLOCK_ROWS)]
+    sums = [(matrix[block].astype(np.float64) * wide).sum(axis=1) for block in blocks]
+    return np.concatenate(sums) if sums else np.zeros(0)
 
 
 def largest(rows: Array) -> Array:

@@ -9,10 +9,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cmprompt.encoders.devices import cores
-from cmprompt.halves import BLOCK_ROWS, largest, multiplier
+from cmprompt.halves import BLOCK_ROWS, DOUBT, exact_products, largest, multiplier
 from cmprompt.types import Array
-
-DOUBT = 1e-5  # more than a float32 sum of a product of unit vectors is ever off
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,6 @@ def _decide(row: Array, weight: Array, left: Array, doubt: float, columns: Array
     """Order one row (D,) float64 over by float64 products of the columns that float32 may have taken for another."""
     near = np.flatnonzero(left >= products[-1] - doubt)
     among = np.sort(np.concatenate([columns, near]))
-    exact = (weight[among].astype(np.float64) * row).sum(axis=1)  # each summed by itself, so that equals stay equal
+    exact = exact_products(row, weight, among)
     order = np.argsort(-exact, kind="stable")[: len(columns)]
     columns[:], products[:] = among[order], exact[order]

@@ -9,11 +9,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from cmprompt.halves import BLOCK_ROWS, multiplier
+from cmprompt.halves import BLOCK_ROWS, DOUBT, exact_products, multiplier
 from cmprompt.types import Array
 
 CHUNK_ROWS = 32_768  # rows whose scores are looked at together
-DOUBT = 1e-5  # more than a float32 sum of a product of unit vectors is ever off
 
 
 @dataclass(frozen=True)
@@ -71,14 +70,6 @@ def _candidates(scores: Array, held: Array, k: int, doubt: float) -> Array:
     if k < len(scores):
         limit = max(limit, float(np.partition(scores, len(scores) - k)[len(scores) - k]))
     return np.flatnonzero(scores >= limit - 2 * doubt)
-
-
-def exact_products(query: Array, matrix: Array, rows: Array) -> Array:
-    """(n,) float64 products of `query` (D,) with some rows; each row is summed by itself, so that equals stay equal."""
-    wide = query.astype(np.float64)
-    blocks = [rows[start : start + BLOCK_ROWS] for start in range(0, len(rows), BLOCK_ROWS)]
-    sums = [(matrix[block].astype(np.float64) * wide).sum(axis=1) for block in blocks]
-    return np.concatenate(sums) if sums else np.zeros(0)
 
 
 def _merged(parts: Sequence[_Best], k: int) -> _Best:

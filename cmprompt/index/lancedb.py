@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from cmprompt.errors import StoreError, UsageError
-from cmprompt.index.exact import Neighbours, exact_products
+from cmprompt.halves import exact_products
+from cmprompt.index.exact import Neighbours
 from cmprompt.types import Array
 
 ROWS_AT_ONCE = 8192
