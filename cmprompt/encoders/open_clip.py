@@ -93,8 +93,7 @@ class OpenClipEncoder:
         precision = self.precision
         if precision == "int8":
             precision = f"int8-{self._calibrated().digest}"
-        back_end = self.back_end + ("-compiled" if self.compiled else "")
-        return f"{self.model_id}/{precision}/{back_end}/{decode_path(self.exact)}"
+        return f"{self.model_id}/{precision}/{self.back_end}/{decode_path(self.exact)}"
 
     @property
     def calibration_images(self) -> int:
@@ -123,7 +122,7 @@ class OpenClipEncoder:
     def back_end(self) -> str:
         """What runs the two towers, in the store's words."""
         if not self._exported:
-            return f"torch-{self.device.split(':')[0]}"
+            return f"torch-{self.device.split(':')[0]}" + ("-compiled" if self.compiled else "")
         from cmprompt.encoders.export import openvino_version
 
         version = ".".join(openvino_version().split(".")[:2])

@@ -102,14 +102,16 @@ def load(model: str, **options: Any) -> Any:
     """What `pair:IMAGE|TEXT` names; a model's own side is loaded with the same options."""
     from cmprompt.encoders import load_encoder
 
-    pair = load_pair(model, options["device"], lambda name: load_encoder(name, **options))
-    return PairEncoder(pair.images, pair.texts, options["batch_size"])
+    return load_pair(model, options["device"], lambda name: load_encoder(name, **options), options["batch_size"])
 
 
-def load_pair(name: str, device: str, load_model: Callable[[str], Encoder]) -> PairEncoder:
+def load_pair(
+    name: str, device: str, load_model: Callable[[str], Encoder], batch_size: int | None = None
+) -> PairEncoder:
     """`pair:IMAGE|TEXT`: `classic`, `timm:NAME` (images), `embedding` (texts) or a model's own. Raises UsageError."""
     image, _, text = name.removeprefix(PREFIX).partition("|")
-    return PairEncoder(_side(image, IMAGE_ENCODERS, device, load_model), _side(text, TEXT_ENCODERS, device, load_model))
+    sides = _side(image, IMAGE_ENCODERS, device, load_model), _side(text, TEXT_ENCODERS, device, load_model)
+    return PairEncoder(*sides, batch_size)
 
 
 def trainable(encoder: Any) -> Any:
