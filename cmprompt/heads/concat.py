@@ -15,6 +15,6 @@ def _fuse_raw(ops: Ops, p: Params, x: Joint) -> Any:
     return ops.concat([x.v, x.l])
 
 
-CONCAT = Fusion(_fuse, width=lambda d: 2 * d, parameters=lambda d, rng: {})
+CONCAT = Fusion(_fuse, width=lambda d: 2 * d, parameters=lambda d, rng: {}, side_by_side=True)
 RAW = Fusion(_fuse_raw, width=lambda d: 2 * d, parameters=lambda d, rng: {}, raw=True)
 CONCAT_MLP, RAW_MLP = CONCAT.with_mlp(), RAW.with_mlp()

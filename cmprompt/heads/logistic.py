@@ -1,39 +1,54 @@
 """The convex fit behind every linear head: logistic (or robust linear) regression around an anchor.
 
 Minimises `C * sum_i w_i loss(X_i . W^T + b + offset_i, y_i) + 1/2 ||W - anchor||^2` with a free intercept: without
-anchor and offset this is scikit-learn's LogisticRegression. L-BFGS runs in coordinates that the loss's curvature at
-zero has made round (X'X times one number, for all classes at once), and the heavy products stay in float32: it takes
-about ten passes over the data where plain L-BFGS takes dozens to hundreds.
+anchor and offset this is scikit-learn's LogisticRegression. L-BFGS runs in coordinates that the loss's curvature where
+it begins has made round (X' diag(h) X times one number, for all classes at once). The heavy products
+stay in float32; blocks of rows go to as many threads as there are cores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from cmprompt.encoders.devices import cores
 from cmprompt.types import Array
 
-SMALL = 1 << 24  # multiplications in one product of all rows
+SMALL = 1 << 24  # multiplications in one product of all rows, below which one thread is quicker than several
+ENOUGH_FOR_CURVATURE = 32  # rows for each axis
+BLOCK = 2048  # rows: their logits stay in the processor's cache
+MOST_BLOCKS = 64
+LEVEL = 3e-5  # a step that improves the objective by a smaller part of it is the last
+LEAST_CURVATURE = 1e-3  # of that at zero: rows that are answered already still keep the coordinates in place
 
 
 @dataclass(frozen=True)
 class Loss:
-    """`slope(logits (N, K)) -> (losses (N,), gradient (N, K))` may overwrite its input; `curvature` is that at zero."""
+    """What each row costs: of (n, K) `logits` and the rows' `target`.
 
-    slope: Callable[[Array], tuple[Array, Array]]
+    `slope` gives (losses (n,), gradient (n, K)) and may overwrite the logits; `curvature` (n,) the mean second
+    derivative over the outputs, or a bound of it.
+    """
+
+    target: Array  # (N,) or (N, K)
     outputs: int  # K
-    curvature: float
+    slope: Callable[[Array, Array], tuple[Array, Array]]
+    curvature: Callable[[Array], Array]
+
+    def take(self, rows: Array) -> Loss:
+        return replace(self, target=self.target[rows])
 
 
 def softmax_loss(target: Array, outputs: int) -> Loss:
     """Cross entropy of one-of-K rows; `target` (N,) int."""
-    rows = np.arange(len(target))
 
-    def slope(logits: Array) -> tuple[Array, Array]:
+    def slope(logits: Array, target: Array) -> tuple[Array, Array]:
+        rows = np.arange(len(target))
         logits -= logits.max(1, keepdims=True)
         own = logits[rows, target]
         np.exp(logits, out=logits)
@@ -42,28 +57,39 @@ def softmax_loss(target: Array, outputs: int) -> Loss:
         logits[rows, target] -= 1
         return np.log(total) - own, logits
 
-    return Loss(slope, outputs, (1 - 1 / outputs) / outputs)
+    def curvature(logits: Array) -> Array:
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        mean: Array = (p * (1 - p)).mean(1)
+        return mean
+
+    return Loss(target, outputs, slope, curvature)
 
 
 def sigmoid_loss(target: Array) -> Loss:
     """Binary cross entropy summed over K independent labels; `target` (N, K) of 0 and 1."""
 
-    def slope(logits: Array) -> tuple[Array, Array]:
+    def slope(logits: Array, target: Array) -> tuple[Array, Array]:
         losses = (np.logaddexp(0, logits) - target * logits).sum(1)
-        return losses, (0.5 * (1 + np.tanh(0.5 * logits)) - target).astype(np.float32)
+        return losses, (_sigmoid(logits) - target).astype(np.float32)
 
-    return Loss(slope, target.shape[1], 0.25)
+    def curvature(logits: Array) -> Array:
+        p = _sigmoid(logits)
+        mean: Array = (p * (1 - p)).mean(1)
+        return mean
+
+    return Loss(target, target.shape[1], slope, curvature)
 
 
 def huber_loss(target: Array, delta: float) -> Loss:
     """Half the squared residual up to `delta`, linear beyond; `target` (N,) numbers. delta = inf is least squares."""
 
-    def slope(logits: Array) -> tuple[Array, Array]:
+    def slope(logits: Array, target: Array) -> tuple[Array, Array]:
         residual = logits[:, 0] - target
         clipped = np.clip(residual, -delta, delta)
         return clipped * (residual - 0.5 * clipped), clipped[:, None].astype(np.float32)
 
-    return Loss(slope, 1, 1.0)
+    return Loss(target, 1, slope, lambda logits: np.ones(len(logits), np.float32))
 
 
 def minimise(
@@ -75,106 +101,155 @@ def minimise(
     anchor: Array | None = None,
     offset: Array | None = None,
     start: tuple[Array, Array] | None = None,
+    axes: Array | None = None,
     max_passes: int = 500,
 ) -> tuple[Array, Array]:
     """Weight (K, D) and bias (K,), float32.
 
     `x` (N, D), `strength` is scikit-learn's C, `weights` (N,) of the rows, `anchor` (K, D), `offset` (N, K) logits that
-    are there already, `start` a weight and bias to begin from (of another C, say).
+    are there already, `start` a weight and bias to begin from (of another C, say), `axes` what `span_of(x)` gave.
     """
-    solve = _in_their_span if len(x) < x.shape[1] else _descend
-    with _blas().limit(limits=1 if x.size * loss.outputs < SMALL else None, user_api="blas"):
-        return solve(x, loss, strength, weights, anchor, offset, start, max_passes)
-
-
-@cache
-def _blas() -> Any:
-    """The thread pools of the linear algebra: several threads on a small product cost more than they save."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-def _descend(
-    x: Array,
-    loss: Loss,
-    strength: float,
-    weights: Array | None,
-    anchor: Array | None,
-    offset: Array | None,
-    start: tuple[Array, Array] | None,
-    max_passes: int,
-) -> tuple[Array, Array]:
-    from scipy.linalg import solve_triangular
-    from scipy.optimize import OptimizeResult, minimize
-
-    x = np.ascontiguousarray(x, np.float32)
     rows = np.ones(len(x), np.float32) if weights is None else weights.astype(np.float32)
-    basis = _rounding_basis(x, rows, strength * loss.curvature)
-    total = strength * float(rows.sum())
-    centre = np.zeros((loss.outputs, x.shape[1] + 1))
-    centre[:, :-1] = 0 if anchor is None else anchor
+    with _blas().limit(limits=1, user_api="blas"):  # two libraries of it, each with threads of its own that wait awake
+        axes = span_of(x) if axes is None else axes
+        if axes is not None:
+            return _in_their_span(x, axes, loss, strength, rows, anchor, offset, start, max_passes)
+        centre = np.zeros((loss.outputs, x.shape[1] + 1))
+        centre[:, :-1] = 0 if anchor is None else anchor
+        begin = centre if start is None else np.column_stack(start).astype(np.float64)
+        with ThreadPoolExecutor(cores() if x.size * loss.outputs >= SMALL else 1) as threads:
+            fit = _Fit(np.ascontiguousarray(x, np.float32), loss, strength * rows, centre, offset, threads)
+            full = fit.descend(begin, max_passes)
+    return full[:, :-1].astype(np.float32), full[:, -1].astype(np.float32)
 
-    def unrolled(flat: Array) -> Array:
-        moved: Array = solve_triangular(basis, flat.reshape(loss.outputs, -1).T, trans="T", lower=True).T
-        return moved
 
-    def objective(flat: Array) -> tuple[float, Array]:
-        moved = unrolled(flat)  # (K, D + 1) away from the centre
-        full = (moved + centre).astype(np.float32)
-        logits = x @ full[:, :-1].T + full[:, -1]  # (N, K)
-        losses, slope = loss.slope(logits if offset is None else logits + offset)
-        slope *= rows[:, None]
-        gradient = strength * np.column_stack([slope.T @ x, slope.sum(0)]).astype(np.float64)
-        gradient[:, :-1] += moved[:, :-1]
-        value = strength * float(losses @ rows.astype(np.float64)) + 0.5 * float((moved[:, :-1] ** 2).sum())
-        return value / total, solve_triangular(basis, gradient.T, lower=True).T.ravel() / total
-
-    last = [np.inf]
-
-    def stop_when_level(intermediate_result: OptimizeResult) -> None:
-        if last[0] - intermediate_result.fun < 1e-6 * intermediate_result.fun:  # about what float32 can tell apart
-            raise StopIteration
-        last[0] = intermediate_result.fun
-
-    begin = np.zeros_like(centre) if start is None else np.column_stack(start) - centre
-    options = {"maxiter": max_passes, "maxfun": 2 * max_passes, "gtol": 0.0, "ftol": 0.0}
-    flat = (begin @ basis).ravel()
-    found = minimize(objective, flat, jac=True, method="L-BFGS-B", options=options, callback=stop_when_level)
-    best = unrolled(found.x) + centre
-    return best[:, :-1].astype(np.float32), best[:, -1].astype(np.float32)
+def span_of(x: Array) -> Array | None:
+    """(D, N) orthonormal axes of fewer rows than axes, for several fits to the same rows; None where rows abound."""
+    return np.linalg.qr(x.T)[0] if len(x) < x.shape[1] else None
 
 
 def _in_their_span(
     x: Array,
+    axes: Array,
     loss: Loss,
     strength: float,
-    weights: Array | None,
+    rows: Array,
     anchor: Array | None,
     offset: Array | None,
     start: tuple[Array, Array] | None,
     max_passes: int,
 ) -> tuple[Array, Array]:
     """The same for fewer rows than axes: the optimum leaves the anchor only along the rows, so N axes are enough."""
-    axes = np.linalg.qr(x.T)[0]  # (D, N)
     centre = np.zeros((loss.outputs, x.shape[1]), np.float32) if anchor is None else anchor
     there = x @ centre.T if offset is None else x @ centre.T + offset
     first = None if start is None else ((start[0] - centre) @ axes, start[1])
-    moved, bias = _descend(x @ axes, loss, strength, weights, None, there, first, max_passes)
-    return (centre + moved @ axes.T).astype(np.float32), bias
+    moved, bias = minimise(
+        x @ axes, loss, strength=strength, weights=rows, offset=there, start=first, max_passes=max_passes
+    )
+    weight: Array = (centre + moved @ axes.T).astype(np.float32)
+    return weight, bias
 
 
-def _rounding_basis(x: Array, rows: Array, curvature: float) -> Array:
-    """(D + 1, D + 1) Cholesky factor of the objective's curvature for one class; the last axis is the intercept."""
-    from scipy.linalg import cholesky
+@dataclass(frozen=True)
+class _Fit:
+    """The objective on its rows. `weights` (N,) are C times those of the rows, `centre` (K, D + 1) the anchor and 0."""
 
-    scaled = x * np.sqrt(rows)[:, None]
-    size = x.shape[1]
-    hessian = np.empty((size + 1, size + 1))
-    hessian[:-1, :-1] = scaled.T @ scaled
-    hessian[-1, :-1] = hessian[:-1, -1] = rows @ x
-    hessian[-1, -1] = rows.sum() * (1 + 1e-6)  # a hair above singular when a column of x is constant
-    hessian *= curvature
-    hessian[np.arange(size), np.arange(size)] += 1.0
-    factor: Array = cholesky(hessian, lower=True)
-    return factor
+    x: Array
+    loss: Loss
+    weights: Array
+    centre: Array
+    offset: Array | None
+    threads: ThreadPoolExecutor
+
+    def descend(self, begin: Array, max_passes: int) -> Array:
+        """(K, D + 1) weight and bias, by L-BFGS in units that make its first step about Newton's."""
+        from scipy.linalg import solve_triangular
+        from scipy.optimize import OptimizeResult, minimize
+
+        def moved_to(flat: Array) -> Array:
+            """(K, D + 1)"""
+            away = solve_triangular(basis, flat.reshape(begin.shape).T, trans="T", lower=True, check_finite=False).T
+            full: Array = begin + away
+            return full
+
+        def objective(flat: Array) -> tuple[float, Array]:
+            value, gradient = first.pop() if first else self.value(moved_to(flat * unit))
+            slope = solve_triangular(basis, gradient.T, lower=True, check_finite=False).T
+            return value / unit**2, slope.ravel() / unit
+
+        basis, last = self._basis(begin), [np.inf]
+
+        def stop_when_level(intermediate_result: OptimizeResult) -> None:
+            if last[0] - intermediate_result.fun < LEVEL * intermediate_result.fun:
+                raise StopIteration
+            last[0] = intermediate_result.fun
+
+        first = [self.value(begin)]  # which L-BFGS asks for again
+        unit = float(np.linalg.norm(solve_triangular(basis, first[0][1].T, lower=True, check_finite=False))) or 1.0
+        options = {"maxiter": max_passes, "maxfun": 2 * max_passes, "gtol": 0.0, "ftol": 0.0}
+        flat = np.zeros(begin.size)
+        found = minimize(objective, flat, jac=True, method="L-BFGS-B", options=options, callback=stop_when_level)
+        return moved_to(found.x * unit)
+
+    def value(self, full: Array) -> tuple[float, Array]:
+        """The objective at (K, D + 1) weight and bias, and its gradient, in float64."""
+        plane = full.astype(np.float32)
+        moved = full - self.centre
+        moved[:, -1] = 0  # the intercept is free
+        value, gradient = 0.5 * float((moved * moved).sum()), moved
+        for losses, slope in self.threads.map(lambda rows: self._block(plane, rows), self._blocks()):
+            value += losses
+            gradient += slope
+        return value, gradient
+
+    def _blocks(self, step: int = 1) -> Iterable[slice]:
+        """All rows, or every `step`th, block by block."""
+        size = step * max(BLOCK, len(self.x) // MOST_BLOCKS)
+        return (slice(start, start + size, step) for start in range(0, len(self.x), size))
+
+    def _block(self, plane: Array, rows: slice) -> tuple[float, Array]:
+        x, weights = self.x[rows], self.weights[rows]
+        logits = x @ plane[:, :-1].T + plane[:, -1]  # (n, K)
+        logits = logits if self.offset is None else logits + self.offset[rows]
+        losses, slope = self.loss.slope(logits, self.loss.target[rows])
+        slope *= weights[:, None]
+        return float(losses @ weights.astype(np.float64)), np.column_stack([slope.T @ x, slope.sum(0)])
+
+    def _basis(self, full: Array) -> Array:
+        """(D + 1, D + 1) Cholesky factor of the curvature at `full`, the mean of all classes; the last axis is the
+        intercept."""
+        from scipy.linalg import cholesky
+
+        size = self.x.shape[1]
+        hessian = np.zeros((size + 1, size + 1))
+        plane = full.astype(np.float32)
+        step = max(1, len(self.x) // (ENOUGH_FOR_CURVATURE * (size + 1) + 1))
+        for part in self.threads.map(lambda rows: self._curvature(plane, rows), self._blocks(step)):
+            hessian += part * step
+        hessian[-1, -1] *= 1 + 1e-6  # a hair above singular when a column of x is constant
+        hessian[np.arange(size), np.arange(size)] += 1.0
+        factor: Array = cholesky(hessian, lower=True)
+        return factor
+
+    def _curvature(self, plane: Array, rows: slice) -> Array:
+        x = self.x[rows]
+        logits = x @ plane[:, :-1].T + plane[:, -1]
+        here = self.loss.curvature(logits if self.offset is None else logits + self.offset[rows])
+        least = LEAST_CURVATURE * self.loss.curvature(np.zeros_like(logits[:1]))
+        bent = self.weights[rows] * np.maximum(here, least)
+        wide = np.column_stack([x, np.ones(len(x), np.float32)])
+        gram: Array = (wide * bent[:, None]).T @ wide
+        return gram
+
+
+@cache
+def _blas() -> Any:
+    """The thread pools of the linear algebra."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def _sigmoid(logits: Array) -> Array:
+    rows: Array = 0.5 * (1 + np.tanh(0.5 * logits))
+    return rows

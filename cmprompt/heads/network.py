@@ -51,7 +51,8 @@ class Fusion:
     """`fuse(ops, params, joint)` gives (N, width(d)); `parameters(d, rng)` is what it learns beside projections.
 
     `raw`: it reads the features as they are, without projections; d is then that of the features. `hidden`: so many
-    numbers between the fusion and the last plane, an MLP.
+    numbers between the fusion and the last plane, an MLP. `side_by_side`: half of the numbers are the image's, the
+    other half the text's.
     """
 
     fuse: Callable[[Ops, Params, Joint], Any]
@@ -60,6 +61,7 @@ class Fusion:
     needs: frozenset[str] = frozenset({"image", "text"})
     raw: bool = False
     hidden: int = 0
+    side_by_side: bool = False
 
     def with_mlp(self, hidden: int = 512) -> Fusion:
         """The same with an MLP on top."""
@@ -68,14 +70,19 @@ class Fusion:
 
 def forward(ops: Ops, fusion: Fusion, p: Params, x: Features) -> Any:
     """(N, outputs) of the arrays or tensors in `x`."""
+    rows = fused(ops, fusion, p, x)
+    if "hidden.weight" in p:
+        rows = ops.relu(ops.mm(rows, p["hidden.weight"]) + p["hidden.bias"])
+    return ops.mm(rows, p["out.weight"]) + p["out.bias"]
+
+
+def fused(ops: Ops, fusion: Fusion, p: Params, x: Features) -> Any:
+    """(N, width) of the arrays or tensors in `x`: what the fusion makes of them."""
     v, has_v = _side(ops, p, "image", x.image, x.has_image)
     l, has_l = _side(ops, p, "text", x.text, x.has_text)  # noqa: E741
     v_tokens = _tokens(ops, p, "image", x.image_tokens, x.has_image)
     l_tokens = _tokens(ops, p, "text", x.text_tokens, x.has_text)
-    fused = fusion.fuse(ops, p, Joint(v, l, has_v, has_l, v_tokens, l_tokens))  # (N, width)
-    if "hidden.weight" in p:
-        fused = ops.relu(ops.mm(fused, p["hidden.weight"]) + p["hidden.bias"])
-    return ops.mm(fused, p["out.weight"]) + p["out.bias"]
+    return fusion.fuse(ops, p, Joint(v, l, has_v, has_l, v_tokens, l_tokens))
 
 
 def unit(rows: Any) -> Any:

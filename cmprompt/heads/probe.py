@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from cmprompt.errors import UsageError
 from cmprompt.heads.linear import LinearHead
-from cmprompt.heads.logistic import Loss, huber_loss, minimise, sigmoid_loss, softmax_loss
+from cmprompt.heads.logistic import Loss, huber_loss, minimise, sigmoid_loss, softmax_loss, span_of
 from cmprompt.heads.training import Training, choose, held_out_loss
 from cmprompt.types import Array
 
@@ -16,6 +17,7 @@ STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)  # scikit-learn's C, on uni
 STRENGTHS_FROM_TEXT = (0.0, 10.0, 100.0, 1000.0, 10000.0)  # 0 stays at the closed-form start
 COLD_STRENGTH = 10.0  # where nothing can be held out to choose by
 LP_ALPHA = 250.0  # LP++ (Huang et al., CVPR 2024), equation 10
+TOO_BOLD = 1.2  # times the least held-out loss: a weaker penalty yet would only be worse
 HUBER_DELTA = 1.35  # standard deviations; 95 % efficient on normal residuals (Huber 1981)
 
 Plane = tuple[Array, Array]  # weight (K, D), bias (K,)
@@ -27,16 +29,28 @@ def fit_linear(data: Training, *, strength: float | None = None) -> LinearHead:
     candidates = (strength,) if strength is not None else STRENGTHS if start is None else STRENGTHS_FROM_TEXT
 
     def score(train: Training, held: Training) -> list[Array]:
-        planes = _path(train, candidates)
-        return [held_out_loss(held.x @ weight.T + bias, held) for weight, bias in planes]
+        return held_out_path(train, held, candidates)
 
     default = COLD_STRENGTH if start is None and strength is None else None
     best = choose(data, candidates, score, default=default)
     data.record["C"] = best
-    weight, bias = _path(data, (best,))[0]
+    weight, bias = next(_path(data, (best,)))
     scale = data.prior.scale if data.prior is not None and data.use == "image" else 1.0
     head = LinearHead(weight / np.float32(scale), data.labels, data.model_id, scale, bias)
     return replace(head, needs=frozenset({data.use}))
+
+
+def held_out_path(train: Training, held: Training, strengths: tuple[float, ...]) -> list[Array]:
+    """The (N,) held-out losses at each strength; infinite beyond one that is much worse than the best before it."""
+    losses: list[Array] = []
+    least = np.inf
+    for weight, bias in _path(train, strengths):
+        losses.append(held_out_loss(held.x @ weight.T + bias, held))
+        mean = float(losses[-1].mean())
+        if mean > TOO_BOLD * least:
+            break
+        least = min(least, mean)
+    return losses + [np.full(len(held), np.inf)] * (len(strengths) - len(losses))
 
 
 def fit_on_text(data: Training, *, strength: float | None = None) -> LinearHead:
@@ -72,7 +86,7 @@ def class_sums(x: Array, target: Array, n_classes: int) -> tuple[Array, Array]:
     return member @ x, member.sum(1)
 
 
-def _path(data: Training, strengths: tuple[float, ...]) -> list[Plane]:
+def _path(data: Training, strengths: tuple[float, ...]) -> Iterator[Plane]:
     """The optimum at each strength."""
     if data.task == "regression":
         return _regression_path(data, strengths)
@@ -81,22 +95,21 @@ def _path(data: Training, strengths: tuple[float, ...]) -> list[Plane]:
     return _warm_path(data, loss, strengths, start)
 
 
-def _regression_path(data: Training, strengths: tuple[float, ...]) -> list[Plane]:
+def _regression_path(data: Training, strengths: tuple[float, ...]) -> Iterator[Plane]:
     """Fitted to standardised targets, given in the targets' own units."""
     mean, deviation = data.targets.mean(), data.targets.std() or np.float32(1.0)
     loss = huber_loss((data.targets - mean) / deviation, np.inf if data.squared else HUBER_DELTA)
-    return [(weight * deviation, bias * deviation + mean) for weight, bias in _warm_path(data, loss, strengths, None)]
+    return ((weight * deviation, bias * deviation + mean) for weight, bias in _warm_path(data, loss, strengths, None))
 
 
-def _warm_path(data: Training, loss: Loss, strengths: tuple[float, ...], anchor: Array | None) -> list[Plane]:
+def _warm_path(data: Training, loss: Loss, strengths: tuple[float, ...], anchor: Array | None) -> Iterator[Plane]:
     """Each begun where the last one ended. Strength 0 is the anchor itself."""
     x = data.supports
     zero = np.zeros((loss.outputs, x.shape[1]), np.float32) if anchor is None else anchor
     prior = None if anchor is None else data.prior
-    planes = [(zero, np.zeros(loss.outputs, np.float32) if prior is None else prior.offset)]
+    last = zero, np.zeros(loss.outputs, np.float32) if prior is None else prior.offset
+    axes = span_of(x)
     for strength in strengths:
-        last = planes[-1]
         if strength:
-            last = minimise(x, loss, strength=strength, weights=data.row_weights, anchor=anchor, start=last)
-        planes.append(last)
-    return planes[1:]
+            last = minimise(x, loss, strength=strength, weights=data.row_weights, anchor=anchor, start=last, axes=axes)
+        yield last

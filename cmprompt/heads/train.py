@@ -6,6 +6,7 @@ from typing import Any
 
 from cmprompt.errors import UsageError
 from cmprompt.heads.calibrate import calibration
+from cmprompt.heads.first_plane import Setting, begin
 from cmprompt.heads.network import Fusion
 from cmprompt.heads.recipe import Recipe
 from cmprompt.heads.trainer import Trainer
@@ -28,10 +29,12 @@ def trained(data: Training, kind: str, recipe: Recipe) -> Trainer:
     fusion: Fusion = resolve(FUSIONS, "fusion", kind)
     _check(data, fusion, kind)
     epochs = max(recipe.epochs, -(-recipe.least_steps // -(-len(data) // recipe.batch)))
+    setting = None
     if len(data) >= ENOUGH_TO_HOLD_OUT:
-        epochs = _scouted(data, fusion, recipe, epochs)
+        epochs, setting = _scouted(data, fusion, recipe, epochs)
     data.record["epochs"] = epochs
     trainer = Trainer(data, fusion, recipe)
+    begin(trainer, setting)
     trainer.run(epochs)
     return trainer
 
@@ -41,16 +44,18 @@ def fit_mlp(data: Training, **options: Any) -> Head:
     return fit_fusion(data, data.use, Recipe(**{"hidden": 512, **options}))
 
 
-def _scouted(data: Training, fusion: Fusion, recipe: Recipe, most: int) -> int:
-    """The epochs that are best for a held-out fifth; the record gets the curve and, for classes, the temperature."""
+def _scouted(data: Training, fusion: Fusion, recipe: Recipe, most: int) -> tuple[int, Setting | None]:
+    """The epochs that are best for a held-out fifth, and where they begin; the record gets the curve and, for classes,
+    the temperature."""
     train, rows = split_folds(data.strata, data.groups, 5, data.seed)[0]
     held = data.take(rows)
     scout = Trainer(data.take(train), fusion, recipe)
-    data.record["curve"], logits = scout.run(most, held), scout.best_logits
+    setting = begin(scout)
+    data.record["curve"], logits = scout.run(most, held, begun=setting is not None), scout.best_logits
     data.record["chose_on"] = len(held)
     if data.task == "classes":
         data.record.update(calibration(logits, held.targets))
-    return scout.best_epoch
+    return scout.best_epoch, setting
 
 
 def _check(data: Training, fusion: Fusion, kind: str) -> None:

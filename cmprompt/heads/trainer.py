@@ -9,8 +9,8 @@ import numpy as np
 
 from cmprompt.encoders.devices import learn_on_all_cores
 from cmprompt.encoders.embedding import PADDING, WIDTH, vocabulary_of, word_ids
-from cmprompt.heads.network import Fusion, NetworkHead, Ops, forward
-from cmprompt.heads.recipe import Recipe, starting_point
+from cmprompt.heads.network import Fusion, NetworkHead, Ops, forward, fused, unit
+from cmprompt.heads.recipe import MODALITIES, Recipe, starting_point
 from cmprompt.heads.training import Training
 from cmprompt.heads.tuned import Tuned
 from cmprompt.types import Array, Features, Head
@@ -54,20 +54,26 @@ class Trainer:
             self.vocabulary = vocabulary_of(filter(None, data.texts))
             self.reader, self.ids = Reader(data.words, len(self.vocabulary), data.seed), self._ids(data)
 
-    def run(self, epochs: int, held: Training | None = None) -> list[dict[str, float]]:
-        """Train; with `held`, stop when it has not improved for long. Gives a point for each epoch."""
+    def run(self, epochs: int, held: Training | None = None, *, begun: bool = False) -> list[dict[str, float]]:
+        """Train; with `held`, stop when it has not improved for long. Gives a point for each epoch.
+
+        `begun`: the parameters are good for something before the first epoch already, and may be the best.
+        """
         import torch
 
         recipe, least = self.recipe, np.inf
         optimiser = torch.optim.AdamW(self.groups(), lr=recipe.rate, weight_decay=recipe.decay, fused=True)
         curve: list[dict[str, float]] = []
+        if held is not None and begun:
+            self.best_logits, least = self.held_out(held)
+            curve.append({"epoch": 0, "loss": self.held_out(self.data)[1], "held_out_loss": least})
         for epoch in range(1, epochs + 1):
             trained = self._epoch(optimiser)
             if held is None:
                 continue
             logits, loss = self.held_out(held)
             curve.append({"epoch": epoch, "loss": trained, "held_out_loss": loss})
-            if loss < least - LEAST_GAIN * abs(least) or epoch == 1:
+            if least == np.inf or loss < least - LEAST_GAIN * abs(least):
                 least, self.best_epoch, self.best_logits = loss, epoch, logits
             if epoch - self.best_epoch >= max(5, epochs * PATIENCE):
                 break
@@ -120,7 +126,7 @@ class Trainer:
         """These rows, some of them without one of their modalities."""
         import torch
 
-        x = self._sampled(rows, Features(*(None if field is None else field[rows] for field in self.x)))  # type: ignore[arg-type]
+        x = self._sampled(rows, self._rows(rows))
         if self.reader is not None and self.ids is not None:
             from cmprompt.encoders.reader import with_unknowns
 
@@ -155,6 +161,34 @@ class Trainer:
         with torch.no_grad():
             for name, array in plane.items():
                 self.params[name].copy_(torch.from_numpy(np.asarray(array, np.float32)))
+
+    def centre_stand_ins(self) -> None:
+        """Let a missing modality stand where its rows have their middle, once projected."""
+        import torch
+
+        every = Features(*self.x)
+        for name in MODALITIES:
+            rows, has = getattr(every, name), getattr(every, f"has_{name}")
+            if f"{name}.weight" in self.params and has.any():
+                with torch.no_grad():
+                    middle = unit(rows[has] @ self.params[f"{name}.weight"].T).mean(0)
+                    self.params[f"{name}.missing"].copy_(unit(middle))
+
+    def fused(self, rows: Array, has_image: Array, has_text: Array) -> Array:
+        """(M, W) what the fusion makes of these (M,) rows with these modalities, as the parameters stand."""
+        import torch
+
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(rows), self.recipe.batch):
+                part = slice(start, start + self.recipe.batch)
+                x = self._rows(torch.from_numpy(rows[part]))
+                x = replace(x, has_image=torch.from_numpy(has_image[part]), has_text=torch.from_numpy(has_text[part]))
+                parts.append(fused(_torch_ops(0.0, self.dice), self.fusion, self.params, x).numpy())
+        return np.concatenate(parts)
+
+    def _rows(self, rows: Any) -> Any:
+        return Features(*(None if field is None else field[rows] for field in self.x))  # type: ignore[arg-type]
 
     def _inputs(self, features: Features) -> tuple[Any, ...]:
         """The features as tensors, those of the image scaled where the fusion reads them raw."""

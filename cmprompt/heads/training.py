@@ -210,11 +210,13 @@ def choose(
     score: Callable[[Training, Training], list[Array]],
     *,
     default: Choice | None = None,
+    cautious: bool = True,
 ) -> Choice:
     """The candidate of least held-out loss over the folds; `default`, or the first, where nothing can be held out.
 
-    `score(train, held)` gives the (N,) held-out losses of each candidate. Candidates go from the most cautious to the
-    boldest: a later one must win by more than one standard error of its gain.
+    `score(train, held)` gives the (N,) held-out losses of each candidate, infinite for what it need not try.
+    Candidates go from the most cautious to the boldest: a later one must win by more than one standard error of its
+    gain, unless `cautious` is false.
     """
     folds = data.folds()
     if not folds or len(candidates) == 1:
@@ -223,8 +225,11 @@ def choose(
     losses = np.stack([np.concatenate(of_one) for of_one in zip(*parts, strict=True)])  # (candidates, N)
     means = losses.mean(1).tolist()
     data.record["chose_on"] = losses.shape[1]
-    data.record["tried"] = [{"setting": c, "loss": loss} for c, loss in zip(candidates, means, strict=True)]
+    tried = ((c, loss) for c, loss in zip(candidates, means, strict=True) if np.isfinite(loss))
+    data.record["tried"] = [{"setting": c, "loss": loss} for c, loss in tried]
     best = int(losses.mean(1).argmin())
+    if not cautious:
+        return candidates[best]
     gains = losses[:best] - losses[best]
     unsure = gains.mean(1) <= gains.std(1) / np.sqrt(losses.shape[1])
     return candidates[int(np.flatnonzero(unsure)[0])] if unsure.any() else candidates[best]
