@@ -55,10 +55,10 @@ def test_few_rows_are_judged_by_folds_and_every_row_judges_once() -> None:
     assert all(not set(train) & set(held) for train, held in splits)
 
 
-def test_auto_tries_eleven_heads_on_thousands_of_pairs_and_caches_on_few() -> None:
+def test_auto_tries_ten_heads_on_thousands_of_pairs_and_caches_on_few() -> None:
     features, names, prior = blobs(2100)
     data = training_data(both(features.image, features.image), names, prior)
-    assert len(kinds_for(data)) == 11 and "linear-text" in kinds_for(data)
+    assert len(kinds_for(data)) == 10 and "linear-text" in kinds_for(data)
     few = kinds_for(data.take(np.arange(90)))
     assert {"tip-adapter", "tip-adapter-f", "proker"} <= set(few)
     assert kinds_for(replace(data, prior=None, features=features)) == ["linear", "mlp"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes.util
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,6 +43,20 @@ def learn_on_all_cores() -> None:
     import torch
 
     torch.set_num_threads(cores())
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch share its products among so many threads meanwhile. Small ones are quickest with one: several wait for
+    each other awake, for longer than the product takes, and longer yet where another process wants the core."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def pick_device(name: str) -> str:

@@ -12,7 +12,7 @@ from cmprompt.heads.training import CLOSED_FORMS, Training, held_out_loss
 from cmprompt.types import Head
 
 CACHES = ("tip-adapter", "tip-adapter-f", "proker")
-FUSED = ("concat", "add", "hadamard", "dot", "weighted", "weighted-channels", "bilinear")
+FUSED = ("concat", "add", "hadamard", "dot", "weighted", "bilinear")
 CACHE_ROWS = 2000  # beyond this a cache of all rows is slower to ask than it is good
 ONE_SPLIT_ROWS = 2000  # beyond this one held-out fold tells the heads apart
 

@@ -23,7 +23,7 @@ SMALL = 1 << 24  # multiplications in one product of all rows, below which one t
 ENOUGH_FOR_CURVATURE = 32  # rows for each axis
 BLOCK = 2048  # rows: their logits stay in the processor's cache
 MOST_BLOCKS = 64
-LEVEL = 3e-5  # a step that improves the objective by a smaller part of it is the last
+LEVEL = 1e-5  # a step that improves the objective by a smaller part of it is the last
 LEAST_CURVATURE = 1e-3  # of that at zero: rows that are answered already still keep the coordinates in place
 
 

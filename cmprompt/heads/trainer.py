@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmprompt.encoders.devices import learn_on_all_cores
+from cmprompt.encoders.devices import cores, torch_threads
 from cmprompt.encoders.embedding import PADDING, WIDTH, vocabulary_of, word_ids
 from cmprompt.heads.network import Fusion, NetworkHead, Ops, forward, fused, unit
 from cmprompt.heads.recipe import MODALITIES, Recipe, starting_point
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 PATIENCE = 0.05  # the part of all epochs for which held-out rows may fail to improve
-LEAST_GAIN = 5e-3  # of the held-out loss; a smaller one is no improvement
+LEAST_GAIN, LEAST_GAIN_NATS = 5e-3, 1e-3  # a smaller part of the held-out loss, or less of it, is no improvement
 UNKNOWN_PART = 0.05  # of the words that a learned embedding does not get to see at each step
 
 
@@ -29,7 +29,6 @@ class Trainer:
     def __init__(self, data: Training, fusion: Fusion, recipe: Recipe) -> None:
         import torch
 
-        learn_on_all_cores()
         self.data, self.fusion, self.recipe = data, fusion, recipe
         self.dice = torch.Generator().manual_seed(data.seed)
         self.params = {name: torch.from_numpy(array) for name, array in starting_point(data, fusion, recipe).items()}
@@ -59,6 +58,10 @@ class Trainer:
 
         `begun`: the parameters are good for something before the first epoch already, and may be the best.
         """
+        with torch_threads(1 if self.reader is None and self.data.features.image_tokens is None else cores()):
+            return self._run(epochs, held, begun)
+
+    def _run(self, epochs: int, held: Training | None, begun: bool) -> list[dict[str, float]]:
         import torch
 
         recipe, least = self.recipe, np.inf
@@ -73,7 +76,7 @@ class Trainer:
                 continue
             logits, loss = self.held_out(held)
             curve.append({"epoch": epoch, "loss": trained, "held_out_loss": loss})
-            if least == np.inf or loss < least - LEAST_GAIN * abs(least):
+            if least == np.inf or loss < least - max(LEAST_GAIN * least, LEAST_GAIN_NATS):
                 least, self.best_epoch, self.best_logits = loss, epoch, logits
             if epoch - self.best_epoch >= max(5, epochs * PATIENCE):
                 break
