@@ -33,23 +33,19 @@ def few(vectors: Vectors, seeds: int, judges: Vectors | None = None) -> dict[str
     return {name: [float(np.mean(cell)) for cell in cells] for name, cells in found.items()}
 
 
-def judged(where: str, found: dict[str, list[float]]) -> list[Line]:
-    """Few labels must not make worse what prompts alone can do, and sixteen must make it better."""
-    before = np.array(found["zero-shot"])
+def judged(found: dict[str, list[float]]) -> list[Line]:
+    """On real CLIP vectors few labels must not make worse what prompts alone can do, and sixteen must make it better;
+    the best head and the cold one are known from the literature."""
+    before, where = np.array(found["zero-shot"]), "real CLIP vectors"
     lines = []
     for name in NEVER_WORSE:
         gain = np.array(found[name]) - before
         lines.append(_points(f"{where}: {name}, the worst of {SHOTS} shots", float(gain.min()), -0.3))
         lines.append(_points(f"{where}: {name}, {SHOTS[-1]} shots", float(gain[-1]), 0.0))
-    return lines
-
-
-def judged_real(found: dict[str, list[float]]) -> list[Line]:
-    """The same on real CLIP vectors, where the best head and the cold one are known from the literature."""
     cold = found["cold linear"][1] - found["zero-shot"][1]
     best = max(cells[-1] for cells in found.values())
     return [
-        *judged("real CLIP vectors", found),
+        *lines,
         Line("real CLIP vectors: the best head, 16 shots", "", best, 92.0, None, suffix=" %"),
         Line("real CLIP vectors: cold linear, 4 shots", "zero-shot", cold, 0.0, None, suffix=" points", below=True),
     ]

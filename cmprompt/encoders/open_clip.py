@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from functools import cached_property, partial
 from pathlib import Path
@@ -200,11 +200,8 @@ class OpenClipEncoder:
     def encode_texts(self, texts: Sequence[str]) -> Array:
         """M texts -> (M, D) float32 unit rows; a text longer than the context is cut, as open_clip does."""
         tokens = self.tokenizer.batch(texts)  # (M, L)
-        lengths = self._lengths(tokens)
         rows = np.zeros((len(tokens), self.dim), np.float32)
-        for length in np.unique(lengths):
-            chosen = np.flatnonzero(lengths == length)
-            size = max(1, TOKENS_PER_BATCH // int(length))
+        for chosen, length, size in self._by_length(tokens):
             rows[chosen] = self._unit_rows(tokens[chosen, :length], "texts", size)
         return rows
 
@@ -219,7 +216,16 @@ class OpenClipEncoder:
         with self._loading:
             run = self._torch.text_tokens
         tokens = self.tokenizer.batch(texts)  # (M, L)
-        return self._in_batches("text tokens", run, max(1, TOKENS_PER_BATCH // tokens.shape[1]))(tokens)
+        rows = np.zeros((len(tokens), 1 + tokens.shape[1], self.dim), np.float32)
+        for chosen, length, size in self._by_length(tokens):
+            rows[chosen, : 1 + length] = self._in_batches("text tokens", run, size)(tokens[chosen, :length])
+        return rows
+
+    def _by_length(self, tokens: Array) -> Iterator[tuple[Array, int, int]]:
+        """Rows that are run with one context, the context, and how many of them at once."""
+        lengths = self._lengths(tokens)
+        for length in np.unique(lengths).tolist():
+            yield np.flatnonzero(lengths == length), length, max(1, TOKENS_PER_BATCH // length)
 
     def _lengths(self, tokens: Array) -> Array:
         """The context each text is run with: its own length rounded up, so that it does not depend on its company."""
