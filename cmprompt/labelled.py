@@ -132,6 +132,8 @@ def read_labelled(
     if not (multi_label and any(item.target for item in items)):
         check.targets(data)
     if task == "regression":
+        if level is not None:
+            raise UsageError(f"--level {level} cuts labels a/b/c, and --task regression has numbers; leave it out")
         return replace(data, numbers=check.numbers(data, to_train=to_train))
     data = data if level is None else data.at_level(level)
     check.one_answer_each(data)

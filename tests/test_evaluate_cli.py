@@ -220,3 +220,13 @@ def test_labels_may_be_answers_to_a_question(table: Path, model: str, capsys) ->
     assert evaluate(table, "--model", model, "--question", "What color is the wall?") == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("zero-shot")
     assert evaluate(table, "--model", model, "--question", "Is it red?", "--labels", "yes,no") == 2
+
+
+def test_answers_that_have_nowhere_to_go_stop_the_run_before_anything_is_read(
+    table: Path, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "p.jsonl").write_text("mine")
+    assert evaluate(table, "--head", fitted, "--predictions", tmp_path / "p.jsonl") == 4
+    shown = capsys.readouterr()
+    assert not shown.out and "p.jsonl is there already" in shown.err
+    assert (tmp_path / "p.jsonl").read_text() == "mine"

@@ -340,3 +340,9 @@ def test_markup_in_labels_and_names_is_escaped_in_the_report(fit, table: Path, t
     page = (tmp_path / "out.head/report.html").read_text()
     assert evil not in page and "<b>" not in page
     assert "&lt;img src=x" in page and "data:image/jpeg" in page
+
+
+def test_a_level_of_numbers_is_refused(fit, table: Path, capsys) -> None:
+    source = write_table(table.parent / "prices.csv", [(f"images/red-{n}.png", str(n)) for n in range(4)])
+    assert fit("--level", 1, "--task", "regression", source=source) == 2
+    assert "--level 1 cuts labels" in capsys.readouterr().err

@@ -149,9 +149,9 @@ def label_lines(found: Contest) -> Iterator[str]:
         return
     yield f"\n{name}, the worst label first:"
     yield from class_lines(found, name)
-    if found.target.ndim == 1:
+    if found.target.ndim == 1 and (pairs := confused_pairs(found, name)):
         yield "\nmost confused:"
-        for truth, answer, times in confused_pairs(found, name):
+        for truth, answer, times in pairs:
             yield f"{times:5} {truth} taken for {answer}"
 
 

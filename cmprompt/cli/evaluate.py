@@ -86,6 +86,7 @@ def command(
     from cmprompt.rule import Rule
     from cmprompt.sources import SourceOptions
     from cmprompt.types import Encoder
+    from cmprompt.writers.rows import check_output
 
     say = road.speaker(quiet)
     if task not in TASKS:
@@ -107,6 +108,8 @@ def command(
             accept_licence=accept_licence, notices=say,
         )  # fmt: skip
 
+    if predictions:
+        check_output(predictions, None, overwrite)
     tuned = tuning.output_of(output, table, tune_prompts, tune_thresholds, overwrite) if tunes else None
     measures_heads = task in ("classification", "regression") and not tunes
     heads = measuring.read_heads((head or []) if measures_heads else [], model, open_encoder)
