@@ -146,6 +146,9 @@ class _Clip:
         return _Row(self.item, Outcome(flags=flags), mean, self.text, tokens, self.text_tokens)
 
 
+FIGURES = ("score", "cosine", "margin")
+
+
 @dataclass
 class _Stretch:
     """Frames of one clip in a row with the same label. None of their pictures is kept: the clip may be a film."""
@@ -154,8 +157,9 @@ class _Stretch:
     clearest: Prediction  # its item is the clip
     start_s: float
     end_s: float
-    total: float = 0.0  # of the frames' scores
-    count: int = 0
+    count: int = 0  # of frames with a score
+    sums: dict[str, float] = field(default_factory=dict)  # of their figures
+    tops: dict[str, float] = field(default_factory=dict)  # of each label's scores among their best
     flags: tuple[str, ...] = ()
 
     @staticmethod
@@ -174,14 +178,24 @@ class _Stretch:
         self.end_s = frame.item.end_s or self.end_s
         if frame.score is None:
             return
-        self.total, self.count = self.total + frame.score, self.count + 1
+        self.count += 1
+        for name in FIGURES:
+            if (value := getattr(frame, name)) is not None:
+                self.sums[name] = self.sums.get(name, 0.0) + value
+        for label, score in frame.top:
+            self.tops[label] = self.tops.get(label, 0.0) + score
         if frame.score > (self.clearest.score or 0.0):
             self.clearest = replace(frame, item=self.clip)
 
     def prediction(self) -> Prediction:
+        """Its figures are the means of the frames'; a label that is not among a frame's best has nothing there."""
         item = replace(self.clip, time_s=self.start_s, end_s=self.end_s)
-        score = self.total / self.count if self.count else None
-        return replace(self.clearest, item=item, score=score, flags=self.flags)
+        figures = {name: total / self.count for name, total in self.sums.items()}
+        means = sorted(((label, total / self.count) for label, total in self.tops.items()), key=lambda pair: -pair[1])
+        top = tuple(means[: len(self.clearest.top)])
+        if len(top) > 1 and "margin" in figures:
+            figures["margin"] = top[0][1] - top[1][1]
+        return replace(self.clearest, item=item, top=top, flags=self.flags, **figures)
 
 
 def _batch(rows: list[_Row], like: Embedded) -> Embedded:

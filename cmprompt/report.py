@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -22,7 +23,10 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #ddd}
 td:first-child,th:first-child{text-align:left;white-space:nowrap}figure{display:inline-block;margin:.5rem;width:9rem;font-size:12px}
-div{overflow-x:auto}img{display:block;max-width:9rem;max-height:9rem}svg{background:#fafafa;border:1px solid #ddd}"""
+div{overflow-x:auto}img{display:block;max-width:9rem;max-height:9rem}svg{background:#8881;font-size:11px}
+:root{color-scheme:light dark}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#111}td,th{border-color:#333}}"""
+SHOWN_ABOVE = ("metrics", "verdict", "tried", "tower_curve", "auto")
 WORST = 24
 THUMBNAIL_PX = 144
 SURROGATES = re.compile("[\ud800-\udfff]")  # what stands for the bytes of a name that are not UTF-8
@@ -43,11 +47,12 @@ def html(trial: Trial, labels: Sequence[str], items: Sequence[Item], about: Mapp
             f"<h1>{escape(trial.chosen)}</h1>",
             *_verdict(trial),
             *_table(trial),
+            *_heads_tried(trial.record),
             *_curve(trial.record),
             *_tower_curve(trial.record),
             *body(rows, trial, labels, items),
             "<h2>How it came to be</h2>",
-            *_rows_of((name, [value]) for name, value in about.items()),
+            *_rows_of((name, [words]) for name, words in _told(about)),
             "</body></html>",
             "",
         ]
@@ -69,6 +74,21 @@ def as_json(trial: Trial, labels: Sequence[str], about: Mapping[str, object]) ->
     return json.dumps(found, indent=1, ensure_ascii=False, default=_plain) + "\n"
 
 
+def _told(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(name, words) of what is known about a head and not shown above: a line for each part of what has parts."""
+    for name, value in about.items():
+        if name in SHOWN_ABOVE or value is None:
+            continue
+        if isinstance(value, Mapping):
+            yield from _told({f"{name}: {part}": inner for part, inner in value.items() if part not in SHOWN_ABOVE})
+        elif name == "command":
+            yield name, shlex.join(map(str, value))
+        elif isinstance(value, list | tuple):
+            yield name, "; ".join(str(part) for part in value)
+        else:
+            yield name, f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def _verdict(trial: Trial) -> Iterator[str]:
     yield f"<p>{'Kept' if trial.verdict.kept else 'Refused, and saved by force'}:</p><ul>"
     yield from (f"<li>{escape(reason)}</li>" for reason in trial.verdict.reasons)
@@ -88,13 +108,22 @@ def _table(trial: Trial) -> Iterator[str]:
     yield "</table><p>Fractions in per cent, ± half the width of the 95 % interval by bootstrap.</p>"
 
 
+def _heads_tried(record: Mapping[str, Any]) -> Iterator[str]:
+    """What `auto` compared, by what rows held out of the training rows cost."""
+    if tried := record.get("auto"):
+        yield "<h2>Heads tried</h2>"
+        names = [name for name in tried[0] if name != "kind"]
+        cells = ([row["kind"], [f"{row[name]:.4g}" for name in names]] for row in tried)
+        yield from _rows_of([["", [name.replace("_", " ") for name in names]], *cells])
+
+
 def _curve(record: Mapping[str, Any]) -> Iterator[str]:
     """The loss by epoch; of a head without epochs, the held-out loss of each setting that was tried."""
     points = record.get("curve", [])
     if len(points) > 1:
         yield "<h2>Learning curve</h2>"
         lines = {"#888": [point["loss"] for point in points], "#06c": [point["held_out_loss"] for point in points]}
-        yield charts.curves(lines, "loss (grey) and held-out loss (blue) by epoch")
+        yield charts.curves(lines, "loss (grey) and held-out loss (blue) by epoch", first=points[0]["epoch"])
     elif tried := record.get("tried"):
         yield "<h2>Settings tried</h2>"
         yield charts.curves(
@@ -110,7 +139,7 @@ def _tower_curve(record: Mapping[str, Any]) -> Iterator[str]:
         yield "<h2>Learning curve of the image tower</h2>"
         kinds = {"#888": "loss", "#06c": "held_out_loss"}
         lines = {colour: [point.get(name) for point in points] for colour, name in kinds.items()}
-        yield charts.curves(lines, "loss (grey) and held-out loss (blue) by epoch, from before the first one")
+        yield charts.curves(lines, "loss (grey) and held-out loss (blue) by epoch, from before the first one", first=0)
 
 
 def _classes(rows: Array, trial: Trial, labels: Sequence[str], items: Sequence[Item]) -> Iterator[str]:

@@ -91,11 +91,23 @@ def frame(clip: Item, second: int, **more: Any) -> Prediction:
 
 def test_a_stretch_is_what_its_frames_have_together() -> None:
     clip = Item("a.mp4", None)
-    given = [frame(clip, 0, label="red", score=0.5), frame(clip, 1, label="red", score=0.75, cosine=0.25)]
+    given = [frame(clip, n, label="red", score=0.5 + n / 4, cosine=0.25) for n in range(2)]
     (found,) = segments([*given, frame(clip, 2, status="nan"), frame(clip, 3, status="unreadable")])
     assert found == Prediction(
         replace(clip, time_s=0, end_s=4), flags=("nan", "truncated"), label="red", score=0.625, cosine=0.25
     )
+
+
+def test_the_figures_of_a_stretch_are_means_that_agree_with_each_other() -> None:
+    clip = Item("a.mp4", None)
+    tops = [{"red": 0.75, "blue": 0.125, "green": 0.0625}, {"red": 0.5, "green": 0.375, "blue": 0.0625}]
+    frames = [
+        frame(clip, second, label="red", score=top["red"], margin=0.5, cosine=0.25 * second, top=tuple(top.items())[:2])
+        for second, top in enumerate(tops)
+    ]
+    (found,) = segments(frames)
+    assert (found.score, found.cosine) == (0.625, 0.125)
+    assert found.top == (("red", 0.625), ("green", 0.1875)) and found.margin == 0.625 - 0.1875
 
 
 def test_a_timeline_keeps_no_frame() -> None:

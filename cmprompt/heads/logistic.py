@@ -117,9 +117,12 @@ def minimise(
         centre = np.zeros((loss.outputs, x.shape[1] + 1))
         centre[:, :-1] = 0 if anchor is None else anchor
         begin = centre if start is None else np.column_stack(start).astype(np.float64)
-        with ThreadPoolExecutor(cores() if x.size * loss.outputs >= SMALL else 1) as threads:
-            fit = _Fit(np.ascontiguousarray(x, np.float32), loss, strength * rows, centre, offset, threads)
-            full = fit.descend(begin, max_passes)
+        x = np.ascontiguousarray(x, np.float32)
+        if x.size * loss.outputs < SMALL:
+            full = _Fit(x, loss, strength * rows, centre, offset, map).descend(begin, max_passes)
+        else:
+            with ThreadPoolExecutor(cores()) as threads:
+                full = _Fit(x, loss, strength * rows, centre, offset, threads.map).descend(begin, max_passes)
     return full[:, :-1].astype(np.float32), full[:, -1].astype(np.float32)
 
 
@@ -159,7 +162,7 @@ class _Fit:
     weights: Array
     centre: Array
     offset: Array | None
-    threads: ThreadPoolExecutor
+    each: Callable[..., Iterable[Any]]  # `map`, or that of several threads
 
     def descend(self, begin: Array, max_passes: int) -> Array:
         """(K, D + 1) weight and bias, by L-BFGS in units that make its first step about Newton's."""
@@ -197,7 +200,7 @@ class _Fit:
         moved = full - self.centre
         moved[:, -1] = 0  # the intercept is free
         value, gradient = 0.5 * float((moved * moved).sum()), moved
-        for losses, slope in self.threads.map(lambda rows: self._block(plane, rows), self._blocks()):
+        for losses, slope in self.each(lambda rows: self._block(plane, rows), self._blocks()):
             value += losses
             gradient += slope
         return value, gradient
@@ -224,7 +227,7 @@ class _Fit:
         hessian = np.zeros((size + 1, size + 1))
         plane = full.astype(np.float32)
         step = max(1, len(self.x) // (ENOUGH_FOR_CURVATURE * (size + 1) + 1))
-        for part in self.threads.map(lambda rows: self._curvature(plane, rows), self._blocks(step)):
+        for part in self.each(lambda rows: self._curvature(plane, rows), self._blocks(step)):
             hessian += part * step
         hessian[-1, -1] *= 1 + 1e-6  # a hair above singular when a column of x is constant
         hessian[np.arange(size), np.arange(size)] += 1.0

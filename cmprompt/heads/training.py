@@ -211,6 +211,7 @@ def choose(
     *,
     default: Choice | None = None,
     cautious: bool = True,
+    most_folds: int = 5,
 ) -> Choice:
     """The candidate of least held-out loss over the folds; `default`, or the first, where nothing can be held out.
 
@@ -218,7 +219,7 @@ def choose(
     Candidates go from the most cautious to the boldest: a later one must win by more than one standard error of its
     gain, unless `cautious` is false.
     """
-    folds = data.folds()
+    folds = data.folds(most_folds)
     if not folds or len(candidates) == 1:
         return candidates[0] if default is None else default
     parts = [score(data.take(train), data.take(held)) for train, held in folds]

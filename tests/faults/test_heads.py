@@ -22,7 +22,7 @@ from cmprompt.types import Features, Item
 
 EVIL = '<script>document.title="ran"</script><img src=x onerror="document.title=1">'
 TAGS = set("html head meta title style body h1 h2 p ul li table tr th td figure figcaption img br svg polyline".split())
-TAGS |= {"circle", "div"}
+TAGS |= {"circle", "div", "text"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
