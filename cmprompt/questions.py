@@ -97,13 +97,17 @@ def _asks_in_rows(path: str) -> bool:
 
 @dataclass
 class RowQuestions:
-    """Stands where a head does, for rows that bring their own `question` and `choices` (split at | or commas)."""
+    """Stands where a head does, for rows that bring their own `question` and `choices` (split at | or commas).
+
+    Rows without choices of their own choose from the common `choices`, where there are some.
+    """
 
     encoder: Encoder
     sets: Sequence[PromptSet]
     pool: Pool = "mean"
     store: Store | None = None
     labels: tuple[str, ...] = ()
+    choices: LabelSet = field(default_factory=lambda: LabelSet({}))
     needs: ClassVar[frozenset[str]] = frozenset({"image"})
     _heads: dict[tuple[str, str], tuple[Head, Asked]] = field(default_factory=dict)
     _vocabulary: Array | None = None
@@ -134,7 +138,7 @@ class RowQuestions:
         if key not in self._heads:
             if len(self._heads) >= HEADS_KEPT:
                 self._heads.clear()
-            asked = ask(question, choices_of(key[1]), self.sets)
+            asked = ask(question, choices_of(key[1]) or self.choices, self.sets)
             self._heads[key] = zero_shot(self.encoder, asked.texts, pool=self.pool, store=self.store), asked
         return self._heads[key]
 

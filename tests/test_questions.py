@@ -153,6 +153,22 @@ def test_a_table_gives_one_record_for_each_question(colours: Path, capsys: pytes
     assert records[2]["status"] == "missing"
 
 
+def test_labels_are_the_choices_of_rows_without(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = colours / "questions.csv"
+    table.write_text("image,question,choices\nred.png,What is this?,\nred.png,What is this?,tea|milk\n")
+    flags = ["--model", "tiny", "--no-store", "--format", "jsonl", "-q"]
+    assert run(["classify", str(table), "--labels", "cat,coffee", *flags]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [{name for name, _ in each["top"]} for each in records] == [{"cat", "coffee"}, {"tea", "milk"}]
+    assert [each["question"] for each in records] == ["What is this?"] * 2
+    assert run(["classify", str(table), "--labels", "cat", *flags]) == 2
+
+
+def test_an_empty_question_is_refused(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["classify", str(colours / "red.png"), "--question", " ", "--labels", "cat,dog"]) == 2
+    assert "--question is empty" in capsys.readouterr().err
+
+
 def test_answers_are_translated_in_a_table_too(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table, german = colours / "questions.csv", colours / "de.txt"
     table.write_text("image,question,choices\nred.png,What is this?,cat|dog\nred.png,Is there a cat?,\n")

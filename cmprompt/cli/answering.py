@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be told apart: labels with their texts, a fitted `head`, or questions that the rows bring (`sets`)."""
+    """What is to be told apart: labels with their texts, a fitted `head`, or questions that the rows bring (`sets`),
+    with `labels` to choose from where a row brings no choices."""
 
     labels: LabelSet
     texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -42,12 +43,13 @@ class Wanted:
         from cmprompt.questions import RowQuestions
 
         if self.sets:
-            return RowQuestions(encoder, self.sets, cast("Pool", pool), store)
+            return RowQuestions(encoder, self.sets, cast("Pool", pool), store, choices=self.labels)
         return self.head or zero_shot(encoder, self.texts, pool=cast("Pool", pool), store=store)
 
     def options(self) -> dict[str, Any]:
         """For the run's header: what changes the records and stands nowhere else in it."""
-        return {"described": self.described, "question_templates": [each.templates for each in self.sets]}
+        choices = {"choices": self.labels.phrases} if self.sets and self.labels else {}
+        return {"described": self.described, "question_templates": [each.templates for each in self.sets], **choices}
 
 
 def wanted(
@@ -65,7 +67,7 @@ def wanted(
     say: Say | None = None,
 ) -> Wanted:
     """Raises UsageError for flags that do not go together, or say nothing."""
-    from cmprompt.labels import LabelSet
+    from cmprompt.labels import LabelSet, load_labels
     from cmprompt.questions import hold_questions, question_sets
 
     if head and (question or describe):
@@ -77,8 +79,9 @@ def wanted(
     if question:
         asked = road.read_question(question, labels, label, prompts, template, language)
         return Wanted(asked.labels, asked.texts, asked=asked)
-    if not (labels or label or describe) and hold_questions(sources):
-        return Wanted(LabelSet({}), sets=tuple(question_sets(prompts, template, language)))
+    if not describe and hold_questions(sources):
+        choices = load_labels(labels or [], label or []) if labels or label else LabelSet({})
+        return Wanted(choices, sets=tuple(question_sets(prompts, template, language)))
     chosen, texts = road.read_prompts(
         labels, label, prompts, template, language, minimum=minimum, describe=describe, say=say
     )

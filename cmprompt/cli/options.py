@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cmprompt.cli import completion
+from cmprompt.errors import UsageError
 from cmprompt.registry import WRITERS
 
 
@@ -97,12 +98,21 @@ Language = Annotated[
     str, option("--language", metavar="auto|CODE", group=LABELS, help="Language of the prompts: auto, en, zh, es, ...")
 ]
 
+
+def _asked(question: str | None) -> str | None:
+    """Raises UsageError where nothing is asked: a script's empty variable is no run without a question."""
+    if question is not None and not question.strip():
+        raise UsageError("--question is empty; write what to ask, or leave it out")
+    return question
+
+
 # What to say in words
 Question = Annotated[
     str | None,
     option(
-        "--question", metavar="TEXT", group=LABELS,
-        help="Labels are answers to this; a yes or no question needs none. Tables may hold questions and choices.",
+        "--question", metavar="TEXT", group=LABELS, callback=_asked,
+        help="Labels are answers to this; a yes or no question needs none. Tables may hold questions and choices;"
+        " labels are for their rows without choices.",
     ),
 ]  # fmt: skip
 Describe = Annotated[
