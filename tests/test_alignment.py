@@ -116,3 +116,13 @@ def test_the_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFi
     assert out.startswith("alignment ") and "modality gap" in out and "green and red" in out
     assert (tmp_path / "a.svg").read_text(encoding="utf-8").startswith("<svg")
     assert run(["evaluate", str(table), *flags, "--plot", str(tmp_path / "b.svg")]) == 2
+
+
+@pytest.mark.parametrize(("name", "status"), [("a.png", 2), ("there.svg", 4)])
+def test_a_drawing_that_cannot_be_written_is_refused_before_anything_is_read(
+    name: str, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there.svg").touch()
+    asked = ["evaluate", "nowhere.csv", "--task", "alignment", "--plot", str(tmp_path / name)]
+    assert run(asked) == status
+    assert name in capsys.readouterr().err and not (tmp_path / "a.png").exists()

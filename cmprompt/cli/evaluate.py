@@ -110,6 +110,8 @@ def command(
 
     if predictions:
         check_output(predictions, None, overwrite)
+    if plot:
+        measuring.check_plot(plot, overwrite)
     tuned = tuning.output_of(output, table, tune_prompts, tune_thresholds, overwrite) if tunes else None
     measures_heads = task in ("classification", "regression") and not tunes
     heads = measuring.read_heads((head or []) if measures_heads else [], model, open_encoder)

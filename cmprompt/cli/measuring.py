@@ -115,6 +115,16 @@ def retrieval_lines(asked: Evaluation) -> Iterator[str]:
     yield from fitting.table_lines(retrieval(asked.data, features, seed=asked.seed))
 
 
+def check_plot(plot: str, overwrite: bool) -> None:
+    """Raises UsageError where the ending promises another format, OutputError where the file is there already."""
+    from cmprompt.errors import UsageError
+    from cmprompt.writers.rows import check_file
+
+    if not plot.lower().endswith(".svg"):
+        raise UsageError(f"--plot {plot}: the drawing is SVG; name a .svg file")
+    check_file(plot, overwrite)
+
+
 def alignment_lines(asked: Evaluation, plot: str | None) -> Iterator[str]:
     """Figures, the classes that fit worst, the texts that lie nearest; the picture in `plot`."""
     import numpy as np

@@ -61,7 +61,12 @@ def check_output(output: str | None, format: str | None, overwrite: bool) -> Non
     """Raise before the work what `write_rows` would raise after it: OutputError, UsageError."""
     choose_format(format, output, terminal=sys.stdout.isatty())
     if output is not None:
-        _free(output, overwrite)
+        check_file(output, overwrite)
+
+
+def check_file(path: str, overwrite: bool) -> None:
+    """Raise before the work what `write_file` would raise after it: OutputError."""
+    _free(path, overwrite)
 
 
 def _free(path: str, overwrite: bool) -> Path:
