@@ -257,6 +257,23 @@ def test_the_command_writes_a_picture_or_a_page(
     assert run([*asked, str(tmp_path / "why.jpg")]) == 2
 
 
+@pytest.mark.parametrize(
+    ("asked", "status", "said"),
+    [
+        (["half.png", "--method", "gradient"], 2, "unknown --method 'gradient'; did you mean gradients?"),
+        (["half.png", "-o", "half.png"], 4, "half.png is there already"),
+        (["clip.mp4"], 2, "clip.mp4: explain takes one picture, not a clip"),
+        (["."], 2, ".: explain takes one picture, not a folder"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused_before_a_model_is_read(
+    asked: list[str], status: int, said: str, half_red: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(Path(half_red).parent)
+    assert run(["explain", *asked, "--labels", "red,blue", "--model", "local-dir:nowhere"]) == status
+    assert said in capsys.readouterr().err
+
+
 def rising(array: Array) -> bool:
     return bool((np.diff(array) > 0).all())
 

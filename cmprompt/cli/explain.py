@@ -75,16 +75,22 @@ def command(
     from cmprompt.cli import road
     from cmprompt.cli.details import Details
     from cmprompt.encoders import load_encoder
-    from cmprompt.errors import UsageError
+    from cmprompt.errors import UsageError, unknown
+    from cmprompt.explain.heat import METHODS
     from cmprompt.explain.page import to_html
     from cmprompt.explaining import explain, explain_text
     from cmprompt.header import rows_header
-    from cmprompt.writers.rows import write_file, write_rows
+    from cmprompt.writers.rows import check_file, write_file, write_rows
 
     say = road.speaker(quiet)
+    _check_picture(image)
+    if method not in METHODS:
+        raise UsageError(unknown("--method", method, METHODS))
     is_page = output is not None and output.lower().endswith(".html")
     if output is not None and not is_page and not output.lower().endswith(".png"):
         raise UsageError(f"-o {output}: heat maps are a picture or a page; name a .png or a .html file")
+    if output is not None:
+        check_file(output, overwrite)
     if head is None and text is not None:
         raise UsageError("--text goes with a fitted head; name it by --head DIR")
     if head is not None and output is not None:
@@ -121,3 +127,14 @@ def command(
     columns = ("label", "score", "cosine", "contribution", "text", "method")
     about = rows_header(encoder, prompts=texts, inputs=[image], options={"pool": pool}) if header else None
     write_rows(found.rows, format=format, columns=columns, csv_safe=csv_safe, header=about)
+
+
+def _check_picture(path: str) -> None:
+    """Raises UsageError for what is no picture by its name: a clip, a folder."""
+    from os.path import isdir
+
+    from cmprompt.errors import UsageError
+    from cmprompt.sources.video import is_video_name
+
+    if isdir(path) or is_video_name(path):
+        raise UsageError(f"{path}: explain takes one picture, not a {'folder' if isdir(path) else 'clip'}")
