@@ -12,7 +12,7 @@ from PIL import Image
 
 from cmprompt.errors import ItemError, UsageError
 from cmprompt.index.collections import Entry
-from cmprompt.index.duplicates import groups
+from cmprompt.index.duplicates import cosines_to_first, groups
 from cmprompt.index.query import query_vector
 from cmprompt.index.sheet import to_html, to_png
 
@@ -33,6 +33,14 @@ def test_a_query_needs_something(fake_encoder: FakeEncoder, tmp_path: Path) -> N
         query_vector(fake_encoder, None, texts=["red"], minus=["red"])
     with pytest.raises(ItemError, match=r"none\.png"):
         query_vector(fake_encoder, None, like=[str(tmp_path / "none.png")])
+
+
+def test_no_cosine_of_halves_is_above_one() -> None:
+    rows = np.random.default_rng(0).standard_normal((50, 64))
+    halves = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16).repeat(2, axis=0)
+    assert groups(halves, 1.0) == [[2 * row, 2 * row + 1] for row in range(50)]
+    cosines = np.concatenate([cosines_to_first(halves[row : row + 2]) for row in range(0, 100, 2)])
+    assert np.abs(cosines - 1).max() < 1e-6
 
 
 def test_duplicates_are_joined_by_chains() -> None:

@@ -231,7 +231,7 @@ def duplicates(
     """
     from cmprompt.cli import road
     from cmprompt.index.collections import Collection, only_name
-    from cmprompt.index.duplicates import groups
+    from cmprompt.index.duplicates import cosines_to_first, groups
     from cmprompt.writers.records import rounded
     from cmprompt.writers.rows import identity_of, second_of, write_rows
 
@@ -244,11 +244,10 @@ def duplicates(
     for members in groups(matrix, threshold):
         entries = collection.entries("images", members)
         if len({entry.id for entry in entries}) > 1:  # the frames of one video are no duplicates
-            cosines = matrix[members].astype("float32") @ matrix[members[0]].astype("float32")
             number += 1
             rows += [
                 {"group": number, **identity_of(entry.id), **second_of(entry.time_s), "cosine": rounded(float(cosine))}
-                for entry, cosine in zip(entries, cosines, strict=True)
+                for entry, cosine in zip(entries, cosines_to_first(matrix[members]), strict=True)
             ]
     if not rows:
         say(f"no two images of {collection.about.name!r} have a cosine of {threshold:g} or more")

@@ -9,10 +9,11 @@ import numpy as np
 from cmprompt.types import Array
 
 BLOCK_ROWS = 1024
+ROUNDING = 1e-6  # of a cosine in float32: equal rows must reach a threshold of 1
 
 
 def groups(matrix: Array, threshold: float) -> list[list[int]]:
-    """Rows of (N, D) unit vectors that are joined by a chain of cosines of at least `threshold`, two or more at a time.
+    """Rows of (N, D) vectors that are joined by a chain of cosines of at least `threshold`, two or more at a time.
 
     Rows rise within a group, and groups by their first rows. N * N / 2 products: a minute for 100,000 rows.
     """
@@ -20,15 +21,29 @@ def groups(matrix: Array, threshold: float) -> list[list[int]]:
     first = every.copy()  # (N,) a smaller row of the same group, or the row itself
     blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(matrix), BLOCK_ROWS)]
     for place, block in enumerate(blocks):
-        rows = matrix[block].astype(np.float32)
+        rows = _unit(matrix[block])
         for other in blocks[place:]:
-            cosines = rows @ matrix[other].astype(np.float32).T
-            for left, right in _links(cosines >= threshold, every[block], every[other]):
+            cosines = rows @ _unit(matrix[other]).T
+            for left, right in _links(cosines >= threshold - ROUNDING, every[block], every[other]):
                 _join(first, left, right)
     found: dict[int, list[int]] = {}
     for row in range(len(matrix)):
         found.setdefault(_root(first, row), []).append(row)
     return [rows for rows in found.values() if len(rows) > 1]
+
+
+def cosines_to_first(rows: Array) -> Array:
+    """(n,) float32: of each of the (n, D) rows with the first."""
+    unit = _unit(rows)
+    cosines: Array = unit @ unit[0]
+    return cosines
+
+
+def _unit(rows: Array) -> Array:
+    """In float32, and of length 1: rounded to fp16, rows are up to a thousandth off."""
+    exact = rows.astype(np.float32)
+    unit: Array = exact / np.linalg.norm(exact, axis=1, keepdims=True).clip(1e-12)
+    return unit
 
 
 def _links(matches: Array, rows: Array, columns: Array) -> Iterator[tuple[int, int]]:
