@@ -69,7 +69,19 @@ def test_texts_that_are_cut_are_said(pairs: Path, capsys: pytest.CaptureFixture[
         assert run(asked.split()) == 0
         assert "2 texts are cut, since this model reads 77 tokens; the first: 'red red" in capsys.readouterr().err
     assert run(["search", "a", "--minus", long]) == 0
-    assert "1 texts are cut" in capsys.readouterr().err
+    assert "1 text is cut" in capsys.readouterr().err
+
+
+def test_texts_in_a_script_that_the_model_does_not_know_are_said(
+    pairs: Path, fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(type(fake_encoder), "fallback_share", lambda self, texts: 1.0)
+    with pairs.open("a", encoding="utf-8") as file:
+        file.write("dark.png,一只 猫\n")
+    for asked in (f"index build {pairs}", f"check {pairs} --no-store"):
+        assert run(asked.split()) == 0
+        said = capsys.readouterr().err
+        assert said.count("does not know the script of '一只': 100% of the tokens") == 1 and "--translate" not in said
 
 
 def test_texts_of_a_table_are_found_by_a_picture(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:

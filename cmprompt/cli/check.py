@@ -104,7 +104,7 @@ def command(
                 progress.take(batch)
                 yield batch
 
-        rows = road.warn_of_cut_rows(encoder, counted(), say)
+        rows = road.warn_of_row_texts(encoder, counted(), say)
         found = find_suspects(rows, fdr=fdr, keep_columns=keep_columns)
     details.work(stats)
     for notice in found.notices:

@@ -85,7 +85,7 @@ def embed_into(
                     requests.answer(records(batch))
                 yield batch
 
-        rows = road.warn_of_cut_rows(encoder, counted(), road.speaker(quiet))
+        rows = road.warn_of_row_texts(encoder, counted(), road.speaker(quiet))
         changes = build(kept.path, about, rows)
     details.work(stats)
     return changes, progress.failed

@@ -154,23 +154,25 @@ def warn_of_texts(encoder: Encoder, prompts: Mapping[str, Sequence[str]], say: S
 
     texts = [text for own in prompts.values() for text in own]
     if found := unread(texts, encoder):
-        word, share = found
-        say(
-            f"this model does not know the script of {word!r}: {share:.0%} of the tokens of such words are bytes or"
-            " lone letters; take a multilingual model, or score English labels and report by --translate-labels"
-        )
+        say(f"{_script_line(*found)}, or score English labels and report by --translate-labels")
     if cut := cut_texts(encoder, texts):
         say(_cut_line(encoder, len(cut), cut[0]))
 
 
-def warn_of_cut_rows(encoder: Encoder, embedded: Iterable[Embedded], say: Say) -> Iterator[Embedded]:
-    """`embedded`; behind its last batch, how many texts of its rows the model has not read to their end."""
-    count, first = 0, ""
+def warn_of_row_texts(encoder: Encoder, embedded: Iterable[Embedded], say: Say) -> Iterator[Embedded]:
+    """`embedded`; behind its last batch, which texts of its rows the model has not read to their end, or at all."""
+    from cmprompt.scripts import unread
+
+    count, first, strange = 0, "", None
     for batch in embedded:
-        cut = cut_texts(encoder, [item.text for item in batch.items if item.text])
+        texts = [item.text for item in batch.items if item.text]
+        cut = cut_texts(encoder, texts)
         first = first or next(iter(cut), "")
         count += len(cut)
+        strange = strange or unread(texts, encoder)
         yield batch
+    if strange:
+        say(_script_line(*strange))
     if count:
         say(_cut_line(encoder, count, first))
 
@@ -183,8 +185,21 @@ def cut_texts(encoder: Encoder, texts: Sequence[str]) -> list[str]:
     return [text for text, count in zip(long, counts, strict=True) if count > encoder.context_length]
 
 
+def _script_line(word: str, share: float) -> str:
+    return (
+        f"this model does not know the script of {word!r}: {share:.0%} of the tokens of such words are bytes or"
+        " lone letters; take a multilingual model"
+    )
+
+
 def _cut_line(encoder: Encoder, count: int, first: str) -> str:
-    return f"{count:,} texts are cut, since this model reads {encoder.context_length} tokens; the first: {first!r}"
+    what = f"{counted(count, 'text')} {'is' if count == 1 else 'are'} cut"
+    return f"{what}, since this model reads {encoder.context_length} tokens; the first: {first!r}"
+
+
+def counted(count: int, thing: str) -> str:
+    """`1 text`, `2,000 texts`."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
 
 
 def read_head(directory: str | None, labels: Sequence[str] | None, label: Sequence[str] | None) -> Head | None:
