@@ -2,8 +2,9 @@
 
     python benchmarks/explain.py [--model tiny]
 
-Pointing game (Zhang et al. 2018): drawn scenes of two things, left and right; the map's peak should fall on the half
-that its label names, and a map without any heat misses. Deletion (Petsiuk et al. 2018, RISE): the hottest places of
+Pointing game (Zhang et al. 2018): drawn scenes of two things, left and right; the map's peak should fall on the thing
+that its label names: counted are the half of the picture that the thing is on, and the square that the thing fills
+(about a seventh of the picture). A map without any heat misses. Deletion (Petsiuk et al. 2018, RISE): the hottest places of
 photos turn grey first, and the area under the probability of the label that the model takes the photo for is measured;
 lower is better. Each photo is its own control: the area is compared with the mean over random orders.
 """
@@ -39,20 +40,28 @@ def weights(encoder: Encoder, names: list[str], prompts: list[str]) -> Array:
     return weight
 
 
-def pointing(encoder: Encoder, method: str) -> float:
-    """The share of maps whose peak is on the right half."""
+def pointing(encoder: Encoder, method: str) -> tuple[float, float]:
+    """The share of maps whose peak is on the right half, and in the square of the thing."""
     names = list(THINGS)
     weight = weights(encoder, names, ["photo", "art"])
     hits = []
     pairs = SCENES * list(permutations(range(len(names)), 2))
     for seed, pair in enumerate(pairs):
-        picture = scene(names[pair[0]], names[pair[1]], seed)
+        picture, squares = scene(names[pair[0]], names[pair[1]], seed)
         heat = heat_of(encoder, picture, weight[list(pair)], (names[pair[0]], names[pair[1]]), method)  # type: ignore
-        for side in (0, 1):
+        for side, (x, y, r) in enumerate(squares):
             full = heat.on_picture(side, picture.size)
-            column = np.unravel_index(full.argmax(), full.shape)[1]
-            hits.append(bool(full.any()) and (column >= SIZE_PX // 2) == bool(side))
-    return float(np.mean(hits))
+            row, column = np.unravel_index(full.argmax(), full.shape)
+            inside = abs(column - x) <= r and abs(row - y) <= r
+            hits.append(((column >= SIZE_PX // 2) == bool(side), inside) if full.any() else (False, False))
+    half, square = np.mean(hits, axis=0)
+    return float(half), float(square)
+
+
+def square_share() -> float:
+    """The part of the picture that a thing's square fills, on average: what a random peak hits."""
+    sides = [2 * r for seed in range(SCENES) for _, _, r in scene("sun", "tree", seed)[1]]
+    return float(np.mean([side * side for side in sides])) / SIZE_PX**2
 
 
 def photos(data: Path, count: int) -> tuple[list[Image.Image], list[str]]:
@@ -124,15 +133,21 @@ def main() -> None:
          "win rate": win_rate(areas[name], areas["random"])}
         for name in METHODS[1:]
     ]  # fmt: skip
-    rows.append({"method": "random", "pointing": 0.5, "area": float(areas["random"].mean())})
-    names = ("method", "peak on the right half", "area under the label's probability", "photos faster than at random")
+    rows.append({"method": "random", "pointing": (0.5, square_share()), "area": float(areas["random"].mean())})
+    names = (
+        "method",
+        "peak on the right half",
+        "in the thing's square",
+        "area under the label's probability",
+        "photos faster than at random",
+    )
     body = table(names, map(_cells, rows))
     print(save_page("explain", "What heat maps point at", body, {"rows": rows}, facts, asked.out))
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     faster = "{:.1%} ({:.1%} to {:.1%})".format(*row["win rate"]) if "win rate" in row else ""
-    return row["method"], f"{row['pointing']:.1%}", f"{row['area']:.3f}", faster
+    return row["method"], *map("{:.1%}".format, row["pointing"]), f"{row['area']:.3f}", faster
 
 
 if __name__ == "__main__":

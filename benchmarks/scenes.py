@@ -76,13 +76,18 @@ THINGS: dict[str, Callable[[Pen, int, int, int], None]] = {
 }
 
 
-def scene(left: str, right: str, seed: int) -> Image.Image:
-    """Two things on a plain ground, each somewhere in its half."""
+Square = tuple[int, int, int]  # x and y of its middle, and half its side
+
+
+def scene(left: str, right: str, seed: int) -> tuple[Image.Image, list[Square]]:
+    """Two things on a plain ground, each somewhere in its half, and the squares that they fill."""
     dice = Random(seed)
     ground = tuple(dice.randrange(150, 250) for _ in range(3))
     picture = Image.new("RGB", (SIZE_PX, SIZE_PX), ground)
-    pen = ImageDraw.Draw(picture)
+    pen, squares = ImageDraw.Draw(picture), []
     for name, middle in ((left, SIZE_PX // 4), (right, SIZE_PX * 3 // 4)):
         r = dice.randrange(24, 36)
-        THINGS[name](pen, middle + dice.randrange(-4, 5), dice.randrange(50, 110), r)
-    return picture
+        x, y = middle + dice.randrange(-4, 5), dice.randrange(50, 110)
+        THINGS[name](pen, x, y, r)
+        squares.append((x, y, r))
+    return picture, squares

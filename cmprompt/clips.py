@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -190,7 +190,7 @@ class _Stretch:
     def prediction(self) -> Prediction:
         """Its figures are the means of the frames'; a label that is not among a frame's best has nothing there."""
         item = replace(self.clip, time_s=self.start_s, end_s=self.end_s)
-        figures = {name: total / self.count for name, total in self.sums.items()}
+        figures: dict[str, Any] = {name: total / self.count for name, total in self.sums.items()}
         means = sorted(((label, total / self.count) for label, total in self.tops.items()), key=lambda pair: -pair[1])
         top = tuple(means[: len(self.clearest.top)])
         if len(top) > 1 and "margin" in figures:

@@ -13,6 +13,7 @@ from conftest import FakeEncoder, draw
 from PIL import Image
 
 from cmprompt.cli.app import run
+from cmprompt.encoders import load_encoder
 from cmprompt.errors import ItemError, UsageError
 from cmprompt.explain.draw import overlay, panels
 from cmprompt.explain.fused import pushes
@@ -141,16 +142,28 @@ def test_grad_cam_of_mean_pooling_is_what_each_place_adds() -> None:
     """With mean pooling and a linear projection the slope at every place is the aim seen through the projection."""
     import torch
 
-    from cmprompt.explain.gradients import _grad_cam
+    from cmprompt.explain.gradients import _grad_cam, _layer_cam, _slopes
 
     features = torch.rand(1, 4, 3, 3, requires_grad=True)
     aims = torch.eye(4)[:2]
     rows = features.mean((2, 3))
-    maps = _grad_cam(features, rows, aims)
+    found = [slope for (slope,) in _slopes(rows, aims, features)]
     unit = rows[0] / rows[0].norm()
     slopes = (torch.eye(4)[:2] - (unit[:2, None] * unit[None])) / rows[0].norm() / 9
     expected = torch.relu(torch.einsum("ck,khw->chw", slopes, features[0]))
-    assert torch.allclose(maps, expected, atol=1e-6)
+    assert torch.allclose(torch.cat([_grad_cam(features, slope) for slope in found]), expected, atol=1e-6)
+    upward = torch.einsum("ck,khw->chw", slopes.clamp(min=0), features[0])  # LayerCAM: only what a channel adds
+    assert torch.allclose(torch.cat([_layer_cam(features, slope) for slope in found]), upward, atol=1e-6)
+
+
+def test_a_convolutions_map_is_as_fine_as_the_layer_before_its_last() -> None:
+    visual = load_encoder("tiny", "cpu", "fp32").model.visual  # type: ignore[attr-defined]
+    preprocess = Preprocess(96, "shortest", "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 96, 96)).astype(np.uint8)
+    found = heat_maps(visual, pixels, np.eye(256, dtype=np.float32)[:2], preprocess)
+    mirrored = heat_maps(visual, pixels[:, :, ::-1], np.eye(256, dtype=np.float32)[:2], preprocess)
+    assert found is not None and mirrored is not None and found[1].shape == (2, 6, 6)
+    np.testing.assert_allclose(found[1], mirrored[1][:, :, ::-1], rtol=1e-3, atol=1e-6)
 
 
 def test_what_tells_a_label_from_the_others() -> None:

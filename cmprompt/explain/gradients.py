@@ -12,7 +12,8 @@ import numpy as np
 from cmprompt.types import Array, Preprocess
 
 LEGRAD = "LeGrad (Bousselham et al. 2024)"
-GRAD_CAM = "Grad-CAM (Selvaraju et al. 2017), with the mirror image"
+GRAD_CAM = "Grad-CAM (Selvaraju et al. 2017) by LayerCAM of the layer before (Jiang et al. 2021), with the mirror image"
+FAINT = 0.05  # of its peak: what Grad-CAM leaves of the finer map where it sees nothing itself
 
 
 def heat_maps(visual: Any, pixels: Array, aims: Array, preprocess: Preprocess) -> tuple[str, Array] | None:
@@ -44,9 +45,9 @@ def _method_of(visual: Any) -> tuple[str, Callable[[Any, Any], Any] | None]:
     if hasattr(block, "attn"):
         return LEGRAD, (lambda x, aims: _legrad(_TimmViT(visual), x, aims)) if _is_known(block.attn) else None
     if trunk is not None and hasattr(trunk, "forward_head"):
-        return GRAD_CAM, lambda x, aims: _mirrored_grad_cam(lambda both: _timm_map(visual, both), x, aims)
+        return GRAD_CAM, lambda x, aims: _mirrored_cam(lambda both: _timm_maps(trunk, visual, both), x, aims)
     if hasattr(visual, "attnpool") and hasattr(visual, "layer4"):
-        return GRAD_CAM, lambda x, aims: _mirrored_grad_cam(lambda both: _resnet_map(visual, both), x, aims)
+        return GRAD_CAM, lambda x, aims: _mirrored_cam(lambda both: _resnet_maps(visual, both), x, aims)
     return "", None
 
 
@@ -58,42 +59,83 @@ def _is_known(attention: Any) -> bool:
     return has_values and getattr(attention, "num_kv_heads", attention.num_heads) == attention.num_heads
 
 
-def _slopes(rows: Any, aims: Any, inner: Any) -> Iterator[Any]:
-    """For each of the (C, D) aims, the gradient along `inner` of its product with the unit vectors of `rows` (B, D)."""
+def _slopes(rows: Any, aims: Any, *inner: Any) -> Iterator[Any]:
+    """For each of the (C, D) aims, the slopes along `inner` of its product with the unit vectors of `rows` (B, D)."""
     import torch
 
     scores = (torch.nn.functional.normalize(rows.float(), dim=-1) @ aims.T).sum(0)  # (C,); rows do not mix
     for score in scores:
-        yield torch.autograd.grad(score, inner, retain_graph=True)[0]
+        yield torch.autograd.grad(score, inner, retain_graph=True)
 
 
 # Convolutions
 
 
-def _mirrored_grad_cam(tower: Callable[[Any], tuple[Any, Any]], x: Any, aims: Any) -> Any:
-    """(1, 3, H, W) pixels -> (C, h, w): the mean of the picture's map and its mirror image's, which errs elsewhere."""
+@dataclass(frozen=True)
+class _Maps:
+    """What a convolutional tower makes of B pictures: `last` (B, K, h, w) features that end in `rows` (B, D), and the
+    `finer` ones before them, (B, K', 2h, 2w) in most towers, or `last` again where there are none."""
+
+    last: Any
+    rows: Any
+    finer: Any
+
+
+def _mirrored_cam(tower: Callable[[Any], _Maps], x: Any, aims: Any) -> Any:
+    """(1, 3, H, W) pixels -> (C, h', w'): the finer map where the last one sees something too.
+
+    Both are the mean of the picture's map and its mirror image's, which errs elsewhere.
+    """
+    import torch
+    from torch.nn import functional
+
+    maps = tower(torch.cat([x, x.flip(-1)]))
+    heat = []
+    for along_last, along_finer in _slopes(maps.rows, aims, maps.last, maps.finer):
+        coarse = _straightened(_grad_cam(maps.last, along_last))
+        fine = _straightened(_layer_cam(maps.finer, along_finer))
+        size = fine.shape[-2:]
+        coarse = functional.interpolate(coarse[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+        heat.append(fine * (coarse / coarse.amax().clamp(min=1e-12) + FAINT))
+    return torch.stack(heat)
+
+
+def _grad_cam(features: Any, slope: Any) -> Any:
+    """(B, K, h, w) -> (B, h, w): channels by their mean slope (equations 1, 2)."""
     import torch
 
-    straight, mirrored = _grad_cam(*tower(torch.cat([x, x.flip(-1)])), aims)
-    return (straight + mirrored.flip(-1)) / 2
+    return torch.relu((slope.mean((2, 3), keepdim=True) * features).sum(1))
 
 
-def _grad_cam(features: Any, rows: Any, aims: Any) -> Any:
-    """(B, K, h, w) features that end in (B, D) rows -> (B, C, h, w): channels by their mean slope (equations 1, 2)."""
+def _layer_cam(features: Any, slope: Any) -> Any:
+    """(B, K, h, w) -> (B, h, w): every place of a channel by its own slope (equations 6 to 8)."""
     import torch
 
-    maps = [(slope.mean((2, 3), keepdim=True) * features).sum(1) for slope in _slopes(rows, aims, features)]
-    return torch.relu(torch.stack(maps, dim=1))
+    return torch.relu((torch.relu(slope) * features).sum(1))
 
 
-def _timm_map(visual: Any, x: Any) -> tuple[Any, Any]:
-    features = visual.trunk.forward_features(x)
-    return features, visual.head(visual.trunk.forward_head(features))
+def _straightened(pair: Any) -> Any:
+    """(2, h, w) of a picture and its mirror image -> their mean (h, w)."""
+    return (pair[0] + pair[1].flip(-1)) / 2
 
 
-def _resnet_map(visual: Any, x: Any) -> tuple[Any, Any]:
-    features = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(x)))))
-    return features, visual.attnpool(features)
+def _timm_maps(trunk: Any, visual: Any, x: Any) -> _Maps:
+    finer: list[Any] = []
+
+    def catch(module: Any, inputs: Any, output: Any) -> None:
+        finer.append(output)
+
+    stages = [stage["module"] for stage in getattr(trunk, "feature_info", None) or ()]
+    with _hooked([trunk.get_submodule(name) for name in stages[-2:-1]], catch):
+        last = trunk.forward_features(x)
+    maps = [found for found in finer if found.ndim == 4 and found.shape[-1] >= last.shape[-1]]
+    return _Maps(last, visual.head(trunk.forward_head(last)), maps[0] if maps else last)
+
+
+def _resnet_maps(visual: Any, x: Any) -> _Maps:
+    finer = visual.layer3(visual.layer2(visual.layer1(visual.stem(x))))
+    last = visual.layer4(finer)
+    return _Maps(last, visual.attnpool(last), finer)
 
 
 # Transformers
@@ -143,7 +185,7 @@ def _layer_heat(layer: _Layer, rows: Any, aims: Any) -> Any:
 
     values = layer.values[0].float().unflatten(-1, (layer.heads, -1))  # (N, heads, d)
     heat = []
-    for slope in _slopes(rows, aims, layer.given):
+    for (slope,) in _slopes(rows, aims, layer.given):
         before = slope[0] if layer.projection is None else slope[0] @ layer.projection
         mixed = before.float().unflatten(-1, (layer.heads, -1))  # (N, heads, d)
         attention = torch.einsum("qhd,khd->hqk", mixed, values)  # the slope along each attention weight
