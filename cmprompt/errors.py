@@ -75,6 +75,11 @@ class ItemError(CmpromptError):
         self.status: Status = status
 
 
+def counted(count: int, thing: str) -> str:
+    """`1 text`, `2,000 texts`."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """A message for a name that is not in a table: the near misses, else the whole list."""
     names = sorted(known)

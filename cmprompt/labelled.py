@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmprompt.errors import UsageError
+from cmprompt.errors import UsageError, counted
 from cmprompt.labels import first_parts
 from cmprompt.sources import SourceOptions, read_items
 from cmprompt.types import Array, Embedded, Encoder, Features, Item
@@ -55,7 +55,7 @@ class Labelled:
         if rows := [row for row, names in enumerate(others) if names]:
             strange = sorted(set().union(*others))
             raise UsageError(
-                f"{self.source}: {len(rows)} rows have labels that nothing here can answer"
+                f"{self.source}: {counted(len(rows), 'row')} with labels that nothing here can answer"
                 f" ({', '.join(map(repr, strange[:5]))}): {self.where(rows)}{advice and '; ' + advice}"
             )
 
@@ -155,23 +155,25 @@ def targets_among(items: Sequence[Item], labels: Sequence[str]) -> Array | None:
     return np.array([places[str(item.target)] for item in items])
 
 
-def known_vectors(batches: Iterable[Embedded]) -> tuple[list[Item], Array, int]:
-    """The items that have an image vector, their (N, D) vectors, and how many items have none.
+def known_vectors(source: str, batches: Iterable[Embedded]) -> tuple[list[Item], Array, int]:
+    """The items of `source` that have an image vector, their (N, D) vectors, and how many items have none.
 
     Raises UsageError where none has one.
     """
     items: list[Item] = []
     parts: list[Array] = []
-    failed = 0
+    failed, first = 0, ""
     for batch in batches:
         has_image = batch.features.has_image
         good = [place for place, outcome in enumerate(batch.outcomes) if outcome.status == "ok" and has_image[place]]
         failed += len(batch.outcomes) - len(good)
+        first = first or next((str(each.error) for each in batch.outcomes if each.status != "ok"), "")
         if good and batch.features.image is not None:
             items += [batch.items[place] for place in good]
             parts.append(batch.features.image[good])
     if not parts:
-        raise UsageError(f"no picture can be read of {failed}; check the paths")
+        what = f"none of {counted(failed, 'picture')} can be read" if failed > 1 else "no picture can be read"
+        raise UsageError(f"{source}: {what}{first and f' ({first})'}")
     return items, np.concatenate(parts), failed
 
 
@@ -188,6 +190,17 @@ def columns_line(source: str, options: SourceOptions) -> str | None:
     found = choose_columns(source, list(first.cells), options)
     parts = {"image": found.image, "text": found.text, "target": found.target}
     return f"{source}: " + ", ".join(f"{kind} = column {name!r}" for kind, name in parts.items() if name)
+
+
+def contents_line(data: Labelled, options: SourceOptions) -> str:
+    """One line that says what was read: a table's columns, how many class folders, or rows and labels of a shard."""
+    if columns := columns_line(data.source, options):
+        return columns
+    labels = [name for name in data.names if name]
+    if os.path.isdir(data.source):
+        return f"{data.source}: {counted(len(labels), 'class folder')}"
+    of = f" of {counted(len(labels), 'label')}" if labels and data.numbers is None else ""
+    return f"{data.source}: {counted(len(data.items), 'row')}{of}"
 
 
 def embed_labelled(data: Labelled, encoder: Encoder, store: Store | None, needs: frozenset[str]) -> Features:
@@ -222,7 +235,7 @@ def join_features(data: Labelled, batches: Iterable[Embedded]) -> Features:
         parts.append(batch.features)
     if failed:
         first = next(iter(failed.values()))
-        raise UsageError(f"{data.source}: {len(failed)} rows cannot be read ({first}): {data.where(failed)}")
+        raise UsageError(f"{data.source}: {counted(len(failed), 'row')} cannot be read ({first}): {data.where(failed)}")
 
     def join(name: str) -> Any:
         arrays = [getattr(part, name) for part in parts]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cmprompt.errors import UsageError
+from cmprompt.errors import UsageError, counted
 from cmprompt.sources.options import failure_of, is_address
 from cmprompt.types import Array, FileBytes, Item
 
@@ -60,7 +60,7 @@ def numbers(data: Labelled, *, to_train: bool = False) -> Array:
     values = np.array([_number(item.target) for item in data.items])
     bad = np.flatnonzero(~np.isfinite(values)).tolist()
     if bad:
-        raise UsageError(f"{data.source}: {len(bad)} rows whose target is no number: {data.where(bad)}")
+        raise UsageError(f"{data.source}: {counted(len(bad), 'row')} whose target is no number: {data.where(bad)}")
     if to_train and np.all(values == values[0]):
         raise UsageError(f"{data.source}: every row has the number {values[0]:g}; there is nothing to learn")
     rows: Array = values.astype(np.float32)
@@ -70,7 +70,7 @@ def numbers(data: Labelled, *, to_train: bool = False) -> Array:
 def _refuse(data: Labelled, is_bad: Callable[[Item], bool], what: str, advice: str) -> None:
     bad = [place for place, item in enumerate(data.items) if is_bad(item)]
     if bad:
-        raise UsageError(f"{data.source}: {len(bad)} rows {what}: {data.where(bad)}; {advice}")
+        raise UsageError(f"{data.source}: {counted(len(bad), 'row')} {what}: {data.where(bad)}; {advice}")
 
 
 def _is_empty(item: Item) -> bool:

@@ -60,11 +60,11 @@ def test_a_labelled_table_and_a_folder_without_labels(tmp_path: Path, capsys: py
     flags = ["--model", model, "--store", str(tmp_path / "store")]
     assert run(["prompts", "ablate", str(table), *flags]) == 0
     shown = capsys.readouterr()
-    assert "12 pictures, measured by their labels" in shown.err
+    assert "12 pictures; a template is measured by their labels" in shown.err
     assert [line.count("\t") for line in shown.out.splitlines()] == [3] * 8
     assert run(["prompts", "ablate", str(tmp_path / "images"), *flags, "--labels", "red,blue"]) == 0
     shown = capsys.readouterr()
-    assert "which have no such labels" in shown.err
+    assert "measured by its agreement with all templates together, without such labels" in shown.err
     assert shown.out.splitlines()[-1].startswith("1\t") and "all together" in shown.out.splitlines()[-1]
 
 
@@ -72,4 +72,6 @@ def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path, capsys: pytes
     table = write_table(tmp_path / "d.csv", [*write_pictures(tmp_path, each=1), ("gone.png", "red")])
     flags = ["--model", write_model(tmp_path / "model"), "--no-store"]
     assert run(["prompts", "ablate", str(table), *flags]) == 1
-    assert "1 pictures cannot be read" in capsys.readouterr().err
+    assert "left out: 1 picture that cannot be read" in capsys.readouterr().err
+    assert run(["prompts", "ablate", str(tmp_path / "nope"), "--labels", "red,blue", *flags]) == 2
+    assert f"{tmp_path}/nope: no picture can be read (" in capsys.readouterr().err

@@ -9,7 +9,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from cmprompt.check import check_labels, check_pairs, confidently_other, flag_mismatched, mismatched_share
+from cmprompt.encoders import load_encoder
 from cmprompt.errors import UsageError
+from cmprompt.labelled import Labelled, embed_labelled
+from cmprompt.sources import SourceOptions, read_items
 from cmprompt.types import Array
 
 
@@ -72,10 +75,36 @@ def test_uniform_p_values_are_all_mismatched_and_tiny_ones_are_none() -> None:
     uniform = (np.arange(1000) + 0.5) / 1000
     assert mismatched_share(uniform) == pytest.approx(1.0, abs=0.01)
     assert mismatched_share(uniform * 0.04) == 0.0
-    assert flag_mismatched(uniform * 0.04, 0.0, 0.2) == (pytest.approx(np.zeros(1000)), None)
-    flagged, rate = flag_mismatched(uniform, 1.0, 0.01)
-    assert flagged.mean() > 0.98
-    assert rate is not None and rate <= 0.01
+
+
+@pytest.mark.parametrize("fdr", [0.05, 0.1, 0.3])
+def test_of_normal_scores_as_many_are_fine_as_is_stated(fdr: float) -> None:
+    dice = np.random.default_rng(0)
+    score = np.concatenate([dice.normal(3, 1, 18_000), dice.normal(0, 1, 2000)])
+    flagged, rate = flag_mismatched(score, 0.1, fdr)
+    assert rate == pytest.approx(fdr, abs=0.01)
+    assert np.mean(np.flatnonzero(flagged) < 18_000) == pytest.approx(fdr, abs=0.03)
+    assert score[flagged].max() < score[~flagged].min()
+
+
+def test_normal_scores_without_a_mismatched_one_are_left_in_peace() -> None:
+    score = np.random.default_rng(0).normal(3, 1, 20_000)
+    assert flag_mismatched(score, 0.0, 0.1)[0].sum() <= 3
+
+
+@pytest.mark.parametrize(("swapped", "most_fine"), [(0.1, 0.35), (0.2, 0.3)])
+def test_swapped_captions_of_real_photos_are_found(data_dir: Path, swapped: float, most_fine: float) -> None:
+    encoder = load_encoder("tiny", "cpu", "fp32")
+    items = list(read_items([str(data_dir / "flickr8k" / "val.tar")], SourceOptions(limit=400)))
+    x = embed_labelled(Labelled("flickr8k", tuple(items)), encoder, None, frozenset({"image", "text"}))
+    assert x.image is not None and x.text is not None
+    own, count = np.arange(len(items)), int(swapped * len(items))
+    own[:count] = np.roll(own[:count], 1)
+    found = check_pairs(x.image, x.text, range(len(items)), own)
+    assert count / 3 < found.flagged.sum() < 1.3 * count
+    assert np.mean(np.flatnonzero(found.flagged) >= count) < most_fine
+    untouched = check_pairs(x.image, x.text, range(len(items)), range(len(items)))
+    assert untouched.flagged.sum() < 0.02 * len(items)
 
 
 def test_confident_learning_on_a_literal_table() -> None:

@@ -85,6 +85,12 @@ def test_examples_come_before_the_flags(name: str, page: str) -> None:
     assert first_section and f"\n  cmprompt {name}" in page[: first_section.start()]
 
 
+@pytest.mark.parametrize("group", ["", *sorted({name.partition(" ")[0] for name in COMMANDS if " " in name})])
+def test_what_a_command_does_is_said_whole_in_its_groups_list(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*group.split(), "--help"]) == 0
+    assert not [line for line in capsys.readouterr().out.splitlines() if re.search(r"\w\.\.\.$", line)]
+
+
 @every_command
 def test_the_usage_line_brackets_what_may_be_left_out(name: str, page: str) -> None:
     usage = re.search(rf"^Usage: cmprompt {name} \[OPTIONS\](.*)$", page, re.MULTILINE)
@@ -110,6 +116,11 @@ def test_examples_use_the_commands_own_flags(name: str, page: str) -> None:
     for line in re.findall(rf"^  (?:.*\| )?cmprompt ({name} [^|\n]*)", page, re.MULTILINE):
         used = {word for word in shlex.split(line, comments=True) if re.match("--?[a-z]", word)}
         assert used <= own_flags(name), line
+
+
+def test_search_lists_hits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["search", "--help"]) == 0
+    assert "How many hits to list." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", TAKES)

@@ -160,6 +160,11 @@ def test_contact_sheets(colours: Path, tmp_path: Path) -> None:
     assert run(["search", "red", "-o", str(tmp_path / "hits.png")]) == 4
 
 
+def test_a_page_of_hits_is_offered_where_an_ending_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["search", "red", "-o", "hits.xyz"]) == 2
+    assert "name a file that ends in .png or .html, or add --format, one of table, tsv" in capsys.readouterr().err
+
+
 def test_what_fails_is_named_and_the_rest_is_kept(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (colours / "broken.png").write_text("no picture")
     assert run(["index", "build", str(colours), "-q"]) == 1

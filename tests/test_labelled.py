@@ -10,7 +10,9 @@ from labelled_photos import write_table
 
 from cmprompt.cli.app import run
 from cmprompt.errors import UsageError
-from cmprompt.labelled import read_labelled
+from cmprompt.labelled import Labelled, contents_line, read_labelled
+from cmprompt.sources import SourceOptions
+from cmprompt.types import Item
 
 RED, GREEN, BLUE = (f"images/{colour}-0.png" for colour in ("red", "green", "blue"))
 
@@ -26,6 +28,15 @@ def test_the_order_of_several_labels_says_nothing(table: Path) -> None:
         read_labelled(written(table, (RED, "a | b"), (RED, "a"), (BLUE, "c")), multi_label=True)
     with pytest.raises(UsageError, match="one picture has the labels"):
         read_labelled(source)
+
+
+def test_what_was_read_is_said(table: Path) -> None:
+    red, blue, bare = Item("r", None, target="red"), Item("b", None, target="blue"), Item("c", None)
+    options, folder = SourceOptions(), str(table.parent)
+    assert contents_line(read_labelled(str(table)), options).endswith("image = column 'image', target = column 'label'")
+    assert contents_line(Labelled(folder, (red, blue, red)), options) == f"{folder}: 2 class folders"
+    assert contents_line(Labelled("val.tar", (red, blue, red)), options) == "val.tar: 3 rows of 2 labels"
+    assert contents_line(Labelled("val.tar", (bare,)), options) == "val.tar: 1 row"
 
 
 def test_only_what_trains_needs_two_labels_or_two_numbers(table: Path) -> None:
@@ -90,9 +101,9 @@ GOOD = [(RED, "a ball", "red"), (BLUE, "a ball", "blue"), (GREEN, "a brick", "gr
 @pytest.mark.parametrize(
     ("rows", "flags", "says"),
     [
-        ([("", "", "red")], [], "1 rows with neither a picture nor a text: line 5"),
+        ([("", "", "red")], [], "1 row with neither a picture nor a text: line 5"),
         ([("https://x.org/a.png", "a ball", "red")], [], "line 5 (https://x.org/a.png); addresses are not fetched"),
-        ([("", "a ball", "red")], ["--head", "linear"], "1 rows without a picture, all that this head reads: line 5"),
+        ([("", "a ball", "red")], ["--head", "linear"], "1 row without a picture, all that this head reads: line 5"),
         ([("images/red-1.png", "", "red")], ["--use", "text"], "without a text, all that this head reads: line 5"),
         ([], ["--labels", "red,green"], "line 3 (images/blue-0.png); name them with --labels"),
         ([], ["--class-weight", "rde=2"], "did you mean red"),

@@ -193,6 +193,17 @@ def test_the_command_exits_1_for_errors_only(tmp_path: Path, capsys: pytest.Capt
     assert run(capsys, "lint")[0] == 2 and run(capsys, "lint", "phto")[0] == 2
 
 
+def test_every_line_on_stderr_has_our_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cmprompt.cli.app import run
+
+    path = tmp_path / "mine.txt"
+    path.write_text("a {}\nno {}\n")
+    assert run(["prompts", "lint", str(path), "--model", "auto"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(line.startswith("cmprompt: ") for line in lines)
+    assert lines[-1] == "cmprompt: 0 errors, 1 warning"
+
+
 def test_list_and_show_through_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     status, out = run(capsys, "list")
     rows = [line.split("\t") for line in out.splitlines()]

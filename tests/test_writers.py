@@ -184,6 +184,12 @@ def test_a_timeline_has_its_seconds_wherever_the_first_clip_stands() -> None:
     assert "a.mp4 2.0-3.5 s" in written("table", *mixed, timeline=True).decode()
 
 
+def test_a_clip_that_cannot_be_opened_has_no_seconds() -> None:
+    broken = Prediction(Item("a.mp4", None, time_s=0.0, end_s=0.0), "unreadable", "not a video")
+    lines = written("tsv", broken, stretch(0.0, 2.0), timeline=True).decode().splitlines()
+    assert [line.split("\t")[5:] for line in lines] == [["", ""], ["0", "2"]]
+
+
 def test_parquet_keeps_seconds_as_numbers_and_a_tables_own_column_of_that_name() -> None:
     photo = Prediction(Item("a.jpg", None, columns={"start_s": "noon"}), label="cat")
     table = pq.read_table(io.BytesIO(written("parquet", photo, stretch(2, 3.5), keep_columns=True, timeline=True)))

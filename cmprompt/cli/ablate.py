@@ -41,7 +41,7 @@ def command(
     store: o.StoreDir = None,
     no_store: o.NoStore = False,
 ) -> int:
-    """Show what each template contributes: alone, and what changes without it; the most useful first.
+    """Show what each template contributes. Alone, and what changes without it; the most useful first.
 
     cmprompt prompts ablate pets.csv
     cmprompt prompts ablate photos/ --labels cat,dog --prompts photo --prompts sketch
@@ -56,6 +56,7 @@ def command(
     from cmprompt.clips import pooled, with_frames
     from cmprompt.embed import Stats, embed
     from cmprompt.encoders import load_encoder
+    from cmprompt.errors import counted
     from cmprompt.header import rows_header
     from cmprompt.labelled import known_vectors, read_pictures, targets_among
     from cmprompt.labels import load_labels
@@ -79,17 +80,16 @@ def command(
     kept = road.open_store(store, no_store, say)
     details, stats, start_s = Details(verbose and not quiet), Stats(), perf_counter() - started_s
     details.run(encoder, kept)
-    details.say(f"{len(chosen)} labels, {len(singles)} templates")
+    details.say(f"{counted(len(chosen), 'label')}, {counted(len(singles), 'template')}")
     vectors = template_vectors(chosen, singles, encoder, kept)
     texts_s = perf_counter() - started_s - start_s
-    items, images, failed = known_vectors(pooled(embed(with_frames(items), encoder, kept, stats=stats)))
+    items, images, failed = known_vectors(data, pooled(embed(with_frames(items), encoder, kept, stats=stats)))
     details.work(stats)
     if failed:
-        say(f"{failed} pictures cannot be read and are left out")
+        say(f"left out: {counted(failed, 'picture')} that cannot be read")
     target = targets_among(items, list(chosen.phrases))
-    say(
-        f"{len(items)} pictures, " + ("measured by their labels" if target is not None else "which have no such labels")
-    )
+    by = "their labels" if target is not None else "its agreement with all templates together, without such labels"
+    say(f"{counted(len(items), 'picture')}; a template is measured by {by}")
     about = rows_header(encoder, prompts=expand(chosen, singles), inputs=[data]) if header else None
     rows = ablate(images, vectors, [each.templates[0] for each in singles], scale=encoder.logit_scale, target=target)
     write_rows(

@@ -33,7 +33,8 @@ def command(
             group=CHECKING,
             min=0.0,
             max=1.0,
-            help="Of the pairs that are flagged, the share that may in truth be fine.",
+            help="Of the pairs that are flagged, the share that may in truth be fine. An estimate: it takes the scores"
+            " of pairs that fit for normal, and where a model scores some of them far lower, more are.",
         ),
     ] = 0.1,
     fail_on_flagged: Annotated[

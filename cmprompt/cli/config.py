@@ -24,7 +24,7 @@ def show(
         typer.Argument(metavar="COMMAND", help="The command whose settings to show. Default: classify."),
     ] = None,
 ) -> None:
-    """Show each flag of a command, its value, and where the value came from.
+    """Show each flag of a command, its value, and where it is from.
 
     cmprompt config show
     cmprompt config show index build

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cmprompt.cli import road
+from cmprompt.errors import counted
 
 if TYPE_CHECKING:
     from cmprompt.embed import Stats
@@ -30,7 +31,7 @@ class Details:
         if self.wanted:  # else the store's key, which may have to be found out, is not asked for
             self.say(f"model {encoder.model_id}, encoding {encoder.store_key}, store {store.path if store else 'off'}")
         if texts is not None:
-            self.say(f"{len(texts):,} labels, {sum(map(len, texts.values())):,} texts")
+            self.say(f"{counted(len(texts), 'label')}, {counted(sum(map(len, texts.values())), 'text')}")
 
     def failure(self, id: str, status: str, error: str | None) -> None:
         """One input that failed."""
@@ -43,8 +44,8 @@ class Details:
     def work(self, stats: Stats) -> None:
         """How much of a run the store had, and what was computed."""
         self.say(
-            f"{stats.items:,} inputs: {stats.store_hits:,} stored, {stats.decoded:,} decoded, {stats.encoded:,}"
-            f" encoded, {stats.failed:,} failed; {stats.texts_encoded:,} texts encoded"
+            f"{counted(stats.items, 'input')}: {stats.store_hits:,} stored, {stats.decoded:,} decoded,"
+            f" {stats.encoded:,} encoded, {stats.failed:,} failed; {counted(stats.texts_encoded, 'text')} encoded"
         )
 
 

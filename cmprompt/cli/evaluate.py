@@ -82,7 +82,7 @@ def command(
     from cmprompt.cli.details import Details
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError, unknown
-    from cmprompt.labelled import TASKS, columns_line, read_labelled
+    from cmprompt.labelled import TASKS, contents_line, read_labelled
     from cmprompt.rule import Rule
     from cmprompt.sources import SourceOptions
     from cmprompt.types import Encoder
@@ -116,7 +116,7 @@ def command(
     measures_heads = task in ("classification", "regression") and not tunes
     heads = measuring.read_heads((head or []) if measures_heads else [], model, open_encoder)
     data = read_labelled(table, source, task=task, multi_label=labelled and multi_label)
-    say(columns_line(table, source) or f"{table}: {len(data.names)} class folders")
+    say(contents_line(data, source))
     kept = road.open_store(store, no_store, say)
     asked = measuring.Evaluation(
         data, words, model, open_encoder, kept, say, Details(verbose and not quiet), seed=seed,

@@ -80,7 +80,7 @@ def command(
     from cmprompt.fitting import check_rows, fit_on_trial
     from cmprompt.heads.answers import wants_vocabulary
     from cmprompt.heads.io import check_free, check_model, save_head
-    from cmprompt.labelled import columns_line, embed_labelled, embed_views, read_labelled
+    from cmprompt.labelled import columns_line, contents_line, embed_labelled, embed_views, read_labelled
     from cmprompt.openset import vocabulary_vectors
     from cmprompt.plan import Plan
     from cmprompt.sources import SourceOptions
@@ -111,7 +111,7 @@ def command(
     data = read_labelled(table, source, to_train=True, **how)
     judges = read_labelled(plan.val_file, source, **how) if plan.val_file else None
     columns = columns_line(table, source)
-    say(columns or f"{table}: {len(data.names)} class folders")
+    say(contents_line(data, source))
     if old:
         plan, model = plan.going_on(data, own_encoders=bool(image_encoder or text_encoder)), old.model
     if image_encoder or text_encoder:

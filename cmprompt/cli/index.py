@@ -119,7 +119,7 @@ def update(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> int:
-    """Read a collection's inputs again: new, changed and deleted files.
+    """Read the inputs again: new, changed and deleted files.
 
     cmprompt index update
     cmprompt index update --name trips
@@ -190,7 +190,7 @@ def list_names(
 
 @app.command("verify", cls=GroupedCommand)
 def verify(name: ChosenName = None, store: o.StoreDir = None) -> int:
-    """Read every vector and compare it with its checksum; measure an approximate index against the exact answer.
+    """Compare every vector with its checksum. An approximate index is measured against the exact answer.
 
     cmprompt index verify --name trips
     """
@@ -224,7 +224,7 @@ def duplicates(
     quiet: o.Quiet = False,
     store: o.StoreDir = None,
 ) -> None:
-    """Groups of images that are nearly the same, with each one's cosine to the first of its group.
+    """Group images that are nearly the same. Each has its cosine to the first of its group.
 
     cmprompt index duplicates --name trips
     cmprompt index duplicates --threshold 0.99 -o duplicates.csv

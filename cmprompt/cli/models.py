@@ -43,7 +43,7 @@ def list_models() -> None:
 
 @app.command("info", cls=GroupedCommand)
 def info(name: Annotated[str, typer.Argument(help="A model's name.", autocompletion=NAMES)]) -> None:
-    """Show what is known of one model, and whether it is on this machine.
+    """Show what is known of one model, and whether it is here.
 
     cmprompt models info ViT-B-32-256
     cmprompt models info local-dir:my-model
@@ -79,7 +79,7 @@ def verify(
         list[str] | None, typer.Argument(metavar="NAME|DIR", help="Default: every one here.", autocompletion=NAMES)
     ] = None,
 ) -> None:
-    """Read the files of the models on this machine and compare their hashes with the published ones.
+    """Compare the models' files with the published hashes. All that are on this machine.
 
     cmprompt models verify
     """

@@ -165,6 +165,7 @@ MultiLabel = Annotated[
     bool, option("--multi-label", group=DECISION, help="Labels do not exclude each other: a sigmoid for each.")
 ]
 TopK = Annotated[str, option("--top-k", metavar="N|all", group=DECISION, help="How many labels to list.")]
+HitCount = Annotated[str, option("--top-k", metavar="N|all", group=DECISION, help="How many hits to list.")]
 Threshold = Annotated[
     str | None,
     option("--threshold", metavar="P|z:Z|cos:C", group=DECISION, help="No label below this probability, z or cosine."),

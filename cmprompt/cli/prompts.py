@@ -18,7 +18,7 @@ app = typer.Typer(help="Template sets: list, show, check and measure.", no_args_
 
 @app.command("list", cls=GroupedCommand)
 def list_sets() -> None:
-    """List the template sets: name, language, number of templates, description.
+    """List the template sets. In columns: name, language, number of templates, description.
 
     cmprompt prompts list
     cmprompt prompts list | cut -f1
@@ -46,7 +46,7 @@ def show(
         str, typer.Argument(metavar="NAME", help="A set of `prompts list`, a file, or everyday.", autocompletion=SETS)
     ],
 ) -> None:
-    """Print the templates of a set, or the words of the everyday vocabulary.
+    """Print the templates of a set, or the everyday vocabulary.
 
     cmprompt prompts show photo
     cmprompt prompts show openai-imagenet > my-prompts.txt
@@ -93,15 +93,17 @@ def lint(
         ),
     ] = None,
 ) -> int:
-    """Check prompt files and labels; exit status 1 where there is an error, 0 where there are warnings only.
+    """Check prompt files and labels. Exit status 1 where there is an error, 0 where there are warnings only.
 
     cmprompt prompts lint my-prompts.toml
     cmprompt prompts lint photo --labels @labels.txt --model auto
     cmprompt prompts lint --labels @labels.txt --translate-labels chinese.txt --model xlm-roberta-base-ViT-B-32
     """
-    from cmprompt.errors import UsageError
+    from cmprompt.cli import road
+    from cmprompt.errors import UsageError, counted
     from cmprompt.lint import lint as check
 
+    say = road.speaker(False)
     if not files and not labels and not label:
         raise UsageError("nothing to check; name prompt files, or labels with --labels @FILE")
     if translate_labels and not ((labels or label) and model):
@@ -111,15 +113,16 @@ def lint(
         from cmprompt.encoders import load_encoder
 
         encoder = load_encoder(
-            model, device, precision, exact=exact, threads=threads, batch_size=batch_size, accept_licence=accept_licence
-        )
+            model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
+            accept_licence=accept_licence, notices=say,
+        )  # fmt: skip
     findings = check(
         files or [], labels or [], label or [], encoder=encoder, language=language, translations=translate_labels
     )
     for finding in findings:
         typer.echo(f"{finding.severity}: {finding.where}: {finding.message}")
     errors, warnings = (sum(each.severity == kind for each in findings) for kind in ("error", "warning"))
-    print(f"cmprompt: {errors} errors, {warnings} warnings", file=sys.stderr)
+    say(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}")
     return 1 if errors else 0
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cmprompt.errors import CmpromptError, UsageError
+from cmprompt.errors import CmpromptError, UsageError, counted
 
 if TYPE_CHECKING:
     from cmprompt.embed import Stats
@@ -197,11 +197,6 @@ def _cut_line(encoder: Encoder, count: int, first: str) -> str:
     return f"{what}, since this model reads {encoder.context_length} tokens; the first: {first!r}"
 
 
-def counted(count: int, thing: str) -> str:
-    """`1 text`, `2,000 texts`."""
-    return f"{count:,} {thing}" + ("" if count == 1 else "s")
-
-
 def read_head(directory: str | None, labels: Sequence[str] | None, label: Sequence[str] | None) -> Head | None:
     """The fitted head that --head names, or none. Raises ModelError, and UsageError beside labels."""
     if directory is None:
@@ -299,7 +294,7 @@ def describe_run(
     for name in sets:
         yield f"prompts\t{name}"
     for label, texts in (prompts or {}).items():
-        yield f"label\t{label}\t{len(texts)} texts\t{texts[0]}"
+        yield f"label\t{label}\t{counted(len(texts), 'text')}\t{texts[0]}"
     for item in items:
         yield f"input\t{item.id.encode('utf-8', 'replace').decode()}"
 
@@ -359,4 +354,5 @@ def timings(
     for name, seconds in stages.items():
         yield f"{name:<8} {seconds:8.3f} s"
     slowest = max(stages, key=lambda name: stages[name])
-    yield f"{'all':<8} {total_s:8.3f} s; {stats.items:,} inputs, {stats.store_hits:,} stored; slowest: {slowest}"
+    inputs = counted(stats.items, "input")
+    yield f"{'all':<8} {total_s:8.3f} s; {inputs}, {stats.store_hits:,} stored; slowest: {slowest}"

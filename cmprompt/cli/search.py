@@ -10,6 +10,7 @@ import typer
 from cmprompt.cli import options as o
 
 SEARCH = "What to look for"
+SHEETS = (".png", ".html")  # contact sheets, beside the formats of rows
 
 
 def command(
@@ -31,7 +32,7 @@ def command(
             "--ann/--no-ann", group=SEARCH, help="Ask the approximate index. Default: where the collection has one."
         ),
     ] = None,
-    top_k: o.TopK = "10",
+    top_k: o.HitCount = "10",
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     threads: o.Threads = None,
@@ -76,9 +77,14 @@ def command(
     from cmprompt.index.query import query_vector
     from cmprompt.store import Store, default_store_dir
     from cmprompt.writers.records import rounded
-    from cmprompt.writers.rows import identity_of, second_of, write_file, write_rows
+    from cmprompt.writers.rows import check_file, check_output, identity_of, second_of, write_file, write_rows
 
     say = road.speaker(quiet)
+    is_sheet = output is not None and output.lower().endswith(SHEETS) and format is None
+    if output is not None and is_sheet:
+        check_file(output, overwrite)
+    else:
+        check_output(output, format, overwrite, others=SHEETS)
     if kind not in KINDS:
         raise UsageError(unknown("--in", kind, KINDS))
     if not text and not like:
@@ -115,7 +121,7 @@ def command(
     found_s = perf_counter() - started_s
     if show_timings:
         print_timings(Stats(), threads, found_s, start_s=start_s, texts_s=asked_s - start_s, score_s=found_s - asked_s)
-    if output and output.lower().endswith((".png", ".html")) and format is None:
+    if output is not None and is_sheet:
         from cmprompt.index import sheet
 
         title = " ".join([*(like or []), *([text] if text else []), *(f"- {word}" for word in minus or [])])

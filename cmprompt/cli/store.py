@@ -18,7 +18,7 @@ app = typer.Typer(help="The embeddings kept between runs.", no_args_is_help=True
 
 @app.command("info", cls=GroupedCommand)
 def info(store: o.StoreDir = None) -> None:
-    """Show which vectors are kept: a line for each model, and where they are; and how many exported models there are.
+    """Show which vectors are kept, and where. A line for each model; and how many exported models there are.
 
     cmprompt store info
     cmprompt store info --store vectors/

@@ -6,7 +6,7 @@ formats that can hold it. They take the records that `records.to_record` makes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
 
 from cmprompt.errors import UsageError, unknown
@@ -37,10 +37,10 @@ def make_writer(
     return writer
 
 
-def choose_format(asked: str | None, output: str | None, *, terminal: bool) -> str:
+def choose_format(asked: str | None, output: str | None, *, terminal: bool, others: Sequence[str] = ()) -> str:
     """The format: the one asked for, else what the output's name ends with, else a table on a terminal, else TSV.
 
-    Raises UsageError for a name that says nothing.
+    Raises UsageError for a name that says nothing; it names the `others` too, endings that the caller sees to itself.
     """
     if asked is not None:
         if asked not in WRITERS:
@@ -51,5 +51,6 @@ def choose_format(asked: str | None, output: str | None, *, terminal: bool) -> s
     ending = output.rpartition(".")[2].lower()
     ending = {"ndjson": "jsonl", "txt": "table", "pq": "parquet"}.get(ending, ending)
     if ending not in WRITERS:
-        raise UsageError(f"-o {output}: its ending names no format; add --format, one of {', '.join(WRITERS)}")
+        instead = f"name a file that ends in {' or '.join(others)}, or " if others else ""
+        raise UsageError(f"-o {output}: its ending names no format; {instead}add --format, one of {', '.join(WRITERS)}")
     return ending

@@ -50,7 +50,7 @@ def to_record(prediction: Prediction, *, keep_columns: bool = False, timeline: b
     if prediction.flags:
         record["flags"] = list(prediction.flags)
     if timeline:
-        record |= zip(SECONDS, map(rounded, (prediction.item.time_s, prediction.item.end_s)), strict=True)
+        record |= zip(SECONDS, map(rounded, _seconds(prediction)), strict=True)
     if prediction.question is not None:
         record["question"] = clean(prediction.question)
     if prediction.descriptors is not None:
@@ -58,6 +58,12 @@ def to_record(prediction: Prediction, *, keep_columns: bool = False, timeline: b
     if keep_columns:
         record |= own_columns(prediction.item.columns)
     return record
+
+
+def _seconds(prediction: Prediction) -> tuple[float | None, float | None]:
+    """From when to when; None of a clip that could not be opened, which has no stretch."""
+    item = prediction.item
+    return (None, None) if prediction.status != "ok" and not item.end_s else (item.time_s, item.end_s)
 
 
 def identity(item: Item) -> Record:

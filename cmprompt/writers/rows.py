@@ -57,9 +57,9 @@ def write_rows(
         write_file(output, data, overwrite=overwrite)
 
 
-def check_output(output: str | None, format: str | None, overwrite: bool) -> None:
-    """Raise before the work what `write_rows` would raise after it: OutputError, UsageError."""
-    choose_format(format, output, terminal=sys.stdout.isatty())
+def check_output(output: str | None, format: str | None, overwrite: bool, *, others: Sequence[str] = ()) -> None:
+    """Raise before the work what `write_rows` would raise after it: OutputError, UsageError, which names `others`."""
+    choose_format(format, output, terminal=sys.stdout.isatty(), others=others)
     if output is not None:
         check_file(output, overwrite)
 
