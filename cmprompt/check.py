@@ -2,8 +2,9 @@
 
 Pairs: every text of the table is tried on every image. What shuffled pairs score says how likely a score as good as
 the pair's own is by chance, its p-value. Mismatched pairs have uniform p-values, matched ones small ones; so the share
-of mismatched pairs can be read off the large p-values (Storey 2002, "A direct approach to false discovery rates"), and
-with it how many pairs of a flagged set are in truth fine: its false discovery rate.
+of mismatched pairs can be read off the large p-values (Storey 2002, "A direct approach to false discovery rates"). How
+many pairs of a flagged set are in truth fine, its false discovery rate, follows from how the scores of matched pairs
+spread, which the better half of the table shows.
 
 Labels: confident learning (Northcutt, Jiang and Chuang 2021), on cross-validated probabilities; cleanlab's where it is
 installed.
@@ -75,7 +76,7 @@ def check_pairs(
     if len(texts) >= FEWEST_TEXTS:
         share = mismatched_share(p_value)
         if share <= MOST_MISMATCHED:
-            flagged, estimated = flag_mismatched(p_value, share, fdr)
+            flagged, estimated = flag_mismatched(score, share, fdr)
     return PairCheck(cosine, rank, p_value, best, best_cosine, flagged, share, estimated)
 
 
@@ -92,15 +93,22 @@ def mismatched_share(p_values: Array) -> float:
     return float(level * BINS / len(p_values))
 
 
-def flag_mismatched(p_values: Array, share: float, fdr: float) -> tuple[Array, float | None]:
-    """Flag the most pairs whose estimated false discovery rate is at most `fdr` -> (N,) bool, and that rate.
+def flag_mismatched(score: Array, share: float, fdr: float) -> tuple[Array, float | None]:
+    """Flag the lowest scores whose estimated false discovery rate is at most `fdr` -> (N,) bool, and that rate.
 
-    Among the n pairs with p >= c, `share * N * (1 - c)` are expected to be mismatched and the rest to be fine.
+    The m = (1 - share) N matched pairs are taken for normal, as the unaffected cases are in Efron (2004), "Large-scale
+    simultaneous hypothesis testing", section 4. Their middle and deviation are read where hardly a mismatched pair is,
+    among the best: the m/2-th score is the middle, the 0.1587 m-th one deviation above it.
     """
-    order = np.argsort(-p_values, kind="stable")
-    cut = p_values[order]  # falling
-    flagged_so_far = np.searchsorted(-cut, -cut, "right")  # (N,) pairs with p >= cut
-    rate = np.maximum(0.0, 1 - share * len(cut) * (1 - cut) / flagged_so_far)
+    from scipy.special import ndtr
+
+    order = np.argsort(score, kind="stable")
+    cut = score[order]  # rising
+    matched = (1 - share) * len(cut)
+    middle, above = (float(cut[::-1][int(part * matched)]) for part in (0.5, ndtr(-1.0)))
+    flagged_so_far = np.searchsorted(cut, cut, "right")  # (N,) pairs that score as low
+    fine = matched * ndtr((cut - middle) / max(above - middle, 1e-12))
+    rate = np.minimum(1.0, fine / flagged_so_far)
     allowed = np.flatnonzero(rate <= fdr)
     flagged = np.zeros(len(cut), bool)
     if not len(allowed):

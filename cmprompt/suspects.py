@@ -120,7 +120,8 @@ def _pairs_notice(found: PairCheck, n_texts: int, fdr: float) -> str:
         )
     if found.fdr is None:
         return f"{share}; none flagged at a false discovery rate of {fdr:g}"
-    return f"{share}; {int(found.flagged.sum()):,} flagged, of which {found.fdr:.1%} are expected to be fine"
+    flagged = f"{int(found.flagged.sum()):,} flagged"
+    return f"{share}; {flagged}, of which {found.fdr:.1%} are fine if pairs that fit score normally, else more"
 
 
 def _judge_labels(rows: _Rows, labelled: list[int], records: list[dict[str, Any]]) -> str:

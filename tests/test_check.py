@@ -83,7 +83,7 @@ def test_of_normal_scores_as_many_are_fine_as_is_stated(fdr: float) -> None:
     score = np.concatenate([dice.normal(3, 1, 18_000), dice.normal(0, 1, 2000)])
     flagged, rate = flag_mismatched(score, 0.1, fdr)
     assert rate == pytest.approx(fdr, abs=0.01)
-    assert np.mean(np.flatnonzero(flagged) < 18_000) == pytest.approx(fdr, abs=0.03)
+    assert np.mean(np.flatnonzero(flagged) < 18_000) == pytest.approx(fdr, abs=0.04)
     assert score[flagged].max() < score[~flagged].min()
 
 
