@@ -128,6 +128,7 @@ def read_labelled(
         raise UsageError(f"{source}: no rows")
     check.pictures(data)
     if task == "retrieval":
+        check.some_pair(data)
         return data
     if not (multi_label and any(item.target for item in items)):
         check.targets(data)

@@ -24,6 +24,12 @@ def pictures(data: Labelled) -> None:
     _refuse(data, _is_missing, "whose picture is not there", "paths are relative to the table")
 
 
+def some_pair(data: Labelled) -> None:
+    """Raises UsageError where no row has both a picture and a text."""
+    if not any(item.image is not None and item.text for item in data.items):
+        raise UsageError(f"{data.source}: no row has a picture and a text; name the columns by --image-col, --text-col")
+
+
 def targets(data: Labelled) -> None:
     """Raises UsageError for rows without a target."""
     _refuse(data, lambda item: item.target in (None, ""), "without a target", "give them one, or name --target-col")

@@ -30,6 +30,13 @@ def test_the_order_of_several_labels_says_nothing(table: Path) -> None:
         read_labelled(source)
 
 
+def test_retrieval_needs_a_row_with_both_sides(table: Path) -> None:
+    with pytest.raises(UsageError, match="no row has a picture and a text"):
+        read_labelled(str(table), task="retrieval")
+    source = written(table, (RED, "a red thing"), (BLUE, ""), header=("image", "text"))
+    assert len(read_labelled(source, task="retrieval").items) == 2
+
+
 def test_what_was_read_is_said(table: Path) -> None:
     red, blue, bare = Item("r", None, target="red"), Item("b", None, target="blue"), Item("c", None)
     options, folder = SourceOptions(), str(table.parent)
