@@ -99,9 +99,9 @@ def recall_line(kind: str, found: Recall) -> str:
     )
 
 
-def described(name: str, changes: Changes) -> str:
-    """What has changed in a collection."""
+def described(name: str, changes: Changes, failed: int) -> str:
+    """What has changed in a collection, and how many inputs failed where some did."""
     return (
         f"{name}: {changes.new:,} new, {changes.changed:,} changed, {changes.deleted:,} deleted, "
-        f"{changes.same:,} as before"
+        f"{changes.same:,} as before" + (f", {failed:,} failed" if failed else "")
     )

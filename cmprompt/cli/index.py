@@ -100,7 +100,7 @@ def build(
     stats, start_s = Stats(), perf_counter() - started_s
     kept, details = collecting.store_at(store, say), Details(verbose and not quiet)
     changes, failed = collecting.embed_into(about, encoder, kept, quiet, details, stats)
-    say(collecting.described(about.name, changes))
+    say(collecting.described(about.name, changes, failed))
     if show_timings:
         print_timings(stats, threads, perf_counter() - started_s, start_s=start_s)
     return 1 if failed else 0
@@ -151,7 +151,7 @@ def update(
     if encoder.model_id != about.model_id:
         raise ModelError(f"{about.model} is another model now; build the collection {about.name!r} again")
     changes, failed = collecting.embed_into(about, encoder, kept, quiet, Details(verbose and not quiet), Stats())
-    say(collecting.described(about.name, changes))
+    say(collecting.described(about.name, changes, failed))
     return 1 if failed else 0
 
 
