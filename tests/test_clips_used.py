@@ -78,7 +78,7 @@ def test_templates_are_measured_on_clips_too(
     asked = ["--template", "a {} thing", "--template", "{}", "--format", "jsonl", "--no-store"]
     assert run(["prompts", "ablate", str(clips), *asked]) == 0
     shown = capsys.readouterr()
-    assert "3 pictures, measured by their labels" in shown.err
+    assert "3 pictures; a template is measured by their labels" in shown.err
     assert {json.loads(line)["alone"] for line in shown.out.splitlines()} == {1.0}
 
 
