@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -346,3 +347,17 @@ def test_a_level_of_numbers_is_refused(fit, table: Path, capsys) -> None:
     source = write_table(table.parent / "prices.csv", [(f"images/red-{n}.png", str(n)) for n in range(4)])
     assert fit("--level", 1, "--task", "regression", source=source) == 2
     assert "--level 1 cuts labels" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_head_is_kept_though_nobody_can_read_the_table(
+    fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    full = open("/dev/full", "w")
+    monkeypatch.setattr("sys.stdout", full)
+    with suppress(OSError):  # of the table; closing fails too
+        fit()
+    monkeypatch.undo()
+    with suppress(OSError):
+        full.close()
+    assert load_head(tmp_path / "out.head").labels == ("blue", "green", "red")

@@ -99,10 +99,11 @@ def command(
     )  # fmt: skip
     if done.images < ENOUGH:
         say(f"{done.images} images are few to adapt to; with fewer than {ENOUGH}, zero-shot is often the better head")
-    for name, share_before, share_after in zip(done.head.labels, done.before, done.after, strict=True):
-        typer.echo(f"{name}\t{share_before:.1%}\t{share_after:.1%}")
     about = {"adapted_to": sources, "images": done.images, "failed": done.failed, "changed_answers": done.changed}
     record = fitting.origin(encoder, done.head, texts, model=model, argv=sys.argv[1:])
     save_head(done.head, target, {**record, **about}, overwrite=overwrite)
+    say("each label's share of the answers, before and after:")
+    for name, share_before, share_after in zip(done.head.labels, done.before, done.after, strict=True):
+        typer.echo(f"{name}\t{share_before:.1%}\t{share_after:.1%}")
     say(f"{done.changed:.1%} of {done.images} answers changed; use it with: cmprompt classify --head {output} PHOTOS")
     return 1 if done.failed else 0

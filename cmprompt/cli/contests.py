@@ -69,6 +69,8 @@ def lines(
     names = asked.translated(check(asked, entrants))
     contenders = {name: each.contender(asked) for name, each in entrants.items()}
     found = contest(asked.data, contenders, seed=asked.seed)
+    if predictions:
+        write_answers(predictions, asked, contenders, names, csv_safe)
     yield from fitting.table_lines(found.table)
     for other, name, gap in comparisons(found, seed=asked.seed):
         yield gap_line(other, name, gap, found.target)
@@ -77,8 +79,6 @@ def lines(
         name = [name for name, each in entrants.items() if each.texts][-1]
         yield f"\n{name}, the descriptions that won:"
         yield from description_lines(found, name, entrants[name], contenders[name], asked.store)
-    if predictions:
-        write_answers(predictions, asked, contenders, names, csv_safe)
 
 
 def prompted(asked: Evaluation, heads: Heads, compared: str | None, make_rule: MakeRule) -> dict[str, Entrant]:

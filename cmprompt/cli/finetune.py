@@ -150,11 +150,9 @@ def command(
     trial = fit_on_trial(
         plan, data, features, judges, judging, encoder, prior, before=before, vocabulary=words, views=views
     )
-    for line in fitting.trial_lines(trial):
-        typer.echo(line)
-    for line in old.lines(old_rows, trial, encoder, kept) if old and old_rows else ():
-        typer.echo(line)
+    lines = [*fitting.trial_lines(trial), *(old.lines(old_rows, trial, encoder, kept) if old and old_rows else ())]
     if not trial.verdict.kept and not force:
+        typer.echo("\n".join(lines))
         raise HeadRefused(
             f"the head {trial.chosen!r} does not help, so nothing is written; --force saves it all the same"
         )
@@ -176,5 +174,6 @@ def command(
         "report.html": report.html(trial, trial.head.labels, items, record),
     }
     save_head(trial.head, target, record, overwrite=overwrite, files=reports, towers=(*counted, *trial.towers))
+    typer.echo("\n".join(lines))  # whoever reads this may have left
     say(f"wrote {target}; use it with: cmprompt classify --head {target} PHOTOS")
     return 0

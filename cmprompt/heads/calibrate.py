@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +31,9 @@ def temperature_of(logits: Array, target: Array) -> float:
     calibrated = CalibratedClassifierCV(
         _as_they_are(), method="temperature", cv=[(everything, everything)], ensemble=False
     )
-    calibrated.fit(rows, targets, sample_weight=weights)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # many labels are no numbers
+        calibrated.fit(rows, targets, sample_weight=weights)
     inverse = float(calibrated.calibrated_classifiers_[0].calibrators[0].beta_)
     return 1.0 / inverse
 

@@ -135,18 +135,22 @@ def _twin(kind: str, train: Training) -> str | None:
 
 
 def _chosen(kind: str, train: Training, wise_step: float | str | None, options: Mapping[str, Any]) -> Head:
-    """The head on trial with its temperature, which a held-out fold of the training rows chose."""
+    """The head on trial with its temperature, which held-out folds of the training rows chose."""
     head = _mixed(kind, train, wise_step, options, fit_training(kind, train, **options))
     folds = train.folds()
     if train.task != "classes" or "temperature" in train.record or not folds:
         return head  # what is trained by steps has found its temperature where it found its epochs
-    inner, held = train.take(folds[0][0]), train.take(folds[0][1])
     kind = train.record.get("kind", kind)  # what `auto` chose
     if kind in ("linear", "linear-text") and "C" in train.record:
         options = {**options, "strength": train.record["C"]}  # is chosen already
-    scout = _mixed(kind, inner, train.record.get("wise", wise_step), options, fit_training(kind, inner, **options))
-    train.record.update(calibration(scout.logits(held.seen_by(scout)), held.targets))
-    train.record.setdefault("chose_on", len(held))
+    logits = []
+    for inner, held in ((train.take(rows), train.take(others)) for rows, others in folds):
+        step = train.record.get("wise", wise_step)
+        scout = _mixed(kind, inner, step, options, fit_training(kind, inner, **options))
+        logits.append(scout.logits(held.seen_by(scout)))
+    rows = np.concatenate([others for _, others in folds])
+    train.record.update(calibration(np.concatenate(logits), train.targets[rows]))
+    train.record.setdefault("chose_on", len(rows))
     return cooled(head, train.record["temperature"])
 
 
