@@ -12,7 +12,7 @@ import numpy as np
 from cmprompt.types import Array, Preprocess
 
 LEGRAD = "LeGrad (Bousselham et al. 2024)"
-GRAD_CAM = "Grad-CAM (Selvaraju et al. 2017) by LayerCAM of the layer before (Jiang et al. 2021), with the mirror image"
+GRAD_CAM = "Grad-CAM (Selvaraju et al. 2017) with LayerCAM (Jiang et al. 2021)"
 FAINT = 0.05  # of its peak: what Grad-CAM leaves of the finer map where it sees nothing itself
 
 
