@@ -49,7 +49,8 @@ def test_a_head_brings_its_tower_along(model: str, folder: Path, tmp_path: Path,
     assert set(read_settings(tmp_path / "t.head")["towers"]) == {"image"}
     page = (tmp_path / "t.head/report.html").read_text()
     curve = page.partition("Learning curve of the image tower")[2].partition("</svg>")[0]
-    assert [line.count(",") for line in curve.split("points=")[1:]] == [5, 6]  # loss, held-out loss from before
+    axes, *lines = [line.count(",") for line in curve.split("points=")[1:]]
+    assert axes == 3 and lines == [5, 6]  # loss, held-out loss from before
     base, towers = read_towers(tmp_path / "t.head")
     assert base == model and "transformer.resblocks.0.attn.in_proj_weight" in towers[0].weights
     capsys.readouterr()
