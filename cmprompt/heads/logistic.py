@@ -212,11 +212,14 @@ class _Fit:
 
     def _block(self, plane: Array, rows: slice) -> tuple[float, Array]:
         x, weights = self.x[rows], self.weights[rows]
-        logits = x @ plane[:, :-1].T + plane[:, -1]  # (n, K)
-        logits = logits if self.offset is None else logits + self.offset[rows]
-        losses, slope = self.loss.slope(logits, self.loss.target[rows])
+        losses, slope = self.loss.slope(self._logits(plane, rows), self.loss.target[rows])
         slope *= weights[:, None]
         return float(losses @ weights.astype(np.float64)), np.column_stack([slope.T @ x, slope.sum(0)])
+
+    def _logits(self, plane: Array, rows: slice) -> Array:
+        """(n, K), what is there already included."""
+        logits: Array = self.x[rows] @ plane[:, :-1].T + plane[:, -1]
+        return logits if self.offset is None else logits + self.offset[rows]
 
     def _basis(self, full: Array) -> Array:
         """(D + 1, D + 1) Cholesky factor of the curvature at `full`, the mean of all classes; the last axis is the
@@ -235,9 +238,8 @@ class _Fit:
         return factor
 
     def _curvature(self, plane: Array, rows: slice) -> Array:
-        x = self.x[rows]
-        logits = x @ plane[:, :-1].T + plane[:, -1]
-        here = self.loss.curvature(logits if self.offset is None else logits + self.offset[rows])
+        x, logits = self.x[rows], self._logits(plane, rows)
+        here = self.loss.curvature(logits)
         least = LEAST_CURVATURE * self.loss.curvature(np.zeros_like(logits[:1]))
         bent = self.weights[rows] * np.maximum(here, least)
         wide = np.column_stack([x, np.ones(len(x), np.float32)])

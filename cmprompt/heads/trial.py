@@ -143,9 +143,8 @@ def _chosen(kind: str, train: Training, wise_step: float | str | None, options: 
     kind = train.record.get("kind", kind)  # what `auto` chose
     if kind in ("linear", "linear-text") and "C" in train.record:
         options = {**options, "strength": train.record["C"]}  # is chosen already
-    logits = []
+    step, logits = train.record.get("wise", wise_step), []
     for inner, held in ((train.take(rows), train.take(others)) for rows, others in folds):
-        step = train.record.get("wise", wise_step)
         scout = _mixed(kind, inner, step, options, fit_training(kind, inner, **options))
         logits.append(scout.logits(held.seen_by(scout)))
     rows = np.concatenate([others for _, others in folds])
