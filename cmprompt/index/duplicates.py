@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cmprompt.encoders.batches import unit
 from cmprompt.types import Array
 
 BLOCK_ROWS = 1024
@@ -21,9 +22,9 @@ def groups(matrix: Array, threshold: float) -> list[list[int]]:
     first = every.copy()  # (N,) a smaller row of the same group, or the row itself
     blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(matrix), BLOCK_ROWS)]
     for place, block in enumerate(blocks):
-        rows = _unit(matrix[block])
+        rows = unit(matrix[block])
         for other in blocks[place:]:
-            cosines = rows @ _unit(matrix[other]).T
+            cosines = rows @ unit(matrix[other]).T
             for left, right in _links(cosines >= threshold - ROUNDING, every[block], every[other]):
                 _join(first, left, right)
     found: dict[int, list[int]] = {}
@@ -34,16 +35,9 @@ def groups(matrix: Array, threshold: float) -> list[list[int]]:
 
 def cosines_to_first(rows: Array) -> Array:
     """(n,) float32: of each of the (n, D) rows with the first."""
-    unit = _unit(rows)
-    cosines: Array = unit @ unit[0]
+    exact = unit(rows)  # rounded to fp16, rows are up to a thousandth off
+    cosines: Array = exact @ exact[0]
     return cosines
-
-
-def _unit(rows: Array) -> Array:
-    """In float32, and of length 1: rounded to fp16, rows are up to a thousandth off."""
-    exact = rows.astype(np.float32)
-    unit: Array = exact / np.linalg.norm(exact, axis=1, keepdims=True).clip(1e-12)
-    return unit
 
 
 def _links(matches: Array, rows: Array, columns: Array) -> Iterator[tuple[int, int]]:
