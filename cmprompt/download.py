@@ -30,7 +30,8 @@ class RemoteFile:
 class Hub:
     """The Hugging Face hub, or what HF_ENDPOINT names. HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and proxies are honoured."""
 
-    def __init__(self, progress: bool) -> None:
+    def __init__(self, progress: bool, *, otherwise: str = "") -> None:
+        """`otherwise`: what to do without a network, for the message."""
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the library is imported
         import huggingface_hub
         from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -38,6 +39,7 @@ class Hub:
         if not progress:
             disable_progress_bars()
         self._lib: Any = huggingface_hub
+        self._otherwise = otherwise
         self._api = huggingface_hub.HfApi()
 
     def check_online(self, wanted: str) -> None:
@@ -103,10 +105,13 @@ class Hub:
         except HfHubHTTPError as error:
             raise ModelError(f"the hub refuses {wanted}: {_first_line(error)}") from error
         except Exception as error:  # the library's HTTP client differs from version to version, and so do its errors
-            raise ModelError(
-                f"{wanted} is not on this machine and {self._api.endpoint} cannot be reached ({_first_line(error)}). "
+            otherwise = self._otherwise or (
                 f"With a network, run: cmprompt models pull {wanted}. "
                 "Without one, --model tiny and --model local-dir:DIR work"
+            )
+            raise ModelError(
+                f"{wanted} is not on this machine and {self._api.endpoint} cannot be reached ({_first_line(error)}). "
+                f"{otherwise}"
             ) from error
 
 

@@ -60,12 +60,20 @@ def _adopt(model: zoo.Model | None) -> Checkpoint | None:
     """A recommended model whose weights another tool left in the Hugging Face cache, if its licence asks nothing."""
     if model is None or not model.commercial or model.extra:
         return None
-    snapshots = hub_cache() / f"models--{model.repo.replace('/', '--')}" / "snapshots"
-    for path in sorted(snapshots.glob(f"*/{WEIGHTS[0]}")):
+    path = find_cached(model.repo, WEIGHTS[0])
+    if path is None:
+        return None
+    config = _config_of(model, lambda: path.with_name(CONFIG))
+    return lay_out(folder_of(model.name), model, path.parent.name, config, {WEIGHTS[0]: path}, copy=False)
+
+
+def find_cached(repo: str, name: str) -> Path | None:
+    """A large file of a repository in the Hugging Face cache, whole and as it was published, of whichever revision."""
+    snapshots = hub_cache() / f"models--{repo.replace('/', '--')}" / "snapshots"
+    for path in sorted(snapshots.glob(f"*/{name}")):
         published = path.resolve().name  # the cache calls a large file by its sha256
         if len(published) == 64 and file_sha256(path) == published:
-            config = _config_of(model, lambda: path.with_name(CONFIG))  # noqa: B023 - called before the next turn
-            return lay_out(folder_of(model.name), model, path.parent.name, config, {WEIGHTS[0]: path}, copy=False)
+            return path
     return None
 
 

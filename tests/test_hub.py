@@ -249,3 +249,44 @@ def test_non_commercial_weights_need_their_licence_accepted(machine: Machine, hu
 def test_the_token_goes_to_the_hub(machine: Machine, hub: HubServer) -> None:
     assert machine.run("pull", NAME, HF_TOKEN="hf_secret")[0] == 0
     assert "Bearer hf_secret" in hub.tokens
+
+
+def test_timm_weights_come_from_the_hub_and_then_from_the_cache(tmp_path: Path, hub: HubServer) -> None:
+    import numpy as np
+    import timm
+    from safetensors.torch import save
+
+    network = timm.create_model("test_resnet", num_classes=1000)
+    hub.add("timm/test_resnet.r160_in1k", {"model.safetensors": save(network.state_dict())})
+    shown = (
+        "import numpy as np\n"
+        "from cmprompt.encoders.timm import TimmImages\n"
+        "encoder = TimmImages('test_resnet', 'cpu')\n"
+        "encoder.encode_raw(np.arange(3 * 160 * 160, dtype=np.uint8).reshape(1, 3, 160, 160)).tofile('rows')\n"
+        "encoder.model.conv1[0].weight.numpy().tofile('first')\n"
+    )
+    environment = Machine(tmp_path / "home", hub.url).environment
+    subprocess.run([sys.executable, "-c", shown], env=environment, cwd=tmp_path, check=True)
+    assert (tmp_path / "first").read_bytes() == network.conv1[0].weight.detach().numpy().tobytes()
+    rows = np.fromfile(tmp_path / "rows", np.float32)
+    asked = len(hub.requests)
+    assert asked > 0
+    subprocess.run([sys.executable, "-c", shown], env=environment, cwd=tmp_path, check=True)
+    assert np.allclose(np.fromfile(tmp_path / "rows", np.float32), rows, atol=1e-5)
+    assert len(hub.requests) == asked
+
+
+def test_timm_weights_without_a_network_are_refused_at_once(tmp_path: Path, table: Path) -> None:
+    environment = Machine(tmp_path / "home", "http://127.0.0.1:9").environment
+    command = [sys.executable, "-m", "cmprompt", "finetune", str(table), "--text-encoder", "classic"]
+    seconds = []
+    for network in ("resnet50", "resnet50/random/8x"):  # the second is refused by its name alone
+        started = time.monotonic()
+        found = subprocess.run(
+            [*command, "--image-encoder", f"timm:{network}"], env=environment, capture_output=True, text=True
+        )
+        seconds.append(time.monotonic() - started)
+        if network == "resnet50":
+            assert found.returncode == 3
+            assert "cannot be reached" in found.stderr and "timm:resnet50/random" in found.stderr
+    assert seconds[0] - seconds[1] < 5

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from cmprompt.encoders.devices import pick_device
 from cmprompt.errors import ModelError, UsageError
 from cmprompt.types import Array, Preprocess
 
+WEIGHTS = "model.safetensors"
 RANDOM = "random"  # `timm:vgg16/random`: seeded random weights, for trying things out without a download
 
 
@@ -134,15 +137,16 @@ class TimmImages:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             try:
-                return self._built(pretrained=not self.random)
+                return self._built(None if self.random else _published_weights(self.name))
             except (OSError, RuntimeError) as error:
                 raise ModelError(f"the weights of timm:{self.name} cannot be had: {error}") from error
 
-    def _built(self, pretrained: bool = False) -> Any:
+    def _built(self, weights: Path | None = None) -> Any:
         import timm
         import torch
 
-        model = timm.create_model(self.name, pretrained=pretrained, num_classes=0)
+        published = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}} if weights else {}
+        model = timm.create_model(self.name, num_classes=0, **published)
         if hasattr(model, "pre_logits"):  # planes of 103 million weights in VGG16, which its features do not pass
             model.pre_logits = torch.nn.Identity()
         return model
@@ -164,6 +168,26 @@ class TimmImages:
         except RuntimeError as error:
             raise ModelError(f"the saved weights do not fit timm:{self.name}: {error}") from error
         return model
+
+
+def _published_weights(name: str) -> Path:
+    """The safetensors that timm's own table names, from the Hugging Face cache or the hub. Raises ModelError."""
+    from timm.models import get_pretrained_cfg
+
+    from cmprompt.download import Hub
+    from cmprompt.hub import find_cached
+
+    found: Any = get_pretrained_cfg(name)
+    repo = str(found.hf_hub_id or "") if found else ""
+    if not repo:
+        raise ModelError(f"timm publishes no safetensors of {name}; timm:{name}/{RANDOM} has untrained weights")
+    if here := find_cached(repo, WEIGHTS):
+        return here
+    hub = Hub(sys.stderr.isatty(), otherwise=f"Without a network, timm:{name}/{RANDOM} (untrained) and classic work")
+    commit, files = hub.list_files(repo, None, f"timm:{name}")
+    if WEIGHTS not in files:
+        raise ModelError(f"{repo} has no {WEIGHTS}; timm:{name}/{RANDOM} has untrained weights")
+    return hub.fetch(repo, commit, files[WEIGHTS])
 
 
 def _size_px(name: str, options: list[str]) -> int | None:
