@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -178,25 +178,32 @@ def known_vectors(source: str, batches: Iterable[Embedded]) -> tuple[list[Item],
     return items, np.concatenate(parts), failed
 
 
-def columns_line(source: str, options: SourceOptions) -> str | None:
-    """One line that says which columns of a table are read; None for folders."""
+def columns_of(source: str, options: SourceOptions) -> dict[str, str]:
+    """The names of the columns that are read, by the fields of their flags; none for folders and for no rows."""
     if not source.lower().endswith(TABLES):
-        return None
+        return {}
     from cmprompt.sources.rows import read_rows
     from cmprompt.sources.tables import choose_columns
 
     first = next(read_rows(source), None)
     if first is None:
-        return None
+        return {}
     found = choose_columns(source, list(first.cells), options)
-    parts = {"image": found.image, "text": found.text, "target": found.target}
-    return f"{source}: " + ", ".join(f"{kind} = column {name!r}" for kind, name in parts.items() if name)
+    named = {"image_col": found.image, "text_col": found.text, "target_col": found.target}
+    return {field: name for field, name in named.items() if name}
+
+
+def columns_line(source: str, columns: Mapping[str, str]) -> str:
+    """One line that says what `columns_of` found."""
+    return f"{source}: " + ", ".join(
+        f"{field.removesuffix('_col')} = column {name!r}" for field, name in columns.items()
+    )
 
 
 def contents_line(data: Labelled, options: SourceOptions) -> str:
     """One line that says what was read: a table's columns, how many class folders, or rows and labels of a shard."""
-    if columns := columns_line(data.source, options):
-        return columns
+    if columns := columns_of(data.source, options):
+        return columns_line(data.source, columns)
     labels = [name for name in data.names if name]
     if os.path.isdir(data.source):
         return f"{data.source}: {counted(len(labels), 'class folder')}"

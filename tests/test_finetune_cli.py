@@ -106,6 +106,25 @@ def test_image_and_text_are_fused(fit, table: Path, tmp_path: Path, capsys) -> N
     assert load_head(tmp_path / "out.head").needs == {"image", "text"}
 
 
+def test_a_head_reads_the_columns_that_it_was_fitted_on(fit, table: Path, tmp_path: Path, capsys) -> None:
+    header = ("image", "text", "said", "label", "answer")
+    lines = [line.split(",") for line in table.read_text().splitlines()[1:]]
+    rows = [(image, "nothing", colour, "thing", colour) for image, colour in lines]
+    source = write_table(table.parent / "columns.csv", rows, header)
+    assert fit("--text-col", "said", "--target-col", "answer", "--use", "text", "--force", source=source) == 0
+    capsys.readouterr()
+    where = ["--head", str(tmp_path / "out.head"), "--store", str(tmp_path.parent / "store")]
+    assert run(["classify", str(source), *where, "--format", "jsonl"]) == 0
+    shown, said = capsys.readouterr()
+    assert "text = column 'said'" in said
+    answers = [json.loads(line)["label"] for line in shown.splitlines()]
+    assert answers == [colour for _, colour in lines]
+    assert run(["evaluate", str(source), *where]) == 0
+    assert "target = column 'answer'" in capsys.readouterr().err
+    assert run(["evaluate", str(source), *where, "--text-col", "text"]) == 0
+    assert "text = column 'text'" in capsys.readouterr().err
+
+
 def test_a_picture_that_judges_is_not_trained_on(fit, table: Path, tmp_path: Path, capsys) -> None:
     rows = [tuple(line.split(",")) for line in table.read_text().splitlines()[1:]]
     judges = write_table(table.parent / "shared.csv", rows[45:])

@@ -94,7 +94,8 @@ def command(
     sources = road.require_inputs(inputs, files_from, stdin_jsonl)
     chosen = SourceOptions(
         files_from=files_from, null_separated=null, requests=stdin_jsonl, image_col=image_col, text_col=text_col,
-        target_col=target_col, limit=limit, all_files=all_files, videos=True,
+        target_col=target_col, usual_columns=road.usual_columns([head] if head else []), limit=limit,
+        all_files=all_files, videos=True,
     )  # fmt: skip
     sampling = sampling_of(fps, frames)
     if timeline and resume:
@@ -126,6 +127,7 @@ def command(
         for line in road.describe_run(encoder, wanted.texts, head or "zero-shot", read_items(sources, chosen), sets):
             typer.echo(line)
         return 0
+    road.say_columns(head, sources, chosen, say)
     road.calibrate(encoder, sources, chosen)
     loaded_s = perf_counter()
     road.warn_of_texts(encoder, wanted.texts, say)

@@ -95,7 +95,10 @@ def command(
     labelled, tunes = task == "classification", tune_prompts or tune_thresholds
     multi_label = multi_label or (labelled and any(map(road.is_multi_label, head or [])))
     unused.refuse(context, multi_label=multi_label)  # a head may say so
-    source = SourceOptions(image_col=image_col, text_col=text_col, target_col=target_col, limit=limit)
+    source = SourceOptions(
+        image_col=image_col, text_col=text_col, target_col=target_col, usual_columns=road.usual_columns(head or []),
+        limit=limit,
+    )  # fmt: skip
     words = measuring.Words(labels, label, pool, prompts, template, language, question, describe)
     make_rule = partial(
         Rule.parse, multi_label=multi_label, top_k=top_k, threshold=threshold, min_margin=min_margin, none=none,

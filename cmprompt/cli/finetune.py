@@ -80,7 +80,7 @@ def command(
     from cmprompt.fitting import check_rows, fit_on_trial
     from cmprompt.heads.answers import wants_vocabulary
     from cmprompt.heads.io import check_free, check_model, save_head
-    from cmprompt.labelled import columns_line, contents_line, embed_labelled, embed_views, read_labelled
+    from cmprompt.labelled import columns_of, contents_line, embed_labelled, embed_views, read_labelled
     from cmprompt.openset import vocabulary_vectors
     from cmprompt.plan import Plan
     from cmprompt.sources import SourceOptions
@@ -110,7 +110,6 @@ def command(
     how: dict[str, Any] = {"task": task, "multi_label": multi_label, "level": level}
     data = read_labelled(table, source, to_train=True, **how)
     judges = read_labelled(plan.val_file, source, **how) if plan.val_file else None
-    columns = columns_line(table, source)
     say(contents_line(data, source))
     if old:
         plan, model = plan.going_on(data, own_encoders=bool(image_encoder or text_encoder)), old.model
@@ -162,8 +161,7 @@ def command(
         texts if prior else None,
         model=model,
         table=table,
-        source=source,
-        columns=columns,
+        source={"limit": limit, **columns_of(table, source)},
         level=level,
         argv=sys.argv[1:],
         forced=not trial.verdict.kept,

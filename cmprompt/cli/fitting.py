@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from cmprompt.heads.zero_shot import Pool
     from cmprompt.labelled import Labelled
     from cmprompt.labels import LabelSet
-    from cmprompt.sources import SourceOptions
     from cmprompt.store import Store
     from cmprompt.types import Encoder, Features, Head
 
@@ -134,8 +133,7 @@ def head_record(
     *,
     model: str,
     table: str,
-    source: SourceOptions,
-    columns: str | None,
+    source: Mapping[str, object],
     level: int | None,
     argv: Sequence[str],
     forced: bool,
@@ -144,8 +142,7 @@ def head_record(
     return {
         **origin(encoder, trial.head, texts, model=model, argv=argv),
         "table": os.path.abspath(table),
-        "source": {name: getattr(source, name) for name in ("image_col", "text_col", "target_col", "limit")},
-        "columns": columns,
+        "source": dict(source),
         "level": level,
         "kind": trial.chosen,
         "multi_label": trial.targets.ndim == 2,

@@ -208,6 +208,22 @@ def read_head(directory: str | None, labels: Sequence[str] | None, label: Sequen
     return load_head(directory)
 
 
+def usual_columns(heads: Sequence[str]) -> dict[str, str]:
+    """The columns that the heads in these directories were fitted on, the first one's where they differ."""
+    from cmprompt.heads.io import columns_of
+
+    return {field: name for head in reversed(heads) for field, name in columns_of(head).items()}
+
+
+def say_columns(head: str | None, inputs: Sequence[str], options: SourceOptions, say: Say) -> None:
+    """Say which columns of the first table a head is given."""
+    from cmprompt.labelled import columns_line, columns_of
+
+    tables = (path for path in inputs if os.path.isfile(path))
+    if head and (found := next(((path, names) for path in tables if (names := columns_of(path, options))), None)):
+        say(columns_line(*found))
+
+
 def model_for(head: str | None, model: str) -> str:
     """The model that is asked for, else the head's own."""
     if head is None or model != "auto":

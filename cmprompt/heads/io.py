@@ -130,6 +130,12 @@ def is_multi_label(directory: str | os.PathLike[str]) -> bool:
     return bool(read_settings(directory)["record"].get("multi_label"))
 
 
+def columns_of(directory: str | os.PathLike[str]) -> dict[str, str]:
+    """The columns of the table that the head in `directory` was fitted on, by the fields of their flags."""
+    source = read_settings(directory)["record"].get("source", {})
+    return {field: name for field, name in source.items() if field.endswith("_col") and name}
+
+
 def check_model(head: Head, encoder: Encoder, name: str) -> None:
     """Raises ModelError when `head` was fitted on another model than `encoder`; precision and device do not matter."""
     if head.model_id != encoder.model_id:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO, NoReturn
 
@@ -20,8 +20,9 @@ class SourceOptions:
     """The input flags. `stdin` is what `-` reads, or `requests`, lines of JSON. A list's relative paths begin at
     `list_folder`, by default where the process runs.
 
-    `skipped` is called with each file that a walk leaves out. `videos`: folders give videos too, where the extra for
-    them is installed.
+    `usual_columns` are those of a fitted head by the names of their flags' fields: taken where a table has them and no
+    flag names another. `skipped` is called with each file that a walk leaves out. `videos`: folders give videos too,
+    where the extra for them is installed.
     """
 
     files_from: str | None = None
@@ -31,6 +32,7 @@ class SourceOptions:
     image_col: str | None = None
     text_col: str | None = None
     target_col: str | None = None
+    usual_columns: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
     all_files: bool = False
     class_folders: bool = False

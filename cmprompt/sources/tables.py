@@ -44,11 +44,14 @@ def read_table(path: str, options: SourceOptions) -> Iterator[Item]:
 
 
 def choose_columns(path: str, names: Sequence[str], options: SourceOptions) -> Columns:
-    """The columns that the flags name, else those whose names are known. Raises UsageError where none is."""
+    """The columns that the flags name, else a head's own, else those whose names are known.
+
+    Raises UsageError where none is.
+    """
     columns = Columns(
-        _column(path, names, options.image_col, "--image-col", IMAGE_NAMES),
-        _column(path, names, options.text_col, "--text-col", TEXT_NAMES),
-        _column(path, names, options.target_col, "--target-col", TARGET_NAMES),
+        _column(path, names, options, "image_col", IMAGE_NAMES),
+        _column(path, names, options, "text_col", TEXT_NAMES),
+        _column(path, names, options, "target_col", TARGET_NAMES),
     )
     if columns.image is None and columns.text is None:
         raise UsageError(
@@ -57,11 +60,14 @@ def choose_columns(path: str, names: Sequence[str], options: SourceOptions) -> C
     return columns
 
 
-def _column(path: str, names: Sequence[str], asked: str | None, flag: str, known: Sequence[str]) -> str | None:
+def _column(path: str, names: Sequence[str], options: SourceOptions, field: str, known: Sequence[str]) -> str | None:
+    asked: str | None = getattr(options, field)
     if asked is not None:
         if asked not in names:
-            raise UsageError(f"{path}: {flag}: {unknown('column', asked, names)}")
+            raise UsageError(f"{path}: --{field.replace('_', '-')}: {unknown('column', asked, names)}")
         return asked
+    if (usual := options.usual_columns.get(field)) in names:
+        return usual
     plain = {name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in reversed(names)}
     return next((plain[name] for name in known if name in plain), None)
 
