@@ -49,15 +49,19 @@ def adapt_to(
     """
     from cmprompt.embed import embed
 
-    parts, failed = [], 0
+    parts, failed, first = [], 0, ""
     frames = with_frames(items, sampling)
     for batch in pooled(embed(frames, encoder, store, allow_truncated=allow_truncated)):
         assert batch.features.image is not None
         parts.append(batch.features.image[batch.features.has_image])
-        failed += sum(outcome.status != "ok" for outcome in batch.outcomes)
+        bad = [
+            (item, outcome) for item, outcome in zip(batch.items, batch.outcomes, strict=True) if outcome.status != "ok"
+        ]
+        failed += len(bad)
+        first = first or next((f" ({item.id}: {outcome.error})" for item, outcome in bad), "")
     images = np.concatenate(parts) if parts else np.zeros((0, encoder.dim), np.float32)
     if not len(images):
-        raise CmpromptError("there is no image to adapt to")
+        raise CmpromptError(f"there is no image to adapt to{first}")
     fitted = adapt(head, images) if shares is None else to_shares(head, images, shares)
     old, new = (h.logits(Features.of_images(images)).argmax(1) for h in (head, fitted))
     before, after = (np.bincount(rows, minlength=len(head.labels)) / len(images) for rows in (old, new))

@@ -27,8 +27,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     """`PromptClassifier(["cat", "dog"]).predict(["a.jpg"])`.
 
     labels  a list, or `{label: phrase, phrases or {"prompts": [...]}}` as a JSON label file may hold
-    model   a name for `load_encoder`, or an Encoder; None: there is none, X is vectors from elsewhere, and `fit` comes
-            before `predict`
+    model   a name for `load_encoder`, or an Encoder; "auto": a saved head's own, else the best one here; None: there is
+            none, X is vectors from elsewhere, and `fit` comes before `predict`
     prompts names or files of template sets, or templates that hold {}; None: photo prompts in the labels' language
     head    None: zero-shot, and `fit` fits a linear head; the directory of a saved head, or a Head, to use in place of
             the labels; or the kind of head that `fit` fits
@@ -155,6 +155,10 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             given = self.model
             if given is None:
                 raise UsageError("there is no model to read this with; name one by model=, or give (N, D) vectors")
+            if given == "auto" and isinstance(self.head, str | os.PathLike) and os.path.isdir(self.head):
+                from cmprompt.heads.io import model_of
+
+                given = model_of(self.head)
             self._encoder = load_encoder(given, self.device, self.precision) if isinstance(given, str) else given
         return self._encoder
 

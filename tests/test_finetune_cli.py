@@ -47,6 +47,15 @@ def test_classify_uses_it_with_its_own_model(fit, table: Path, tmp_path: Path, c
     assert capsys.readouterr().out.split("\t")[1] == "red"
 
 
+def test_a_head_finds_its_model_from_python_too(fit, table: Path, tmp_path: Path) -> None:
+    from cmprompt import PromptClassifier
+
+    assert fit() == 0
+    pictures = [str(table.parent / f"images/{colour}-3.png") for colour in ("red", "blue")]
+    found = PromptClassifier(head=tmp_path / "out.head", store=False).predict(pictures)
+    assert found.tolist() == ["red", "blue"]
+
+
 def test_two_runs_with_one_seed_give_the_same_head(fit, tmp_path: Path) -> None:
     for name in ("a.head", "b.head"):
         assert fit("--seed", 3, output=name) == 0

@@ -35,7 +35,7 @@ def command(
     batch_size: o.BatchSize = None,
     threads: o.Threads = None,
     accept_licence: o.AcceptLicence = False,
-    output: o.HeadOutput = None,
+    output: o.AdaptedOutput = None,
     overwrite: o.Overwrite = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,

@@ -112,7 +112,7 @@ def command(
         )  # fmt: skip
 
     if predictions:
-        check_output(predictions, None, overwrite)
+        check_output(predictions, None, overwrite, flag="--predictions")
     if plot:
         measuring.check_plot(plot, overwrite)
     tuned = tuning.output_of(output, table, tune_prompts, tune_thresholds, overwrite) if tunes else None

@@ -284,6 +284,10 @@ HeadOutput = Annotated[
     str | None, option("-o", "--output", metavar="DIR", group=OUTPUT, help="Write the head here. Default: TABLE.head")
 ]
 
+AdaptedOutput = Annotated[
+    str | None, option("-o", "--output", metavar="DIR", group=OUTPUT, help="Write the head here.")
+]
+
 PriorShares = Annotated[
     str | None, option("--prior", metavar="FILE", group=FITTING, help="Known shares of the labels: lines label,share.")
 ]

@@ -15,6 +15,7 @@ from cmprompt.types import Array
 
 DRAWS = 1000
 RANKED_AT_ONCE = 1 << 20  # rows of all draws whose ranks are held together
+NAMES = {"map": "mAP", "balanced_accuracy": "balanced accuracy"}
 NEEDED = 0.95  # the part of draws in which the floor (majority class, mean) must be beaten
 
 
@@ -45,7 +46,8 @@ def judge(
     mean. The rest are baselines.
     """
     drawn = _drawn(answers, target, bootstrap_counts(len(target), draws, seed))
-    return _table(answers, target, drawn), rule({name: _gain(found) for name, found in drawn.items()}, chosen, floor)
+    better = {name: _gain(found) for name, found in drawn.items()}
+    return _table(answers, target, drawn), rule(better, chosen, floor, figure=_gains(next(iter(drawn.values()))))
 
 
 def table_of(answers: Mapping[str, Array], target: Array, *, seed: int = 0, draws: int = DRAWS) -> list[Row]:
@@ -66,13 +68,17 @@ def _drawn(answers: Mapping[str, Array], target: Array, counts: Array) -> dict[s
 
 def _gain(drawn: Mapping[str, Array]) -> Array:
     """(B,) draws of the figure that decides, good when it is high: -RMSE, mAP or balanced accuracy."""
-    if "rmse" in drawn:
-        return -drawn["rmse"]
-    return drawn["map"] if "map" in drawn else drawn["balanced_accuracy"]
+    figure = _gains(drawn)
+    return -drawn["rmse"] if figure == "rmse" else drawn[figure]
 
 
-def rule(better: Mapping[str, Array], chosen: str, floor: str) -> Verdict:
-    """`better` maps each name to its (B,) draws of a figure that is good when it is high.
+def _gains(drawn: Mapping[str, Array]) -> str:
+    """The name of the figure that decides."""
+    return next(figure for figure in ("rmse", "map", "balanced_accuracy") if figure in drawn)
+
+
+def rule(better: Mapping[str, Array], chosen: str, floor: str, *, figure: str = "balanced_accuracy") -> Verdict:
+    """`better` maps each name to its (B,) draws of `figure`, turned so that it is good when it is high.
 
     Kept only when `chosen` is above the floor in at least 95 % of the draws and the median of its paired differences
     from every other baseline is above zero: a tie is refused.
@@ -86,7 +92,10 @@ def rule(better: Mapping[str, Array], chosen: str, floor: str) -> Verdict:
             gap = float(np.median(better[chosen] - draws))
             kept &= gap > 0
             word = "better than" if gap > 0 else "no better than" if gap == 0 else "worse than"
-            reasons.append(f"{word} {name} by {abs(gap):.4g} at the median")
+            amount = (
+                f"{abs(gap):.4g} of RMSE" if figure == "rmse" else f"{100 * abs(gap):.1f} points of {NAMES[figure]}"
+            )
+            reasons.append(f"{word} {name} by {amount} at the median")
     return Verdict(bool(kept), tuple(reasons))
 
 

@@ -37,10 +37,13 @@ def make_writer(
     return writer
 
 
-def choose_format(asked: str | None, output: str | None, *, terminal: bool, others: Sequence[str] = ()) -> str:
+def choose_format(
+    asked: str | None, output: str | None, *, terminal: bool, others: Sequence[str] = (), flag: str = "-o"
+) -> str:
     """The format: the one asked for, else what the output's name ends with, else a table on a terminal, else TSV.
 
-    Raises UsageError for a name that says nothing; it names the `others` too, endings that the caller sees to itself.
+    Raises UsageError for a name that says nothing; it names the `flag` that gave the name, beside which --format says
+    nothing unless it is -o, and the `others` too, endings that the caller sees to itself.
     """
     if asked is not None:
         if asked not in WRITERS:
@@ -52,5 +55,6 @@ def choose_format(asked: str | None, output: str | None, *, terminal: bool, othe
     ending = {"ndjson": "jsonl", "txt": "table", "pq": "parquet"}.get(ending, ending)
     if ending not in WRITERS:
         instead = f"name a file that ends in {' or '.join(others)}, or " if others else ""
-        raise UsageError(f"-o {output}: its ending names no format; {instead}add --format, one of {', '.join(WRITERS)}")
+        how = f"{instead}add --format, one of" if flag == "-o" else "end it in one of"
+        raise UsageError(f"{flag} {output}: its ending names no format; {how} {', '.join(WRITERS)}")
     return ending

@@ -57,9 +57,11 @@ def write_rows(
         write_file(output, data, overwrite=overwrite)
 
 
-def check_output(output: str | None, format: str | None, overwrite: bool, *, others: Sequence[str] = ()) -> None:
-    """Raise before the work what `write_rows` would raise after it: OutputError, UsageError, which names `others`."""
-    choose_format(format, output, terminal=sys.stdout.isatty(), others=others)
+def check_output(
+    output: str | None, format: str | None, overwrite: bool, *, others: Sequence[str] = (), flag: str = "-o"
+) -> None:
+    """Raise before the work what `write_rows` would raise after it: OutputError, and UsageError as `choose_format`."""
+    choose_format(format, output, terminal=sys.stdout.isatty(), others=others, flag=flag)
     if output is not None:
         check_file(output, overwrite)
 
@@ -73,7 +75,7 @@ def _free(path: str, overwrite: bool) -> Path:
     """The real path. Raises OutputError where there is something already, or no folder."""
     target = Path(os.path.realpath(path))
     if target.exists() and not overwrite:
-        raise OutputError(f"{path} is there already; --overwrite replaces it, -o names another file")
+        raise OutputError(f"{path} is there already; --overwrite replaces it, or name another file")
     if not target.parent.is_dir():
         raise OutputError(f"cannot write {path}: there is no folder {target.parent}")
     return target
