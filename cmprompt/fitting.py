@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any, Literal
@@ -16,6 +17,9 @@ from cmprompt.labelled import Labelled, photo_groups
 from cmprompt.plan import Plan
 from cmprompt.registry import FUSIONS
 from cmprompt.types import Array, Encoder, Features, Head
+
+AMOUNTS = 20  # so many labels that all are numbers look like amounts
+_AMOUNT = re.compile(r"[-+]?\d+([.,]\d+)*")
 
 
 def check_rows(
@@ -37,6 +41,8 @@ def check_rows(
             row_checks.something_of(part, read)
     if plan.regression:
         return
+    if len(data.names) >= AMOUNTS and all(_AMOUNT.fullmatch(name) for name in data.names):
+        yield f"all {len(data.names)} labels are numbers; if they are amounts, --task regression learns them as such"
     advice = "name them with --labels, or leave these rows out"
     data.check_labels(known, advice)
     labels = known if from_text else data.names

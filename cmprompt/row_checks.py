@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +28,16 @@ def some_pair(data: Labelled) -> None:
     """Raises UsageError where no row has both a picture and a text."""
     if not any(item.image is not None and item.text for item in data.items):
         raise UsageError(f"{data.source}: no row has a picture and a text; name the columns by --image-col, --text-col")
+
+
+def something_for(data: Labelled, encoders: Mapping[str, str | None]) -> None:
+    """Raises UsageError where an encoder is named for a modality ("image", "text") that no row has."""
+    for modality, name in encoders.items():
+        if name and not any(getattr(item, modality) for item in data.items):
+            raise UsageError(
+                f"{data.source}: no row has {'a picture' if modality == 'image' else 'a text'} for"
+                f" --{modality}-encoder {name}; name the column by --{modality}-col, or leave the encoder out"
+            )
 
 
 def targets(data: Labelled) -> None:

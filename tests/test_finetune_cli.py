@@ -149,12 +149,24 @@ def test_numbers(fit, table: Path, tmp_path: Path, capsys) -> None:
     rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
     source = write_table(
         table.parent / "numbers.csv",
-        [(image, str(values[colour] + i % 7)) for i, (image, colour) in enumerate(rows)],
+        [(image, str(values[colour] + i % 5)) for i, (image, colour) in enumerate(rows)],
         ("image", "price"),
     )
     assert fit("--task", "regression", source=source) == 0
     assert capsys.readouterr().out.split()[:4] == ["MAE", "RMSE", "R2", "Spearman"]
     assert load_head(tmp_path / "out.head").labels == ()
+    fit("--labels", "1,2", source=source, output="other.head")
+    assert "labels are numbers" not in capsys.readouterr().err  # so few of them could be names
+    amounts = write_table(
+        table.parent / "amounts.csv", [(image, str(100.5 + i)) for i, (image, _) in enumerate(rows)], ("image", "price")
+    )
+    fit("--labels", "1,2", source=amounts, output="other.head")
+    assert "--task regression learns them as such" in capsys.readouterr().err
+
+
+def test_an_encoder_of_what_no_row_has_is_refused(fit, capsys) -> None:
+    assert fit("--text-encoder", "embedding") == 2
+    assert "no row has a text for --text-encoder embedding" in capsys.readouterr().err
 
 
 def test_many_labels(fit, table: Path, tmp_path: Path, capsys) -> None:
@@ -312,7 +324,7 @@ def test_no_fit_goes_on_from_numbers_or_to_labels_of_two_encoders(fit, table: Pa
     save_head(head, tmp_path / "numbers.head", {"model": "tiny"})
     assert fit("--from", tmp_path / "numbers.head") == 2
     assert "with labels" in capsys.readouterr().err
-    pair = ["--head", "linear", "--image-encoder", "classic", "--text-encoder", "classic", "--force"]
+    pair = ["--head", "linear", "--image-encoder", "classic", "--force"]
     assert fit(*pair, output="pair.head") == 0
     more = write_table(table.parent / "pink.csv", [("images/red-0.png", "pink"), ("images/red-1.png", "blue")])
     assert run(["finetune", str(more), "--from", str(tmp_path / "pair.head"), "--no-store"]) == 2

@@ -70,7 +70,7 @@ def command(
     """
     from pathlib import Path
 
-    from cmprompt import report
+    from cmprompt import report, row_checks
     from cmprompt.cli import fitting, road
     from cmprompt.cli.details import Details
     from cmprompt.encoders import load_encoder
@@ -113,6 +113,7 @@ def command(
     say(contents_line(data, source))
     if old:
         plan, model = plan.going_on(data, own_encoders=bool(image_encoder or text_encoder)), old.model
+    row_checks.something_for(data, {"image": image_encoder, "text": text_encoder})
     if image_encoder or text_encoder:
         model = pair_name(image_encoder, text_encoder, model)
     encoder = load_encoder(
@@ -145,7 +146,7 @@ def command(
     old_rows = old.own_rows(encoder, kept, say) if old else None
     words = vocabulary_vectors(encoder, kept) if prior and wants_vocabulary(prior, plan.task) else None
     if plan.unfreeze:
-        say(f"training the image tower on {len(data.items):,} pictures, each several times; slow on a CPU")
+        say("training the image tower: every picture several times; slow on a CPU")
     trial = fit_on_trial(
         plan, data, features, judges, judging, encoder, prior, before=before, vocabulary=words, views=views
     )
