@@ -74,6 +74,21 @@ def test_once_exported_nothing_needs_torch(small: Path) -> None:
     assert done.stdout.startswith("openvino-") and done.stdout.endswith(" []\n")
 
 
+def test_a_signal_is_still_handled_after_a_model_was_dropped_in_another_thread(small: Path) -> None:
+    assert load(small).store_key
+    script = (
+        "import os, signal, threading, numpy as np; from cmprompt import load_encoder\n"
+        f"held = [load_encoder('local-dir:{small}', device='cpu')]\n"
+        "held[0].encode_images(np.zeros((1, 3, 32, 32), np.uint8))\n"
+        "dropping = threading.Thread(target=held.clear)\n"
+        "dropping.start(); dropping.join()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('handled'))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n")
+
+
 def test_the_export_sends_no_usage_statistics(small: Path, empty: Path) -> None:
     script = (
         "import sys; from cmprompt import load_encoder\n"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from cmprompt.encoders.devices import has_native_bf16
 from cmprompt.types import Array
 
+_core_lock = Lock()
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -31,6 +34,21 @@ def import_openvino() -> Any:
     return openvino
 
 
+def core() -> Any:
+    """OpenVINO's Core, one for the process and kept for good.
+
+    It gives the thread that first compiles with it a stack for signals, and takes the memory back in whichever thread
+    drops the last reference: where that is another one, the next signal ends the process (SIGSEGV, not 130).
+    """
+    with _core_lock:
+        return _core()
+
+
+@cache
+def _core() -> Any:
+    return import_openvino().Core()
+
+
 class Tower:
     """One exported tower, compiled. `streams` threads may run it at once, each on one core.
 
@@ -46,7 +64,7 @@ class Tower:
             "ENABLE_CPU_PINNING": "NO",
             "ENABLE_HYPER_THREADING": "YES",
         }
-        compiled = import_openvino().Core().compile_model(path, "CPU", options)
+        compiled = core().compile_model(path, "CPU", options)
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(streams):
             self._idle.put(compiled.create_infer_request())

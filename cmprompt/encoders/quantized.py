@@ -15,7 +15,7 @@ import numpy as np
 
 from cmprompt.encoders.batches import unit
 from cmprompt.encoders.export import openvino_version
-from cmprompt.encoders.openvino import import_openvino
+from cmprompt.encoders.openvino import core, import_openvino
 from cmprompt.encoders.sealed import seal, sealed
 from cmprompt.errors import UsageError
 from cmprompt.types import Array
@@ -78,13 +78,12 @@ def require() -> None:
 
 def _quantize(images: Path, pixels: Array) -> tuple[Any, Any]:
     """The tower as it was exported, and in int8. Convolutions and matrix products alike, activations too."""
-    core = import_openvino().Core()
     nncf = _import_nncf()
-    plain = core.read_model(images)
+    plain = core().read_model(images)
     attends = any(node.get_type_name() in ("Softmax", "ScaledDotProductAttention") for node in plain.get_ops())
     with redirect_stdout(StringIO()):  # its progress bars go where records do
         small = nncf.quantize(
-            core.read_model(images),
+            core().read_model(images),
             nncf.Dataset([pixels[row : row + 1] for row in range(len(pixels))]),
             subset_size=len(pixels),
             model_type=nncf.ModelType.TRANSFORMER if attends else None,
@@ -94,7 +93,7 @@ def _quantize(images: Path, pixels: Array) -> tuple[Any, Any]:
 
 def _rows(model: Any, pixels: Array) -> Array:
     """(N, D) unit rows, computed as the tower is written down."""
-    compiled = import_openvino().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return unit(np.concatenate([compiled(pixels[start : start + 8])[0] for start in range(0, len(pixels), 8)]))
 
 
