@@ -278,7 +278,7 @@ def test_timm_weights_come_from_the_hub_and_then_from_the_cache(tmp_path: Path, 
 
 def test_timm_weights_without_a_network_are_refused_at_once(tmp_path: Path, table: Path) -> None:
     environment = Machine(tmp_path / "home", "http://127.0.0.1:9").environment
-    command = [sys.executable, "-m", "cmprompt", "finetune", str(table), "--text-encoder", "classic"]
+    command = [sys.executable, "-m", "cmprompt", "finetune", str(table)]
     seconds = []
     for network in ("resnet50", "resnet50/random/8x"):  # the second is refused by its name alone
         started = time.monotonic()
