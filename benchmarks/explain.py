@@ -137,7 +137,13 @@ def main() -> None:
          "win rate": win_rate(areas[name], areas["random"])}
         for name in METHODS[1:]
     ]  # fmt: skip
-    rows.append({"method": "random", "pointing": (0.5, square_share(), square_share(TOLERANCE_PX)), "area": float(areas["random"].mean())})
+    rows.append(
+        {
+            "method": "random",
+            "pointing": (0.5, square_share(), square_share(TOLERANCE_PX)),
+            "area": float(areas["random"].mean()),
+        }
+    )
     names = (
         "method",
         "peak on the right half",

@@ -129,7 +129,8 @@ def test_a_head_reads_the_columns_that_it_was_fitted_on(fit, table: Path, tmp_pa
     answers = [json.loads(line)["label"] for line in shown.splitlines()]
     assert answers == [colour for _, colour in lines]
     assert run(["evaluate", str(source), *where]) == 0
-    assert "target = column 'answer'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "target = column 'answer'" in said and "was fitted on rows of" in said
     assert run(["evaluate", str(source), *where, "--text-col", "text"]) == 0
     assert "text = column 'text'" in capsys.readouterr().err
 

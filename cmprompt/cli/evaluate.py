@@ -120,6 +120,8 @@ def command(
     heads = measuring.read_heads((head or []) if measures_heads else [], model, open_encoder)
     data = read_labelled(table, source, task=task, multi_label=labelled and multi_label)
     say(contents_line(data, source))
+    for notice in measuring.seen_before(head or [], table):
+        say(notice)
     kept = road.open_store(store, no_store, say)
     asked = measuring.Evaluation(
         data, words, model, open_encoder, kept, say, Details(verbose and not quiet), seed=seed,

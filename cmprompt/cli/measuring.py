@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +106,16 @@ def read_heads(directories: Sequence[str], model: str, open_encoder: OpenEncoder
         name = Path(directory).name
         found[directory if name in found else name] = head, encoder
     return found
+
+
+def seen_before(directories: Sequence[str], table: str) -> Iterator[str]:
+    """A notice for each head that was fitted on this very table."""
+    from cmprompt.heads.io import table_of
+
+    for directory in directories:
+        fitted_on = table_of(directory)
+        if fitted_on and os.path.realpath(fitted_on) == os.path.realpath(table):
+            yield f"{directory} was fitted on rows of {table}: what is measured on them says too much for it"
 
 
 def retrieval_lines(asked: Evaluation) -> Iterator[str]:

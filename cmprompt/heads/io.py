@@ -130,6 +130,12 @@ def is_multi_label(directory: str | os.PathLike[str]) -> bool:
     return bool(read_settings(directory)["record"].get("multi_label"))
 
 
+def table_of(directory: str | os.PathLike[str]) -> str | None:
+    """The path of the table or folder that the head in `directory` was fitted on, where it is known."""
+    table = read_settings(directory)["record"].get("table")
+    return str(table) if table else None
+
+
 def columns_of(directory: str | os.PathLike[str]) -> dict[str, str]:
     """The columns of the table that the head in `directory` was fitted on, by the fields of their flags."""
     source = read_settings(directory)["record"].get("source", {})
