@@ -38,21 +38,15 @@ def has_native_bf16() -> bool:
     return bool(cpu_flags() & {"amx_bf16", "avx512_bf16"})
 
 
-def learn_on_all_cores() -> None:
-    """Let torch share its products among the cores from here on; encoding leaves it with one thread for each stream."""
-    import torch
-
-    torch.set_num_threads(cores())
-
-
 @contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let torch share its products among so many threads meanwhile. Small ones are quickest with one: several wait for
-    each other awake, for longer than the product takes, and longer yet where another process wants the core."""
+def torch_threads(count: int | None = None) -> Iterator[None]:
+    """Let torch share its products among so many threads meanwhile, by default one for each core; encoding leaves it
+    with one for each stream. Small products are quickest with one: several wait for each other awake, for longer than
+    the product takes, and longer yet where another process wants the core."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(count or cores())
     try:
         yield
     finally:

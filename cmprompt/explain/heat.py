@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from cmprompt.encoders.devices import learn_on_all_cores
+from cmprompt.encoders.devices import torch_threads
 from cmprompt.errors import UsageError, unknown
 from cmprompt.types import Array, Encoder, Preprocess
 
@@ -59,8 +59,8 @@ def heat_of(encoder: Encoder, picture: Image, weight: Array, labels: tuple[str, 
     found = None
     model = getattr(encoder, "model", None) if method != "occlusion" else None
     if model is not None:
-        learn_on_all_cores()
-        found = heat_maps(model.visual, pixels, aims, encoder.preprocess)
+        with torch_threads():
+            found = heat_maps(model.visual, pixels, aims, encoder.preprocess)
     if found is None and method == "gradients":
         raise UsageError(f"the model {encoder.model_id} gives no gradients to look at; use --method occlusion")
     name, maps = found or (OCCLUSION, occlusion_maps(encoder, pixels, aims))

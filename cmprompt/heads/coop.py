@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cmprompt.encoders.devices import learn_on_all_cores
+from cmprompt.encoders.devices import torch_threads
 from cmprompt.errors import UsageError
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.training import Training, text_prior
@@ -23,6 +23,7 @@ RATE, EPOCHS, BATCH = 2e-3, 50, 32  # the paper's SGD with a cosine rate
 FILLER = "x"  # one token in CLIP's vocabulary; its embedding is replaced
 
 
+@torch_threads()
 def fit_coop(data: Training, *, words: int = WORDS, phrase: str | None = None, epochs: int = EPOCHS) -> LinearHead:
     """Train the context on `data`. It starts from N(0, 0.02), or from the tokens of `phrase` ("a photo of a").
 
@@ -31,7 +32,6 @@ def fit_coop(data: Training, *, words: int = WORDS, phrase: str | None = None, e
     import torch
     from torch.nn import functional
 
-    learn_on_all_cores()
     prior = text_prior(data, "coop")
     tower = _tower(data.encoder)
     tokens, context = _prompts(data, tower, words, phrase)

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cmprompt.encoders.devices import learn_on_all_cores
+from cmprompt.encoders.devices import torch_threads
 from cmprompt.heads.product import Grid, on_grid, product
 from cmprompt.heads.training import Training, choose, held_out_loss, text_prior
 from cmprompt.types import Array, Features
@@ -73,11 +73,11 @@ def cache(data: Training) -> CacheHead:
     )
 
 
+@torch_threads()
 def trained_cache(data: Training) -> CacheHead:
     """Keys moved by AdamW with a cosine rate on cross entropy; everything else frozen."""
     import torch
 
-    learn_on_all_cores()
     head, text_logits = cache(data), torch.from_numpy(text_prior(data, "tip-adapter-f").logits(data.features))
     x, target = torch.from_numpy(data.x), torch.from_numpy(data.targets)
     weights = torch.from_numpy(data.row_weights)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmprompt.encoders.devices import cores, torch_threads
+from cmprompt.encoders.devices import torch_threads
 from cmprompt.encoders.embedding import PADDING, WIDTH, vocabulary_of, word_ids
 from cmprompt.heads.network import Fusion, NetworkHead, Ops, forward, fused, unit
 from cmprompt.heads.recipe import MODALITIES, Recipe, starting_point
@@ -58,7 +58,7 @@ class Trainer:
 
         `begun`: the parameters are good for something before the first epoch already, and may be the best.
         """
-        with torch_threads(1 if self.reader is None and self.data.features.image_tokens is None else cores()):
+        with torch_threads(1 if self.reader is None and self.data.features.image_tokens is None else None):
             return self._run(epochs, held, begun)
 
     def _run(self, epochs: int, held: Training | None, begun: bool) -> list[dict[str, float]]:

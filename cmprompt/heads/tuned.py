@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from cmprompt.encoders.devices import torch_threads
 from cmprompt.encoders.tokens import parted
 from cmprompt.types import Array, Encoder, Features, Head, Item
 from cmprompt.views import plain_view
@@ -61,6 +62,7 @@ class Tuned:
         return seen
 
 
+@torch_threads()
 def encode_pictures(items: Sequence[Item], encoder: Encoder) -> Array:
     """(N, D) of the items' pictures, zero where there is none."""
     rows = np.zeros((len(items), encoder.dim), np.float32)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmprompt.encoders.devices import learn_on_all_cores
+from cmprompt.encoders.devices import torch_threads
 from cmprompt.encoders.pair import trainable
 from cmprompt.encoders.tuned import Tower, with_towers
 from cmprompt.errors import UsageError
@@ -43,6 +43,7 @@ class Schedule:
     batch: int = 16
 
 
+@torch_threads()
 def fit_unfrozen(data: Training, kind: str, schedule: Schedule | None = None, **options: Any) -> Tuned:
     """A head of `kind` and the image tower under it. `options` are those of the kind.
 
@@ -96,7 +97,6 @@ class _Tower:
     def __init__(self, encoder: Encoder) -> None:
         import torch
 
-        learn_on_all_cores()
         self.encoder = encoder
         self.module = trainable(encoder).image_tower().eval().requires_grad_(True)  # eval: statistics stay as they are
         self.device = next(self.module.parameters()).device
