@@ -4,8 +4,8 @@
 
 Pointing game (Zhang et al. 2018): drawn scenes of two things, left and right; the map's peak should fall on the thing
 that its label names: counted are the half of the picture that the thing is on, the square that the thing fills (about
-a seventh of the picture), and that square with the paper's tolerance around it, 15 pixels of a picture of 224. A map
-without any heat misses. Deletion (Petsiuk et al. 2018, RISE): the hottest
+a seventh of the picture), and that square with the game's usual tolerance around it (15 pixels of a picture of 224, as
+in TorchRay). A map without any heat misses. Deletion (Petsiuk et al. 2018, RISE): the hottest
 places of photos turn grey first, and the area under the probability of the label that the model takes the photo for is
 measured; lower is better. Each photo is its own control: the area is compared with the mean over random orders.
 """

@@ -17,8 +17,6 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Literal, get_args
 
-MOST_LISTED = 40  # names of a table, in a message
-
 Status = Literal[
     "ok",
     "missing",
@@ -82,10 +80,9 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}" + ("" if count == 1 else "s")
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """A message for a name that is not in a table: the near misses, else the list, its beginning where it is long."""
+def unknown(kind: str, name: str, known: Iterable[str], *, listed_by: str = "") -> str:
+    """A message for a name that is not in a table: the near misses, else the list, or what prints a long one."""
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
-    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names[:MOST_LISTED])}{more}"
+    hint = f"did you mean {' or '.join(near)}?" if near else listed_by or f"known: {', '.join(names)}"
     return f"unknown {kind} {name!r}; {hint}"

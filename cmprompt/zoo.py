@@ -141,7 +141,8 @@ def canonical(name: str) -> str:
     architecture, _, tag = name.partition("/")
     known = {stem.lower(): stem for stem in architectures()}
     if architecture.lower() not in known:
-        raise UsageError(unknown("model", name, {*(model.name for model in ZOO), *known.values(), "tiny"}))
+        names = {*(model.name for model in ZOO), *known.values(), "tiny"}
+        raise UsageError(unknown("model", name, names, listed_by="cmprompt models list prints those there are"))
     tag = tag.lower().replace("-", "_")  # as open_clip cleans it
     return f"{known[architecture.lower()]}/{tag}" if tag else known[architecture.lower()]
 

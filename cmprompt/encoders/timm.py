@@ -36,7 +36,9 @@ class TimmImages:
 
             from cmprompt.errors import unknown
 
-            raise ModelError(unknown("timm network", self.name, list_models()))
+            raise ModelError(
+                unknown("timm network", self.name, list_models(), listed_by="timm.list_models() gives their names")
+            )
         self.options = options
         self.random = RANDOM in options
         self.size_px = _size_px(name, [option for option in options if option != RANDOM])
