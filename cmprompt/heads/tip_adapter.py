@@ -21,6 +21,7 @@ from cmprompt.types import Array, Features
 SETTINGS = tuple((alpha, beta) for alpha in (0.1, 0.3, 1.0, 3.0) for beta in (1.0, 5.5))  # the boldest last
 PUBLISHED = (1.0, 5.5)  # the paper's own, where nothing can be held out
 RATE, EPSILON, EPOCHS, BATCH = 1e-3, 1e-4, 20, 256  # of the paper's AdamW, for -F
+FEW_KEYS = 1000  # products with so few are quickest on one thread
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,13 @@ def cache(data: Training) -> CacheHead:
     )
 
 
-@torch_threads()
 def trained_cache(data: Training) -> CacheHead:
     """Keys moved by AdamW with a cosine rate on cross entropy; everything else frozen."""
+    with torch_threads(1 if len(data) <= FEW_KEYS else None):
+        return _trained(data)
+
+
+def _trained(data: Training) -> CacheHead:
     import torch
 
     head, text_logits = cache(data), torch.from_numpy(text_prior(data, "tip-adapter-f").logits(data.features))
