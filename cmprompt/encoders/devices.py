@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from cmprompt.errors import UsageError, unknown
 
@@ -51,6 +52,22 @@ def torch_threads(count: int | None = None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def blas_threads(count: int) -> Iterator[None]:
+    """The same for numpy's and scipy's products. Each brings a library of its own, whose threads wait awake for the
+    next product and take the core from the other's."""
+    with _blas().limit(limits=count, user_api="blas"):
+        yield
+
+
+@cache
+def _blas() -> Any:
+    import scipy.linalg  # noqa: F401 - its library is limited only if it is there already
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def pick_device(name: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
+from cmprompt.encoders.devices import blas_threads
 from cmprompt.encoders.embedding import unlearned_kind
 from cmprompt.errors import UsageError, unknown
 from cmprompt.heads.linear import LinearHead
@@ -15,6 +17,7 @@ from cmprompt.heads.training import CLOSED_FORMS, ClassWeight, Task, Training
 from cmprompt.registry import FUSIONS, HEADS, resolve
 from cmprompt.types import Array, Encoder, Features, Head, Item
 
+FEW_ROWS = 2000  # whose products are too small to share among threads
 # What a kind is beside an embedding that learns: fusions of it need no projections, and one plane on it is a network.
 FROM_WORDS = {"concat": "concat-raw", "concat-mlp": "concat-raw-mlp", "linear-text": "text"}
 
@@ -58,6 +61,11 @@ def fit(
 
 def fit_training(kind: str, data: Training, **options: Any) -> Head:
     """The same for rows that are put together already."""
+    with blas_threads(1) if len(data) < FEW_ROWS else nullcontext():
+        return _fitted(kind, data, **options)
+
+
+def _fitted(kind: str, data: Training, **options: Any) -> Head:
     check_weights(kind, data.class_weight)
     if data.words:
         kind = "text" if (kind, data.use) == ("linear", "text") else FROM_WORDS.get(kind, kind)

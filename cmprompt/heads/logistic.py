@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from cmprompt.encoders.devices import cores
+from cmprompt.encoders.devices import blas_threads, cores
 from cmprompt.types import Array
 
 SMALL = 1 << 24  # multiplications in one product of all rows, below which one thread is quicker than several
@@ -110,7 +109,7 @@ def minimise(
     are there already, `start` a weight and bias to begin from (of another C, say), `axes` what `span_of(x)` gave.
     """
     rows = np.ones(len(x), np.float32) if weights is None else weights.astype(np.float32)
-    with _blas().limit(limits=1, user_api="blas"):  # two libraries of it, each with threads of its own that wait awake
+    with blas_threads(1):
         axes = span_of(x) if axes is None else axes
         if axes is not None:
             return _in_their_span(x, axes, loss, strength, rows, anchor, offset, start, max_passes)
@@ -245,14 +244,6 @@ class _Fit:
         wide = np.column_stack([x, np.ones(len(x), np.float32)])
         gram: Array = (wide * bent[:, None]).T @ wide
         return gram
-
-
-@cache
-def _blas() -> Any:
-    """The thread pools of the linear algebra."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 def _sigmoid(logits: Array) -> Array:
