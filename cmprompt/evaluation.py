@@ -114,10 +114,9 @@ def comparisons(found: Contest, *, seed: int = 0) -> Iterator[tuple[str, str, di
 def confused_pairs(found: Contest, name: str, most: int = 10) -> list[tuple[str, str, int]]:
     """(true label, answer, how often) of the most frequent mistakes of one contender."""
     table = metrics.confusion(found.answers[name].argmax(1), found.target, len(found.labels))
-    np.fill_diagonal(table, 0)
-    order = np.argsort(-table, axis=None, kind="stable")[:most]
-    places = [(int(place) // len(table), int(place) % len(table)) for place in order]
-    return [(found.labels[a], found.labels[b], int(table[a, b])) for a, b in places if table[a, b]]
+    return [
+        (found.labels[truth], found.labels[answer], times) for truth, answer, times in metrics.mistakes(table, most)
+    ]
 
 
 def retrieval(data: Labelled, features: Features, *, seed: int = 0) -> list[Row]:

@@ -26,6 +26,14 @@ def confusion(predicted: Array, target: Array, n_classes: int) -> Array:
     return matrix
 
 
+def mistakes(table: Array, most: int) -> list[tuple[int, int, int]]:
+    """(true class, answer, how often) of the most frequent mistakes in a `confusion` (C, C)."""
+    counts = table - np.diag(np.diag(table))
+    places = np.argsort(-counts, axis=None, kind="stable")[:most].tolist()
+    pairs = ((*divmod(place, len(counts)), int(counts.flat[place])) for place in places)
+    return [(truth, answer, times) for truth, answer, times in pairs if times]
+
+
 def per_class(predicted: Array, target: Array, n_classes: int) -> dict[str, Array]:
     """(C,) precision, recall, f1 and support of each class; what has no rows to divide by is 0, as in scikit-learn."""
     table = confusion(predicted, target, n_classes)

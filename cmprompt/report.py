@@ -30,7 +30,14 @@ SHOWN_ABOVE = ("metrics", "verdict", "tried", "tower_curve", "auto")
 WORST = 24
 THUMBNAIL_PX = 144
 SURROGATES = re.compile("[\ud800-\udfff]")  # what stands for the bytes of a name that are not UTF-8
-LARGEST_MATRIX = 40  # classes; a larger confusion matrix is in report.json alone
+# What `tried` holds, by what else the record does; the last choice that is made comes first.
+SETTINGS = {
+    "wise": "how far from zero-shot to the fitted head",
+    "alpha": "alpha and beta",
+    "lambda": "lambda and beta",
+    "C": "C as in scikit-learn",
+}
+LARGEST_MATRIX = 40  # classes; of a larger confusion matrix the page has the largest cells
 
 
 def html(trial: Trial, labels: Sequence[str], items: Sequence[Item], about: Mapping[str, Any]) -> str:
@@ -125,7 +132,8 @@ def _curve(record: Mapping[str, Any]) -> Iterator[str]:
         lines = {"#888": [point["loss"] for point in points], "#06c": [point["held_out_loss"] for point in points]}
         yield charts.curves(lines, "loss (grey) and held-out loss (blue) by epoch", first=points[0]["epoch"])
     elif tried := record.get("tried"):
-        yield "<h2>Settings tried</h2>"
+        what = next((words for name, words in SETTINGS.items() if name in record), "")
+        yield f"<h2>Settings tried{what and ': '}{what}</h2>"
         yield charts.curves(
             {"#06c": [row["loss"] for row in tried]}, "held-out loss by setting, the most cautious first"
         )
@@ -144,8 +152,8 @@ def _tower_curve(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _classes(rows: Array, trial: Trial, labels: Sequence[str], items: Sequence[Item]) -> Iterator[str]:
     yield from _reliability(rows, trial.targets, trial.record)
-    if len(labels) <= LARGEST_MATRIX:
-        yield from _matrix(metrics.confusion(rows.argmax(1), trial.targets, len(labels)), labels)
+    table = metrics.confusion(rows.argmax(1), trial.targets, len(labels))
+    yield from _matrix(table, labels) if len(labels) <= LARGEST_MATRIX else _pairs(table, labels)
     yield "<h2>The surest mistakes</h2>"
     for row in _surest_mistakes(rows, trial.targets):
         answer, sure = labels[int(rows[row].argmax())], 100 * float(rows[row].max())
@@ -194,6 +202,13 @@ def _matrix(table: Array, labels: Sequence[str]) -> Iterator[str]:
     yield "<h2>Confusion</h2><p>Rows are the truth.</p>"
     cells = [[cell or "" for cell in row] for row in table.tolist()]
     yield from _rows_of(zip(["", *labels], [list(labels), *cells], strict=True))
+
+
+def _pairs(table: Array, labels: Sequence[str]) -> Iterator[str]:
+    """What stands in for a matrix that no screen holds."""
+    yield "<h2>Confusion</h2><p>The most frequent mistakes; the whole matrix is in report.json.</p>"
+    found = metrics.mistakes(table, WORST)
+    yield from _rows_of((f"{labels[truth]} taken for {labels[answer]}", [times]) for truth, answer, times in found)
 
 
 def _rows_of(rows: Any) -> Iterator[str]:
