@@ -32,9 +32,10 @@ def trained(data: Training, kind: str, recipe: Recipe) -> Trainer:
     setting = None
     if len(data) >= ENOUGH_TO_HOLD_OUT:
         epochs, setting = _scouted(data, fusion, recipe, epochs)
-    data.record["epochs"] = epochs
     trainer = Trainer(data, fusion, recipe)
-    begin(trainer, setting)
+    if begin(trainer, setting) and len(data) < ENOUGH_TO_HOLD_OUT:
+        epochs = 0  # folds chose the plane that it begins at, and no row can say that going on is better
+    data.record["epochs"] = epochs
     trainer.run(epochs)
     return trainer
 
