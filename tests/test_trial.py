@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from heads_data import blobs, both
+from heads_data import blobs, both, halves
 
 from cmprompt import metrics
 from cmprompt.cli.fitting import rows_line
 from cmprompt.errors import UsageError
 from cmprompt.heads.auto import kinds_for
-from cmprompt.heads.calibrate import cooled
+from cmprompt.heads.calibrate import LIMITS, cooled, temperature_of
 from cmprompt.heads.fit import fit_training, training_data
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.training import split_part
@@ -104,7 +104,7 @@ def test_one_photo_alone_cannot_be_split() -> None:
         split_rows(data, 0.2)
 
 
-@pytest.mark.parametrize(("kind", "chose"), [("linear", 80), ("mlp", 16), ("auto", 80)])
+@pytest.mark.parametrize(("kind", "chose"), [("linear", 80), ("mlp", 80), ("auto", 80)])
 def test_a_trial_says_how_many_rows_trained_chose_and_judged(
     kind: str, chose: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,3 +124,18 @@ def test_a_fit_measures_its_own_temperature_whatever_that_of_the_head_it_starts_
         record = run_trial("linear", data, [split], before="before").record
         errors.append(record["judged_ece_after"])
     assert abs(errors[0] - errors[1]) < 0.04
+
+
+def test_rows_that_hold_no_mistake_or_no_skill_do_not_make_all_scores_one_or_equal() -> None:
+    target = np.arange(40) % 2
+    right = np.eye(2)[target]
+    assert temperature_of(right, target) == LIMITS[0]
+    assert temperature_of(-right, target) == LIMITS[1]
+
+
+def test_a_fusion_of_very_few_rows_is_its_best_plane_and_all_of_them_choose_its_temperature() -> None:
+    features, names = halves(18)
+    data = training_data(features, names, labels=sorted(set(names)), model_id="m")
+    trial = run_trial("concat", data, [(np.arange(18), np.arange(18))])
+    assert trial.record["epochs"] == 0
+    assert trial.record["chose_on"] == 18 and "temperature" in trial.record

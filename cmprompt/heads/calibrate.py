@@ -13,9 +13,12 @@ from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.tuned import Tuned
 from cmprompt.types import Array, Head
 
+# Beyond these the rows were all answered right, or no better than by chance, and the least loss is at 0 or infinity.
+LIMITS = 1 / 32, 32.0
+
 
 def temperature_of(logits: Array, target: Array) -> float:
-    """The T at which softmax(logits / T) has the least loss on held-out rows; (N, C) and (N,) int.
+    """The T at which softmax(logits / T) has the least loss on held-out rows, within LIMITS; (N, C) and (N,) int.
 
     1 where the rows hold fewer than two classes, which say nothing about it.
     """
@@ -35,7 +38,7 @@ def temperature_of(logits: Array, target: Array) -> float:
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # many labels are no numbers
         calibrated.fit(rows, targets, sample_weight=weights)
     inverse = float(calibrated.calibrated_classifiers_[0].calibrators[0].beta_)
-    return 1.0 / inverse
+    return float(np.clip(1.0 / inverse, *LIMITS))
 
 
 def calibration(logits: Array, target: Array) -> dict[str, float]:

@@ -15,11 +15,12 @@ from cmprompt.registry import FUSIONS, resolve
 from cmprompt.types import Head
 
 ENOUGH_TO_HOLD_OUT = 20  # rows
+ENOUGH_TO_CALIBRATE = 20  # rows held out; where there are fewer, the temperature takes all folds
 
 
 def fit_fusion(data: Training, kind: str, recipe: Recipe | None = None) -> Head:
-    """A network of `registry.FUSIONS` on `data`, trained for as long as held-out rows improve; these choose its
-    temperature too. With `data.words` the texts are read by an embedding that is trained with it."""
+    """A network of `registry.FUSIONS` on `data`, trained for as long as held-out rows improve; where they are enough,
+    these choose its temperature too. With `data.words` the texts are read by an embedding that is trained with it."""
     trainer = trained(data, kind, recipe or Recipe())
     return trainer.head(kind, data.record.get("temperature", 1.0))
 
@@ -54,7 +55,7 @@ def _scouted(data: Training, fusion: Fusion, recipe: Recipe, most: int) -> tuple
     setting = begin(scout)
     data.record["curve"], logits = scout.run(most, held, begun=setting is not None), scout.best_logits
     data.record["chose_on"] = len(held)
-    if data.task == "classes":
+    if data.task == "classes" and len(held) >= ENOUGH_TO_CALIBRATE:
         data.record.update(calibration(logits, held.targets))
     return scout.best_epoch, setting
 

@@ -149,7 +149,7 @@ def _chosen(kind: str, train: Training, wise_step: float | str | None, options: 
         logits.append(scout.logits(held.seen_by(scout)))
     rows = np.concatenate([others for _, others in folds])
     train.record.update(calibration(np.concatenate(logits), train.targets[rows]))
-    train.record.setdefault("chose_on", len(rows))
+    train.record["chose_on"] = max(train.record.get("chose_on", 0), len(rows))
     return cooled(head, train.record["temperature"])
 
 
