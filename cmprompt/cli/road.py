@@ -217,11 +217,11 @@ def usual_columns(heads: Sequence[str]) -> dict[str, str]:
 
 def say_columns(head: str | None, inputs: Sequence[str], options: SourceOptions, say: Say) -> None:
     """Say which columns of the first table a head is given."""
-    from cmprompt.labelled import columns_line, columns_of
+    from cmprompt.labelled import TABLES, columns_line, columns_of
 
-    tables = (path for path in inputs if os.path.isfile(path))
-    if head and (found := next(((path, names) for path in tables if (names := columns_of(path, options))), None)):
-        say(columns_line(*found))
+    tables = (path for path in inputs if path.lower().endswith(TABLES) and os.path.isfile(path))
+    if head and (table := next(tables, None)) and (columns := columns_of(table, options)):
+        say(columns_line(table, columns))
 
 
 def model_for(head: str | None, model: str) -> str:
