@@ -47,7 +47,9 @@ def judge(
     """
     drawn = _drawn(answers, target, bootstrap_counts(len(target), draws, seed))
     better = {name: _gain(found) for name, found in drawn.items()}
-    return _table(answers, target, drawn), rule(better, chosen, floor, figure=_gains(next(iter(drawn.values()))))
+    return _table(answers, target, drawn), rule(
+        better, chosen, floor, figure=_deciding_figure(next(iter(drawn.values())))
+    )
 
 
 def table_of(answers: Mapping[str, Array], target: Array, *, seed: int = 0, draws: int = DRAWS) -> list[Row]:
@@ -68,11 +70,11 @@ def _drawn(answers: Mapping[str, Array], target: Array, counts: Array) -> dict[s
 
 def _gain(drawn: Mapping[str, Array]) -> Array:
     """(B,) draws of the figure that decides, good when it is high: -RMSE, mAP or balanced accuracy."""
-    figure = _gains(drawn)
+    figure = _deciding_figure(drawn)
     return -drawn["rmse"] if figure == "rmse" else drawn[figure]
 
 
-def _gains(drawn: Mapping[str, Array]) -> str:
+def _deciding_figure(drawn: Mapping[str, Array]) -> str:
     """The name of the figure that decides."""
     return next(figure for figure in ("rmse", "map", "balanced_accuracy") if figure in drawn)
 
