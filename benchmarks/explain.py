@@ -85,7 +85,8 @@ def deletion(encoder: Encoder, data: Path, count: int) -> dict[str, Array]:
         pixels = from_frame(Frame(np.asarray(picture)), encoder.preprocess).pixels
         best = int((encoder.encode_images(pixels[None]) @ weight.T).argmax())
         for method in METHODS[1:]:
-            heat = heat_of(encoder, picture, weight, tuple(names), method).maps[best]
+            shown = np.array([best])
+            heat = heat_of(encoder, picture, weight, tuple(names), method, shown).maps[0]  # type: ignore[arg-type]
             areas[method].append(_area(encoder, pixels, _hottest_first(heat), weight, best))
         orders = [dice.permutation(CELLS * CELLS) for _ in range(RANDOM_ORDERS)]
         areas["random"].append(float(np.mean([_area(encoder, pixels, order, weight, best) for order in orders])))

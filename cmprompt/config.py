@@ -10,6 +10,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ class Settings:
             return {name: self.default_map(child, (*path, name)) for name, child in command.commands.items()}
         found = {p.name: self.find(path, setting(p), many=is_many(p)) for p in command.params if is_flag(p)}
         return {name: origin.value for name, origin in found.items() if origin is not None}
+
+    def misspelt(self, command: Any) -> Iterator[str]:
+        """A message for each variable that is nearly one of `command`'s or of those below it."""
+        ours = sorted(name for name in self.environment if name.startswith(PREFIX))
+        known = {CONFIG_VARIABLE, *(PREFIX + setting(flag).upper() for flag in every_flag(command))} if ours else ours
+        for name in ours:
+            if name not in known and (near := get_close_matches(name, known, n=1, cutoff=0.85)):
+                yield f"the variable {name} sets nothing; did you mean {near[0]}?"
 
     def _tables(self, command: tuple[str, ...]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for depth in range(len(command), 0, -1):

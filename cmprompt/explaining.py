@@ -112,15 +112,14 @@ def _drawn(
 ) -> tuple[bytes, str]:
     """The panels of the `best` labels, and how they came about."""
     from cmprompt.explain.draw import panels, to_png
-    from cmprompt.explain.heat import Heat, heat_of
+    from cmprompt.explain.heat import heat_of
     from cmprompt.images import open_rgb
 
     picture = open_rgb(FileBytes(path)())
-    heat = heat_of(encoder, picture, weight, labels, method)  # type: ignore[arg-type]
-    shown = Heat(tuple(labels[place] for place in best), heat.maps[best], heat.method, heat.box)
+    heat = heat_of(encoder, picture, weight, labels, method, shown=best)  # type: ignore[arg-type]
     # the score first: a long label loses its end
     captions = [f"{scores[place]:.2f}  {labels[place]}" for place in best]
-    return to_png(panels(picture, shown, captions)), heat.method
+    return to_png(panels(picture, heat, captions)), heat.method
 
 
 def _at_level(labels: tuple[str, ...], scores: Array, level: int | None) -> tuple[tuple[str, ...], Array, Array]:

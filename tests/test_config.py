@@ -174,6 +174,16 @@ def test_a_misspelt_key_is_refused_with_the_near_one(tmp_path: Path) -> None:
         settings(tmp_path, 'lables = "cat"').default_map(ROOT)
 
 
+def test_a_misspelt_variable_is_named_and_anothers_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CMPROMPT_MODLE", "tiny")
+    monkeypatch.setenv("CMPROMPT_DATA", "somewhere")
+    assert run(["config", "show"]) == 0
+    error = capsys.readouterr().err
+    assert error == "cmprompt: the variable CMPROMPT_MODLE sets nothing; did you mean CMPROMPT_MODEL?\n"
+
+
 @pytest.mark.parametrize(
     ("toml", "says"),
     [

@@ -15,7 +15,7 @@ from PIL import Image
 from cmprompt.cli.app import run
 from cmprompt.encoders import load_encoder
 from cmprompt.errors import ItemError, UsageError
-from cmprompt.explain.draw import overlay, panels
+from cmprompt.explain.draw import GAP_PX, overlay, panels, seen_only
 from cmprompt.explain.fused import pushes
 from cmprompt.explain.gradients import heat_maps
 from cmprompt.explain.heat import Heat, against_others, heat_of, seen_box
@@ -138,6 +138,45 @@ def test_the_slope_along_attention_is_what_autograd_says(name: str) -> None:
     assert torch.allclose(_layer_heat(layer, rows, aims)[0], torch.relu(slope).mean((0, 1, 2)), rtol=1e-3, atol=1e-8)
 
 
+@pytest.mark.parametrize("row", [32, 40])
+@pytest.mark.parametrize("column", [48, 56])
+def test_moved_copies_tell_in_which_half_of_a_place_a_thing_is(row: int, column: int) -> None:
+    """Places 16 pixels wide and a thing of 8 pixels: one map alone cannot tell where in its place."""
+    import torch
+    from torch.nn import functional
+
+    from cmprompt.explain.gradients import _augmented_cam, _Maps
+
+    def tower(x: Any) -> _Maps:
+        places = functional.avg_pool2d(x, 16)
+        return _Maps(places, places.mean((2, 3)), places)
+
+    x = torch.full((1, 3, 96, 96), 0.1)
+    x[0, 0, row : row + 8, column : column + 8] = 1
+    heat = _augmented_cam(tower, x.requires_grad_(), torch.eye(3)[:1])[0].detach().numpy()
+    assert heat.shape == (12, 12)
+    assert np.unravel_index(heat.argmax(), heat.shape) == (row // 8, column // 8)
+
+
+def test_only_the_labels_that_are_shown_are_drawn_but_all_are_told_apart(fake_encoder: FakeEncoder) -> None:
+    weight, labels = fake_encoder.encode_texts(["red", "blue", "green"]), ("red", "blue", "green")
+    every = heat_of(fake_encoder, two_halves("red", "blue"), weight, labels)
+    some = heat_of(fake_encoder, two_halves("red", "blue"), weight, labels, shown=np.array([2, 0]))
+    assert some.labels == ("green", "red")
+    np.testing.assert_array_equal(some.maps, every.maps[[2, 0]])
+
+
+def test_what_the_model_does_not_see_is_pale_on_the_labels_panels() -> None:
+    picture, heat = draw("blue", (96, 64)), np.zeros((1, 4, 4), np.float32)
+    sheet = panels(picture, Heat(("cat",), heat, "m", (16, 0, 80, 64)), ["cat"])
+    first, second = GAP_PX, 2 * GAP_PX + picture.width
+    assert sheet.getpixel((first + 8, GAP_PX + 32)) == (0, 0, 255)  # the picture itself
+    red, green, blue = sheet.getpixel((second + 8, GAP_PX + 32))  # type: ignore[misc]
+    assert red == green > 150 and blue == 255
+    assert sheet.getpixel((second + 48, GAP_PX + 32)) == (0, 0, 255)
+    assert seen_only(picture, (0, -16, 96, 80)) is picture
+
+
 def test_grad_cam_of_mean_pooling_is_what_each_place_adds() -> None:
     """With mean pooling and a linear projection the slope at every place is the aim seen through the projection."""
     import torch
@@ -156,13 +195,13 @@ def test_grad_cam_of_mean_pooling_is_what_each_place_adds() -> None:
     assert torch.allclose(torch.cat([_layer_cam(features, slope) for slope in found]), upward, atol=1e-6)
 
 
-def test_a_convolutions_map_is_as_fine_as_the_layer_before_its_last() -> None:
+def test_a_convolutions_map_is_twice_as_fine_as_the_layer_before_its_last() -> None:
     visual = load_encoder("tiny", "cpu", "fp32").model.visual  # type: ignore[attr-defined]
     preprocess = Preprocess(96, "shortest", "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     pixels = np.random.default_rng(0).integers(0, 255, (3, 96, 96)).astype(np.uint8)
     found = heat_maps(visual, pixels, np.eye(256, dtype=np.float32)[:2], preprocess)
     mirrored = heat_maps(visual, pixels[:, :, ::-1], np.eye(256, dtype=np.float32)[:2], preprocess)
-    assert found is not None and mirrored is not None and found[1].shape == (2, 6, 6)
+    assert found is not None and mirrored is not None and found[1].shape == (2, 12, 12)
     np.testing.assert_allclose(found[1], mirrored[1][:, :, ::-1], rtol=1e-3, atol=1e-6)
 
 

@@ -126,6 +126,11 @@ def test_a_side_that_does_not_read_this_is_refused() -> None:
         load_pair("pair:classic|timm:vgg16", "cpu", lambda name: FakeEncoder())
 
 
+def test_an_unknown_side_is_told_what_it_may_be() -> None:
+    with pytest.raises(UsageError, match=r"unknown model 'foo'.*on this side classic, timm:NAME go too"):
+        load_pair("pair:foo|classic", "cpu", load_encoder)
+
+
 def test_a_head_on_classic_features_finds_its_encoders_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,7 +76,10 @@ def _configure(
 ) -> None:
     from cmprompt.config import Settings
 
-    context.default_map = Settings.load().default_map(context.command)
+    settings = Settings.load()
+    context.default_map = settings.default_map(context.command)
+    for message in settings.misspelt(context.command):
+        _say(message, 0)
 
 
 def main() -> None:

@@ -124,7 +124,7 @@ def command(
         data = to_html(image, found.png, found.method, found.rows) if is_page else found.png
         write_file(output, data, overwrite=overwrite)
         say(f"wrote {output}: {found.method}")
-    columns = ("label", "score", "cosine", "contribution", "text", "method")
+    columns = ("label", "score", "cosine", "contribution", "text")
     about = rows_header(encoder, prompts=texts, inputs=[image], options={"pool": pool}) if header else None
     write_rows(found.rows, format=format, columns=columns, csv_safe=csv_safe, header=about)
 

@@ -126,7 +126,11 @@ def _side(name: str, table: dict[str, str], device: str, load_model: Callable[[s
     if kind not in table:
         if kind in {**IMAGE_ENCODERS, **TEXT_ENCODERS}:
             raise UsageError(unknown("encoder for this side", name, [*table, "or a model's name"]))
-        return load_model(name)
+        try:
+            return load_model(name)
+        except UsageError as error:
+            names = ("timm:NAME" if kind == "timm" else kind for kind in sorted(table))
+            raise UsageError(f"{error}; on this side {', '.join(names)} go too") from error
     make = resolve(table, "encoder", kind)
     return make(rest, device) if rest else make()
 

@@ -19,6 +19,7 @@ PANEL_PX = 320
 CAPTION_PX = 22
 GAP_PX = 8
 COLUMNS = 4
+PALE = 0.7  # how much white is over what the model does not see
 STRONGEST = 0.65  # how much of the picture the warmest colour hides
 # from nothing to everything: dark blue, violet, red, orange, pale yellow; lightness rises all the way
 COLOURS = np.array([(20, 15, 80), (110, 25, 120), (200, 50, 80), (245, 140, 40), (252, 250, 170)], np.float32)
@@ -37,6 +38,19 @@ def overlay(picture: Image, heat: Array) -> Image:
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
+def seen_only(picture: Image, box: tuple[float, float, float, float]) -> Image:
+    """The picture, pale outside of `box` (left, top, right, bottom); the same one where nothing is outside."""
+    from PIL import Image
+
+    left, top, right, bottom = (round(edge) for edge in box)
+    if left <= 0 and top <= 0 and right >= picture.width and bottom >= picture.height:
+        return picture
+    pale = Image.blend(picture, Image.new("RGB", picture.size, "white"), PALE)
+    inside = max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height)
+    pale.paste(picture.crop(inside), inside[:2])
+    return pale
+
+
 def panels(picture: Image, heat: Heat, captions: Sequence[str]) -> Image:
     """The picture and one panel for each label, the method named below. `captions` stand under the labels' panels."""
     from PIL import Image, ImageDraw
@@ -45,7 +59,8 @@ def panels(picture: Image, heat: Heat, captions: Sequence[str]) -> Image:
     small.thumbnail((PANEL_PX, PANEL_PX))
     scale = small.width / picture.width
     scaled = Heat(heat.labels, heat.maps, heat.method, _scaled(heat.box, scale))
-    shown = [small, *(overlay(small, scaled.on_picture(i, small.size)) for i in range(len(heat.labels)))]
+    ground = seen_only(small, scaled.box)
+    shown = [small, *(overlay(ground, scaled.on_picture(i, small.size)) for i in range(len(heat.labels)))]
     columns, rows = min(COLUMNS, len(shown)), -(-len(shown) // COLUMNS)
     width, height = small.width + GAP_PX, small.height + CAPTION_PX + GAP_PX
     sheet = Image.new("RGB", (columns * width + GAP_PX, rows * height + CAPTION_PX + GAP_PX), "white")
@@ -54,7 +69,8 @@ def panels(picture: Image, heat: Heat, captions: Sequence[str]) -> Image:
         x, y = GAP_PX + i % COLUMNS * width, GAP_PX + i // COLUMNS * height
         sheet.paste(panel, (x, y))
         pen.text((x, y + small.height + 2), fitted(caption, font, small.width), fill="black", font=font)
-    note = fitted(heat.method, font, sheet.width - 2 * GAP_PX)
+    note = heat.method if ground is small else f"{heat.method}; pale: not seen by the model"
+    note = fitted(note, font, sheet.width - 2 * GAP_PX)
     pen.text((GAP_PX, sheet.height - CAPTION_PX - 2), note, fill=(110, 110, 110), font=font)
     return sheet
 

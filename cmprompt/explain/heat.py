@@ -41,10 +41,17 @@ class Heat:
         return full
 
 
-def heat_of(encoder: Encoder, picture: Image, weight: Array, labels: tuple[str, ...], method: Method = "auto") -> Heat:
-    """Heat maps of an upright RGB picture for the C rows of `weight` (C, D), a zero-shot or linear head's.
+def heat_of(
+    encoder: Encoder,
+    picture: Image,
+    weight: Array,
+    labels: tuple[str, ...],
+    method: Method = "auto",
+    shown: Array | None = None,
+) -> Heat:
+    """Heat maps of an upright RGB picture for the rows `shown` (K,), else all, of a linear head's `weight` (C, D).
 
-    What is explained is a label's product less the mean of the others': what tells it from them. `auto` takes the
+    What is explained is a label's product less the mean of all others': what tells it from them. `auto` takes the
     gradients where the tower can be reached into, else occlusion.
     """
     from cmprompt.explain.gradients import heat_maps
@@ -56,6 +63,8 @@ def heat_of(encoder: Encoder, picture: Image, weight: Array, labels: tuple[str, 
         raise UsageError(unknown("method", method, METHODS))
     pixels = from_frame(Frame(np.asarray(picture)), encoder.preprocess, exact=encoder.exact).pixels
     aims = against_others(weight)
+    if shown is not None:
+        aims, labels = aims[shown], tuple(labels[place] for place in shown)
     found = None
     model = getattr(encoder, "model", None) if method != "occlusion" else None
     if model is not None:

@@ -140,6 +140,8 @@ def _parquet(rows: Sequence[Row], names: Sequence[str]) -> bytes:
 
 
 def _table(rows: Sequence[Row], names: Sequence[str]) -> bytes:
+    if not rows:
+        return b""
     from rich.console import Console
     from rich.table import Table
 
