@@ -87,20 +87,21 @@ def _augmented_cam(tower: Callable[[Any], _Maps], x: Any, aims: Any) -> Any:
     Each copy cuts the picture into places elsewhere, so their mean tells what is finer than a place (Morbidelli,
     Carrera, Rossi, Fragneto and Boracchi 2020, "Augmented Grad-CAM: heat-maps super resolution through augmentation").
     """
+    import torch
     from torch.nn import functional
 
     still = _mirrored_cam(tower, x, aims)
     (height, width), (h, w) = x.shape[-2:], still.shape[-2:]
     down, right = (max(1, round(pixels / places / 2)) for pixels, places in ((height, h), (width, w)))
     around = functional.pad(x, (right, right, down, down), mode="replicate")
-    total = 0
+    copies = []
     for row, column in ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2)):  # the picture itself, then its four neighbours
         window = around[..., row * down : row * down + height, column * right : column * right + width]
         heat = still if row == column == 1 else _mirrored_cam(tower, window, aims)
         twice = functional.interpolate(heat[None], scale_factor=2, mode="bilinear", align_corners=False)
         back = functional.pad(twice, (1, 1, 1, 1), mode="replicate")[0]
-        total = total + back[:, 2 - row : 2 - row + 2 * h, 2 - column : 2 - column + 2 * w]
-    return total / 5
+        copies.append(back[:, 2 - row : 2 - row + 2 * h, 2 - column : 2 - column + 2 * w])
+    return torch.stack(copies).mean(0)
 
 
 def _mirrored_cam(tower: Callable[[Any], _Maps], x: Any, aims: Any) -> Any:
