@@ -49,10 +49,10 @@ def model_s(count: int, encoder: Encoder) -> float:
         return (time.perf_counter() - started) / (turns * size)
 
 
-def pipeline_s(folder: Path, encoder: Encoder, count: int) -> float:
+def pipeline_s(folder: Path, encoder: Encoder, count: int, decode_threads: int | None = None) -> float:
     """Seconds for one picture of `embed` over the folder, the model loaded."""
     started = time.perf_counter()
-    done = sum(len(batch.items) for batch in embed(read_items([str(folder)]), encoder))
+    done = sum(len(batch.items) for batch in embed(read_items([str(folder)]), encoder, decode_threads=decode_threads))
     assert done == count
     return (time.perf_counter() - started) / count
 

@@ -138,24 +138,48 @@ def test_the_slope_along_attention_is_what_autograd_says(name: str) -> None:
     assert torch.allclose(_layer_heat(layer, rows, aims)[0], torch.relu(slope).mean((0, 1, 2)), rtol=1e-3, atol=1e-8)
 
 
-@pytest.mark.parametrize("row", [32, 40])
-@pytest.mark.parametrize("column", [48, 56])
-def test_moved_copies_tell_in_which_half_of_a_place_a_thing_is(row: int, column: int) -> None:
-    """Places 16 pixels wide and a thing of 8 pixels: one map alone cannot tell where in its place."""
-    import torch
+def places_of_16_pixels(x: Any) -> Any:
     from torch.nn import functional
 
-    from cmprompt.explain.gradients import _augmented_cam, _Maps
+    from cmprompt.explain.gradients import _Maps
 
-    def tower(x: Any) -> _Maps:
-        places = functional.avg_pool2d(x, 16)
-        return _Maps(places, places.mean((2, 3)), places)
+    places = functional.avg_pool2d(x, 16)
+    return _Maps(places, places.mean((2, 3)), places)
+
+
+def spot(row: int, column: int) -> Any:
+    import torch
 
     x = torch.full((1, 3, 96, 96), 0.1)
     x[0, 0, row : row + 8, column : column + 8] = 1
-    heat = _augmented_cam(tower, x.requires_grad_(), torch.eye(3)[:1])[0].detach().numpy()
+    return x.requires_grad_()
+
+
+@pytest.mark.parametrize("row", [32, 40])
+@pytest.mark.parametrize("column", [48, 56])
+def test_the_enlarged_picture_tells_in_which_half_of_a_place_a_thing_is(row: int, column: int) -> None:
+    """A thing of 8 pixels: one map of the tower alone could not tell."""
+    import torch
+
+    from cmprompt.explain.gradients import _scaled_cam
+
+    heat = _scaled_cam(places_of_16_pixels, spot(row, column), torch.eye(3)[:1])[0].detach().numpy()
     assert heat.shape == (12, 12)
     assert np.unravel_index(heat.argmax(), heat.shape) == (row // 8, column // 8)
+
+
+def test_a_tower_of_one_size_is_not_asked_for_another() -> None:
+    import torch
+
+    from cmprompt.explain.gradients import _mirrored_cam, _scaled_cam
+
+    def tower(x: Any) -> Any:
+        if x.shape[-1] != 96:
+            raise RuntimeError("the size of tensor a must match")
+        return places_of_16_pixels(x)
+
+    plain = _mirrored_cam(tower, spot(32, 48), torch.eye(3)[:1])
+    assert torch.allclose(_scaled_cam(tower, spot(32, 48), torch.eye(3)[:1]), plain / plain.amax())
 
 
 def test_only_the_labels_that_are_shown_are_drawn_but_all_are_told_apart(fake_encoder: FakeEncoder) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from cmprompt.types import Array, Preprocess
 
 LEGRAD = "LeGrad (Bousselham et al. 2024)"
-GRAD_CAM = "Augmented Grad-CAM (Morbidelli et al. 2020) with LayerCAM (Jiang et al. 2021)"
+GRAD_CAM = "Grad-CAM (Selvaraju et al. 2017) with LayerCAM (Jiang et al. 2021)"
 FAINT = 0.05  # of its peak: what Grad-CAM leaves of the finer map where it sees nothing itself
 
 
@@ -45,9 +45,9 @@ def _method_of(visual: Any) -> tuple[str, Callable[[Any, Any], Any] | None]:
     if hasattr(block, "attn"):
         return LEGRAD, (lambda x, aims: _legrad(_TimmViT(visual), x, aims)) if _is_known(block.attn) else None
     if trunk is not None and hasattr(trunk, "forward_head"):
-        return GRAD_CAM, lambda x, aims: _augmented_cam(lambda both: _timm_maps(trunk, visual, both), x, aims)
+        return GRAD_CAM, lambda x, aims: _scaled_cam(lambda both: _timm_maps(trunk, visual, both), x, aims)
     if hasattr(visual, "attnpool") and hasattr(visual, "layer4"):
-        return GRAD_CAM, lambda x, aims: _augmented_cam(lambda both: _resnet_maps(visual, both), x, aims)
+        return GRAD_CAM, lambda x, aims: _scaled_cam(lambda both: _resnet_maps(visual, both), x, aims)
     return "", None
 
 
@@ -81,27 +81,27 @@ class _Maps:
     finer: Any
 
 
-def _augmented_cam(tower: Callable[[Any], _Maps], x: Any, aims: Any) -> Any:
-    """(1, 3, H, W) pixels -> (C, 2h', 2w'): the mean of the maps of the picture moved by half a place every way.
+def _scaled_cam(tower: Callable[[Any], _Maps], x: Any, aims: Any) -> Any:
+    """(1, 3, H, W) pixels -> (C, h, w): the mean of the maps of the picture as it is and at twice its size.
 
-    Each copy cuts the picture into places elsewhere, so their mean tells what is finer than a place (Morbidelli,
-    Carrera, Rossi, Fragneto and Boracchi 2020, "Augmented Grad-CAM: heat-maps super resolution through augmentation").
+    Enlarged, the same places are finer; each map counts in parts of its peak. As in Ahn and Kwak (2018), "Learning
+    pixel-level semantic affinity with image-level supervision", section 4.
     """
-    import torch
     from torch.nn import functional
 
-    still = _mirrored_cam(tower, x, aims)
-    (height, width), (h, w) = x.shape[-2:], still.shape[-2:]
-    down, right = (max(1, round(pixels / places / 2)) for pixels, places in ((height, h), (width, w)))
-    around = functional.pad(x, (right, right, down, down), mode="replicate")
-    copies = []
-    for row, column in ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2)):  # the picture itself, then its four neighbours
-        window = around[..., row * down : row * down + height, column * right : column * right + width]
-        heat = still if row == column == 1 else _mirrored_cam(tower, window, aims)
-        twice = functional.interpolate(heat[None], scale_factor=2, mode="bilinear", align_corners=False)
-        back = functional.pad(twice, (1, 1, 1, 1), mode="replicate")[0]
-        copies.append(back[:, 2 - row : 2 - row + 2 * h, 2 - column : 2 - column + 2 * w])
-    return torch.stack(copies).mean(0)
+    plain = _in_parts(_mirrored_cam(tower, x, aims))
+    twice = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    try:
+        fine = _in_parts(_mirrored_cam(tower, twice, aims))
+    except (AssertionError, RuntimeError):
+        return plain  # a tower that takes one size only
+    fitted = functional.interpolate(plain[None], fine.shape[-2:], mode="bilinear", align_corners=False)[0]
+    return (fitted + fine) / 2
+
+
+def _in_parts(maps: Any) -> Any:
+    """(C, h, w), each in parts of its peak."""
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
 
 
 def _mirrored_cam(tower: Callable[[Any], _Maps], x: Any, aims: Any) -> Any:
@@ -124,7 +124,7 @@ def _mirrored_cam(tower: Callable[[Any], _Maps], x: Any, aims: Any) -> Any:
 
 
 def _grad_cam(features: Any, slope: Any) -> Any:
-    """(B, K, h, w) -> (B, h, w): channels by their mean slope (Selvaraju et al. 2017, equations 1, 2)."""
+    """(B, K, h, w) -> (B, h, w): channels by their mean slope (equations 1, 2)."""
     import torch
 
     return torch.relu((slope.mean((2, 3), keepdim=True) * features).sum(1))
