@@ -13,6 +13,7 @@ from cmprompt.types import Array, Preprocess
 
 LEGRAD = "LeGrad (Bousselham et al. 2024)"
 GRAD_CAM = "Grad-CAM (Selvaraju et al. 2017) with LayerCAM (Jiang et al. 2021)"
+LARGER = (4 / 3, 5 / 3, 2.0)  # whole numbers of places, where the tower's own size is a multiple of three of them
 FAINT = 0.05  # of its peak: what Grad-CAM leaves of the finer map where it sees nothing itself
 
 
@@ -82,21 +83,24 @@ class _Maps:
 
 
 def _scaled_cam(tower: Callable[[Any], _Maps], x: Any, aims: Any) -> Any:
-    """(1, 3, H, W) pixels -> (C, h, w): the mean of the maps of the picture as it is and at twice its size.
+    """(1, 3, H, W) pixels -> (C, h, w): the mean of the maps of the picture at its size and enlarged, up to twice.
 
     Enlarged, the same places are finer; each map counts in parts of its peak. As in Ahn and Kwak (2018), "Learning
     pixel-level semantic affinity with image-level supervision", section 4.
     """
+    import torch
     from torch.nn import functional
 
-    plain = _in_parts(_mirrored_cam(tower, x, aims))
-    twice = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-    try:
-        fine = _in_parts(_mirrored_cam(tower, twice, aims))
-    except (AssertionError, RuntimeError):
-        return plain  # a tower that takes one size only
-    fitted = functional.interpolate(plain[None], fine.shape[-2:], mode="bilinear", align_corners=False)[0]
-    return (fitted + fine) / 2
+    maps = [_in_parts(_mirrored_cam(tower, x, aims))]
+    for scale in LARGER:
+        enlarged = functional.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+        try:
+            maps.append(_in_parts(_mirrored_cam(tower, enlarged, aims)))
+        except (AssertionError, RuntimeError):
+            break  # a tower that takes one size only
+    size = maps[-1].shape[-2:]
+    fitted = [functional.interpolate(each[None], size, mode="bilinear", align_corners=False)[0] for each in maps]
+    return torch.stack(fitted).mean(0)
 
 
 def _in_parts(maps: Any) -> Any:
