@@ -1,6 +1,6 @@
 """How many threads should decode, and how many should encode?
 
-    python benchmarks/threads.py
+    python benchmarks/threads.py [--model tiny]
 
 Images a second of `embed` over a folder, the model loaded, nothing stored, for each number of decoding threads and of
 the model's streams (a thread each); every cell runs once in each round, and its median counts. The default is one of
@@ -22,12 +22,17 @@ from cmprompt import load_encoder
 
 def main() -> None:
     """Measure the grid and save it."""
-    asked = parser(__doc__, images=200, rounds=3).parse_args()
-    folder, model = asked.work / f"photos-{asked.images}", random_open_clip(asked.work / "ViT-B-32")
+    options = parser(__doc__, images=200, rounds=3)
+    options.add_argument("--model", help="default: ViT-B-32 of random weights")
+    asked = options.parse_args()
+    folder, model = asked.work / f"photos-{asked.images}", asked.model
+    if model is None:
+        model = f"local-dir:{random_open_clip(asked.work / 'ViT-B-32')}"
     write_photos(folder, asked.images, data=asked.data)
-    facts = about(model="ViT-B-32, random weights", pictures=f"{asked.images} JPEGs of 500 x 375")
+    shown = asked.model or "ViT-B-32, random weights"
+    facts = about(model=shown, pictures=f"{asked.images} JPEGs of 500 x 375")
     decoding, streams = range(1, 2 * cores() + 1), range(1, cores() + 1)
-    encoders = {count: load_encoder(f"local-dir:{model}", threads=count) for count in streams}
+    encoders = {count: load_encoder(model, threads=count) for count in streams}
     times: dict[tuple[int, int], list[float]] = {cell: [] for cell in product(decoding, streams)}
     for encoder in encoders.values():
         pipeline_s(folder, encoder, asked.images)  # warm: the model is loaded

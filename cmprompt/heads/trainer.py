@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from cmprompt.encoders.devices import torch_threads
 from cmprompt.encoders.embedding import PADDING, WIDTH, vocabulary_of, word_ids
 from cmprompt.heads.network import Fusion, NetworkHead, Ops, forward, fused, unit
 from cmprompt.heads.recipe import MODALITIES, Recipe, starting_point
+from cmprompt.heads.scaling import Scaling
 from cmprompt.heads.training import Training
 from cmprompt.heads.tuned import Tuned
 from cmprompt.types import Array, Features, Head
@@ -34,7 +35,7 @@ class Trainer:
         self.params = {name: torch.from_numpy(array) for name, array in starting_point(data, fusion, recipe).items()}
         for tensor in self.params.values():
             tensor.requires_grad_(True)
-        self.scaling = _Scaling.of(data.features) if fusion.raw else None
+        self.scaling = Scaling.of(data.features) if fusion.raw else None
         self.x = self._inputs(data.features)
         use_views = data.views is not None and "image" in fusion.needs
         self.views = torch.from_numpy(self.scaled(data.views).astype(np.float32)) if use_views else None
@@ -239,41 +240,6 @@ class Trainer:
             logits = forward(_torch_ops(0.0, self.dice), self.fusion, self.params, x)
             losses = self._losses(logits, targets) * torch.from_numpy(held.row_weights)
         return logits.numpy(), float(losses.mean())
-
-
-@dataclass(frozen=True)
-class _Scaling:
-    """Raw image features are trained on in units of their spread, and the first plane takes it back."""
-
-    mean: Array  # (D,)
-    deviation: Array  # (D,)
-
-    @staticmethod
-    def of(features: Features) -> _Scaling | None:
-        """From the rows that have an image; None where none has."""
-        if features.image is None or not features.has_image.any():
-            return None
-        rows = features.image[features.has_image]
-        deviation = rows.std(0)
-        least = 0.1 * float(np.sqrt((deviation**2).mean())) or 1.0  # a channel that hardly moves is mostly noise
-        return _Scaling(rows.mean(0), np.maximum(deviation, least))
-
-    def done(self, rows: Any) -> Any:
-        """(N, D) of either kind, scaled."""
-        if isinstance(rows, np.ndarray):
-            return (rows - self.mean) / self.deviation
-        import torch
-
-        return (rows - torch.from_numpy(self.mean)) / torch.from_numpy(self.deviation)
-
-    def undone(self, params: dict[str, Array]) -> dict[str, Array]:
-        """The same network for rows that are not scaled."""
-        name, size = "hidden" if "hidden.weight" in params else "out", len(self.mean)
-        weight, bias = params[f"{name}.weight"].copy(), params[f"{name}.bias"]
-        weight[:, :size] /= self.deviation
-        found = {**params, f"{name}.weight": weight, f"{name}.bias": bias - weight[:, :size] @ self.mean}
-        found["image.missing"] = params["image.missing"] * self.deviation + self.mean
-        return found
 
 
 def _tensors(x: Features) -> tuple[Any, ...]:
