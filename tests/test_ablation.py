@@ -64,7 +64,7 @@ def test_a_labelled_table_and_a_folder_without_labels(tmp_path: Path, capsys: py
     assert [line.count("\t") for line in shown.out.splitlines()] == [3] * 8
     assert run(["prompts", "ablate", str(tmp_path / "images"), *flags, "--labels", "red,blue"]) == 0
     shown = capsys.readouterr()
-    assert "measured by its agreement with all templates together, without such labels" in shown.err
+    assert "measured by its agreement with all together: none of them has such a label" in shown.err
     assert shown.out.splitlines()[-1].startswith("1\t") and "all together" in shown.out.splitlines()[-1]
 
 

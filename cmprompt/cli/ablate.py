@@ -88,7 +88,7 @@ def command(
     if failed:
         say(f"left out: {counted(failed, 'picture')} that cannot be read")
     target = targets_among(items, list(chosen.phrases))
-    by = "their labels" if target is not None else "its agreement with all templates together, without such labels"
+    by = "their labels" if target is not None else "its agreement with all together: none of them has such a label"
     say(f"{counted(len(items), 'picture')}; a template is measured by {by}")
     about = rows_header(encoder, prompts=expand(chosen, singles), inputs=[data]) if header else None
     rows = ablate(images, vectors, [each.templates[0] for each in singles], scale=encoder.logit_scale, target=target)
