@@ -73,7 +73,9 @@ class Settings:
     def misspelt(self, command: Any) -> Iterator[str]:
         """A message for each variable that is nearly one of `command`'s or of those below it."""
         ours = sorted(name for name in self.environment if name.startswith(PREFIX))
-        known = {CONFIG_VARIABLE, *(PREFIX + setting(flag).upper() for flag in every_flag(command))} if ours else ours
+        if not ours:
+            return
+        known = {CONFIG_VARIABLE, *(PREFIX + setting(flag).upper() for flag in every_flag(command))}
         for name in ours:
             if name not in known and (near := get_close_matches(name, known, n=1, cutoff=0.85)):
                 yield f"the variable {name} sets nothing; did you mean {near[0]}?"

@@ -2,6 +2,7 @@
 
     CmpromptError           1   something failed and says why
     |- UsageError           2   the command line, a table, a label file or a prompt set is wrong
+    |   |- UnknownModel     2   no model has that name
     |- ModelError           3   a model, head or store is unusable
     |   |- StoreError       3   the embedding store in particular
     |- OutputError          4   the output could not be written
@@ -43,6 +44,10 @@ class UsageError(CmpromptError):
     """What was asked for makes no sense: flags, labels, templates, a table's columns."""
 
     exit_status = 2
+
+
+class UnknownModel(UsageError):
+    """No model has this name; the message has the near ones."""
 
 
 class ModelError(CmpromptError):

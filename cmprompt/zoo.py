@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from cmprompt.errors import ModelError, UsageError, unknown
+from cmprompt.errors import ModelError, UnknownModel, UsageError, unknown
 
 Speed = Literal["fastest", "fast", "medium", "slow"]
 
@@ -130,7 +130,7 @@ ZOO = (
 
 
 def canonical(name: str) -> str:
-    """The one spelling of a model's name, told without open_clip's table. Raises UsageError with the near misses."""
+    """The one spelling of a model's name, told without open_clip's table. Raises UnknownModel with the near misses."""
     if alias := aliases().get(name.lower()):
         return alias.name
     if name.startswith("hf-hub:"):
@@ -142,7 +142,7 @@ def canonical(name: str) -> str:
     known = {stem.lower(): stem for stem in architectures()}
     if architecture.lower() not in known:
         names = {*(model.name for model in ZOO), *known.values(), "tiny"}
-        raise UsageError(unknown("model", name, names, listed_by="cmprompt models list prints those there are"))
+        raise UnknownModel(unknown("model", name, names, listed_by="cmprompt models list prints those there are"))
     tag = tag.lower().replace("-", "_")  # as open_clip cleans it
     return f"{known[architecture.lower()]}/{tag}" if tag else known[architecture.lower()]
 

@@ -168,7 +168,7 @@ def test_the_enlarged_picture_tells_in_which_half_of_a_place_a_thing_is(row: int
     assert np.unravel_index(heat.argmax(), heat.shape) == (row // 8, column // 8)
 
 
-def test_a_tower_of_one_size_is_not_asked_for_another() -> None:
+def test_a_tower_of_one_size_keeps_the_map_of_that_size() -> None:
     import torch
 
     from cmprompt.explain.gradients import _mirrored_cam, _scaled_cam

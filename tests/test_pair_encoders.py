@@ -131,6 +131,14 @@ def test_an_unknown_side_is_told_what_it_may_be() -> None:
         load_pair("pair:foo|classic", "cpu", load_encoder)
 
 
+def test_what_is_wrong_with_a_known_model_is_not_put_down_to_its_name() -> None:
+    def refuse(name: str) -> FakeEncoder:
+        raise UsageError("--precision fp16 needs a GPU")
+
+    with pytest.raises(UsageError, match=r"^--precision fp16 needs a GPU$"):
+        load_pair("pair:tiny|classic", "cpu", refuse)
+
+
 def test_a_head_on_classic_features_finds_its_encoders_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cmprompt.errors import UsageError, unknown
+from cmprompt.errors import UnknownModel, UsageError, unknown
 from cmprompt.registry import IMAGE_ENCODERS, TEXT_ENCODERS, resolve
 from cmprompt.types import Array, Encoder, Preprocess
 
@@ -128,9 +128,9 @@ def _side(name: str, table: dict[str, str], device: str, load_model: Callable[[s
             raise UsageError(unknown("encoder for this side", name, [*table, "or a model's name"]))
         try:
             return load_model(name)
-        except UsageError as error:
+        except UnknownModel as error:
             names = ("timm:NAME" if kind == "timm" else kind for kind in sorted(table))
-            raise UsageError(f"{error}; on this side {', '.join(names)} go too") from error
+            raise UnknownModel(f"{error}; on this side {', '.join(names)} go too") from error
     make = resolve(table, "encoder", kind)
     return make(rest, device) if rest else make()
 

@@ -85,8 +85,8 @@ class _Maps:
 def _scaled_cam(tower: Callable[[Any], _Maps], x: Any, aims: Any) -> Any:
     """(1, 3, H, W) pixels -> (C, h, w): the mean of the maps of the picture at its size and enlarged, up to twice.
 
-    Enlarged, the same places are finer; each map counts in parts of its peak. As in Ahn and Kwak (2018), "Learning
-    pixel-level semantic affinity with image-level supervision", section 4.
+    Enlarged, the same places are finer. Multi-scale class activation maps, as the code of Ahn and Kwak (2018, "Learning
+    pixel-level semantic affinity with image-level supervision") sums them; here each counts in parts of its peak.
     """
     import torch
     from torch.nn import functional
