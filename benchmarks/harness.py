@@ -108,8 +108,10 @@ def about(**more: str) -> dict[str, str]:
 
 
 def environment(work: Path) -> dict[str, str]:
-    """For every contender: caches of its own under `work`, nothing of the user's configuration, no network."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CMPROMPT_", "OMP_", "MKL_"))}
+    """For every contender: caches of its own under `work`, nothing of the user's configuration, no network; and kept
+    bytecode, as an installed program has it."""
+    left_out = ("CMPROMPT_", "OMP_", "MKL_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     places = {"XDG_CACHE_HOME": str(work / "cache"), "XDG_CONFIG_HOME": str(work / "config")}
     path = os.pathsep.join([str(HERE.parent), *filter(None, [kept.get("PYTHONPATH")])])
     return {**kept, **places, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}

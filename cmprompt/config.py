@@ -104,6 +104,11 @@ class Settings:
                 self._refuse_unknown_keys(children[key], value, (*path, key))
 
 
+def are_set(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether there is a variable or a file of ours."""
+    return any(name.startswith(PREFIX) for name in environment) or config_path(environment).exists()
+
+
 def config_path(environment: Mapping[str, str] = os.environ) -> Path:
     """Where the TOML file is, or would be."""
     if CONFIG_VARIABLE in environment:

@@ -71,7 +71,7 @@ def embed(
     With "image_tokens" or "text_tokens" in `needs` each of the two comes with its tokens, kept under their own key.
     Vectors are rounded to the store's dtype, stored or not. `read_ahead` 1 answers each item before the next is asked
     for. `batch_size` is the encoder's own by default, `max_pixels` the decoder's. `stats` is filled while it runs.
-    An encoder that has `streams` is called by so many threads at once, after a first call alone.
+    An encoder that has `streams` is called by so many threads at once.
     Raises ModelError where the model fails on everything, StoreError and OutputError where the store does.
     """
     if needs & TOKENS:
@@ -182,9 +182,7 @@ class _Pipeline:
 
     def _advance(self, pool: ThreadPoolExecutor) -> None:
         """Give the model one more batch; wait for its oldest one where it has enough, or where there is no more."""
-        enough = (
-            self.streams + 1 if self.stats.encoded else 1
-        )  # the first call loads the model, and shows that it works
+        enough = self.streams + (self.stats.encoded > 0)  # the first ones load the model, and show that it works
         if len(self.encoding) < enough:
             self._collect()
             if len(self.ready) >= self.batch_size or not self.working:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from cmprompt import __version__
-from cmprompt.cli.app import run
+from cmprompt.cli.app import _program, app, run
 
 HEAVY = ("numpy", "PIL", "torch", "open_clip", "rich", "sklearn", "pyarrow")
 PRINT_HEAVY = f"import sys; print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
@@ -51,3 +52,36 @@ def test_the_public_names_are_there() -> None:
     import cmprompt
 
     assert all(callable(getattr(cmprompt, name)) for name in cmprompt.__all__)
+
+
+def test_a_command_by_itself_has_the_help_that_it_has_among_all(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("CMPROMPT_")]:
+        monkeypatch.delenv(name)
+    for arguments in (["classify", "--help"], ["index", "build", "--help"], ["index", "--help"], ["store"]):
+        alone = run(arguments), capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setenv("CMPROMPT_TOP_K", "3")  # settings are matched with every command
+            assert (run(arguments), capsys.readouterr()) == alone
+    assert len(_program(["classify"]).registered_commands) == 1 and _program(["--help"]) is app
+
+
+def test_the_program_does_not_wait_for_a_thread_that_is_still_at_work() -> None:
+    code = (
+        "import sys, threading, time; from cmprompt.cli.app import main\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "sys.argv = ['cmprompt', 'prompts', 'list']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "photo" in done.stdout
+
+
+def test_what_was_to_be_done_at_exit_is_done() -> None:
+    result = python(
+        "import atexit, sys; from cmprompt.cli.app import main\n"
+        "atexit.register(print, 'tidied', file=sys.stderr); sys.argv = ['cmprompt', '--version']; main()"
+    )
+    assert (result.returncode, result.stderr) == (0, "tidied\n")

@@ -241,19 +241,16 @@ def test_closing_early_ends_the_threads_and_keeps_what_was_encoded(tmp_path: Pat
     assert len(hashes) == len(first.items) == 16
 
 
-def test_an_encoder_with_streams_is_called_by_several_threads_after_a_first_call(tmp_path: Path) -> None:
+def test_an_encoder_with_streams_is_called_by_several_threads_from_the_start(tmp_path: Path) -> None:
     class Streaming(FakeEncoder):
         streams = 2
         together = threading.Barrier(2)
-        calls = 0
 
         def encode_images(self, pixels: Array) -> Array:
-            self.calls += 1
-            if self.calls > 1:
-                self.together.wait(20)  # breaks unless two calls are here at once
+            self.together.wait(20)  # breaks unless two calls are here at once
             return super().encode_images(pixels)
 
-    items = photos(tmp_path / "p", 72)
+    items = photos(tmp_path / "p", 64)
     rows, _ = run(items, Streaming(), batch_size=8)
     assert np.array_equal(rows, run(items, FakeEncoder(), batch_size=8)[0])
 

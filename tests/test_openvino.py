@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from small_models import SMALL, save_model
 
 from cmprompt import load_encoder
+from cmprompt.encoders.openvino import compiled_dir
 from cmprompt.encoders.weights import cache_dir
 from cmprompt.types import Array, Encoder
 
@@ -118,6 +120,27 @@ def test_a_damaged_export_is_made_again(small: Path, empty: Path, pixels: Array,
     assert exports() == [folder]
 
 
+def test_what_was_compiled_is_kept_and_gives_the_same_vectors(small: Path, empty: Path, pixels: Array) -> None:
+    encoder = load(small)
+    expected = encoder.encode_images(pixels), encoder.encode_texts(TEXTS)
+    (folder,) = exports()
+    kept = sorted(compiled_dir(folder / "images.xml").iterdir())
+    assert len(kept) == 2 and sum(path.stat().st_size for path in kept) < 1 << 20  # the graphs, not the weights
+    assert_gives(load(small), expected, pixels)
+    for path in kept:
+        path.chmod(0o600)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert_gives(load(small), expected, pixels)  # what is damaged is made anew
+    shutil.rmtree(kept[0].parent)
+    kept[0].parent.write_text("a file where the folder should be")
+    assert_gives(load(small), expected, pixels)
+
+
+def assert_gives(encoder: Encoder, expected: tuple[Array, Array], pixels: Array) -> None:
+    assert np.array_equal(encoder.encode_images(pixels), expected[0])
+    assert np.array_equal(encoder.encode_texts(TEXTS), expected[1])
+
+
 def test_an_export_of_other_weights_is_not_used(small: Path, empty: Path, tmp_path: Path, pixels: Array) -> None:
     assert load(small).store_key
     other = save_model(tmp_path / "other", {**SMALL, "embed_dim": 8})
@@ -139,6 +162,18 @@ def test_torch_runs_both_where_nothing_can_be_kept(small: Path, empty: Path, pix
     encoder = load(small, said.append)
     assert "torch-cpu" in encoder.store_key and "cannot be written" in said[1]
     np.testing.assert_array_equal(encoder.encode_images(pixels), load(small, exact=True).encode_images(pixels))
+
+
+def test_the_two_towers_may_load_at_once(small: Path, pixels: Array) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    first, second = load(small), load(small)
+    expected = first.encode_images(pixels), first.encode_texts(TEXTS)
+    before = locale.setlocale(locale.LC_ALL)
+    with ThreadPoolExecutor(2) as pool:
+        rows = [pool.submit(second.encode_images, pixels), pool.submit(second.encode_texts, TEXTS)]
+    assert all(np.array_equal(task.result(), known) for task, known in zip(rows, expected, strict=True))
+    assert locale.setlocale(locale.LC_ALL) == before  # which OpenVINO changes meanwhile
 
 
 def test_several_threads_may_encode_at_once(small: Path, pixels: Array) -> None:

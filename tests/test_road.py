@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,29 @@ def test_a_list_in_a_file_will_do_to_calibrate_on(listed: str) -> None:
 def test_calibrating_leaves_standard_input_alone(colours: Path) -> None:
     with pytest.raises(UsageError, match="name a folder or a table"):
         road.calibrate(Calibrated(), [str(colours)], SourceOptions(files_from="-"))
+
+
+def test_what_is_begun_is_made_meanwhile_and_comes_in_order() -> None:
+    made, seen = [], threading.Event()
+
+    def source() -> Iterator[int]:
+        for number in range(5):
+            made.append((number, threading.current_thread()))
+            seen.set()
+            yield number
+
+    ahead = road.begun(source())
+    assert seen.wait(20) and list(ahead) == [0, 1, 2, 3, 4]
+    main = threading.current_thread()
+    assert [number for number, thread in made if thread is not main] == [0]  # and no further than that
+
+
+def test_what_fails_in_the_beginning_is_told_to_who_reads() -> None:
+    def source() -> Iterator[int]:
+        raise UsageError("no such column")
+        yield 1
+
+    ahead = road.begun(source())
+    with pytest.raises(UsageError, match="no such column"):
+        list(ahead)
+    assert list(road.begun(iter([]))) == []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import sys
-from typing import Annotated, Any
+from copy import copy
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -27,7 +29,7 @@ from cmprompt.cli import (
     search,
     store,
 )
-from cmprompt.cli.help import GroupedCommand
+from cmprompt.cli.help import Group, GroupedCommand
 from cmprompt.errors import CmpromptError, OutputError
 from cmprompt.signals import Interrupted, stop_signals
 
@@ -37,6 +39,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 app = typer.Typer(
     name="cmprompt",
+    cls=Group,
     help="Label images with words: zero-shot classification, and heads on labelled image-text pairs.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -89,20 +92,26 @@ def main() -> None:
         status = run(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
-        status = _reader_left()
+        status = 0  # the reader left
     except OSError as error:
         status = _output_full(error, status)
-    if status in (130, 143):
-        sys.stderr.flush()
-        os._exit(status)  # the interpreter would wait for a thread that loads a model or encodes a batch
-    sys.exit(status)
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End at once: the interpreter would wait for a thread that still loads a model or encodes a batch, and take a
+    tenth of a second or more to part with what the system takes back anyhow."""
+    if status not in (130, 143):
+        atexit._run_exitfuncs()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def run(arguments: list[str]) -> int:
     """One command, argv without the program's name in, exit status out. The only error boundary."""
     try:
         with stop_signals():
-            result: Any = app(arguments, prog_name="cmprompt", standalone_mode=False)
+            result: Any = _program(arguments)(arguments, prog_name="cmprompt", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except typer.TyperException as error:
         return _say(error.format_message() + _origin(error), error.exit_code)
@@ -114,8 +123,23 @@ def run(arguments: list[str]) -> int:
         return 130
     except SystemExit as leaving:
         if isinstance(leaving.__context__, BrokenPipeError):  # how typer answers a reader that left
-            return _reader_left()
+            return 0
         raise
+
+
+def _program(arguments: list[str]) -> typer.Typer:
+    """`app` with no more than the command that is asked for, since to build thirty takes a tenth of a second; all of it
+    where settings may be meant for another one."""
+    from cmprompt.config import are_set
+
+    first = arguments[0] if arguments else ""
+    commands = [info for info in app.registered_commands if info.name == first]
+    groups = [info for info in app.registered_groups if info.name == first]
+    if first == "config" or not (commands or groups) or are_set():
+        return app
+    one = copy(app)
+    one.registered_commands, one.registered_groups = commands, groups
+    return one
 
 
 def _origin(error: Any) -> str:
@@ -142,21 +166,10 @@ def _say(message: str, status: int) -> int:
     return status
 
 
-def _reader_left() -> int:
-    _drop_output()
-    return 0
-
-
 def _output_full(error: OSError, status: int) -> int:
     """The status where standard output takes no more; the run's own `status` may have said so already."""
     if error.errno not in FULL or error.filename is not None:  # files are named by who writes them
         raise error
-    _drop_output()
     if status == OutputError.exit_status:
         return status
     return _say(f"cannot write standard output: {error.strerror}", OutputError.exit_status)
-
-
-def _drop_output() -> None:
-    # The interpreter flushes stdout once more at exit; what is left goes nowhere, quietly.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

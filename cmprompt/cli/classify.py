@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import typer
 
 from cmprompt.cli import options as o
 from cmprompt.errors import UsageError
+
+if TYPE_CHECKING:
+    from cmprompt.store import Store
+    from cmprompt.types import Embedded, Item
 
 
 def command(
@@ -83,6 +89,7 @@ def command(
     from cmprompt.clips import pooled, sampling_of, segments, with_frames
     from cmprompt.embed import BATCH_SIZE, READ_AHEAD, Stats, embed
     from cmprompt.encoders import load_encoder
+    from cmprompt.encoding import streams_of
     from cmprompt.rule import Rule
     from cmprompt.runs import OutputOptions, open_output, run_header
     from cmprompt.sources import SourceOptions, read_items
@@ -115,10 +122,10 @@ def command(
         multi_label=multi_label, top_k=top_k, threshold=threshold, label_thresholds=wanted.labels.thresholds,
         min_margin=min_margin, none=none, none_name=none_name, level=level,
     ))  # fmt: skip
-    encoder = load_encoder(
+    encoder = road.for_good(load_encoder(
         road.model_for(head, model), device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, compiled=compiled, notices=say,
-    )  # fmt: skip
+    ))  # fmt: skip
     if wanted.head is not None:
         road.check_head(wanted.head, encoder, head)
     if dry_run:
@@ -131,7 +138,23 @@ def command(
     road.calibrate(encoder, sources, chosen)
     loaded_s = perf_counter()
     road.warn_of_texts(encoder, wanted.texts, say)
-    kept = road.open_store(store, no_store, say)
+    kept, stats = road.open_store(store, no_store, say), Stats()
+
+    def see(
+        items: Iterator[Item], vectors: Store | None, needs: frozenset[str] = frozenset({"image"})
+    ) -> Iterator[Embedded]:
+        return embed(
+            items if stdin_jsonl else with_frames(items, sampling), encoder, vectors, needs=needs,
+            read_ahead=1 if stdin_jsonl else READ_AHEAD, allow_truncated=allow_truncated, decode_threads=threads,
+            stats=stats,
+        )  # fmt: skip
+
+    def read() -> Iterator[Item]:
+        return read_items(sources, replace(chosen, skipped=progress.skip))
+
+    ahead = None
+    if wanted.texts and not (resume or stdin_jsonl) and streams_of(encoder) > 1:
+        ahead = road.begun(see(read(), kept.reopened() if kept else None))  # while the texts are encoded
     judge = wanted.judge(encoder, pool, kept)
     names = answering.translations(translate_labels, judge, wanted, level)
     decide = answering.decider(judge, wanted, rule, encoder, kept, names)
@@ -141,7 +164,7 @@ def command(
         options={"allow_truncated": allow_truncated, "pool": pool, "source": vars(chosen), "translations": names,
                  "video": {**vars(sampling), "timeline": timeline}, **wanted.options()},
     )  # fmt: skip
-    stats, texts_s, write_s = Stats(), perf_counter() - loaded_s, 0.0
+    texts_s, write_s = perf_counter() - loaded_s, 0.0
     waiting, scoring = road.Clock(), road.Clock()
     with (
         open_output(
@@ -154,12 +177,7 @@ def command(
             say(f"{output} is finished already")
             return road.exit_status(out.statuses)
         road.count_in_background(sources, chosen, progress.expect, progress.drawn)
-        items = out.remaining(read_items(sources, replace(chosen, skipped=progress.skip)))
-        embedded = waiting.timed(embed(
-            items if stdin_jsonl else with_frames(items, sampling), encoder, kept, needs=judge.needs,
-            read_ahead=1 if stdin_jsonl else READ_AHEAD, allow_truncated=allow_truncated, decode_threads=threads,
-            stats=stats,
-        ))  # fmt: skip
+        embedded = waiting.timed(ahead or see(out.remaining(read()), kept, judge.needs))
         rows = embedded if timeline else pooled(embedded)
         for prediction in scoring.timed(segments(decide(rows)) if timeline else decide(rows)):
             before_s = perf_counter()

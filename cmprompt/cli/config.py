@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from cmprompt.cli.help import GroupedCommand
+from cmprompt.cli.help import Group, GroupedCommand
 
-app = typer.Typer(help="What is configured, and where.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(cls=Group, help="What is configured, and where.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()

@@ -84,10 +84,10 @@ def command(
         raise UsageError("--stdin-jsonl answers in JSON lines on standard output; leave -o and --dry-run out")
     if output is None and not stdin_jsonl:
         raise UsageError("name the file to write: -o FILE.npy, .parquet or .safetensors")
-    encoder = load_encoder(
+    encoder = road.for_good(load_encoder(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, compiled=compiled, notices=say,
-    )  # fmt: skip
+    ))  # fmt: skip
     if dry_run:
         for line in road.describe_run(encoder, None, "none", read_items(sources, source_options)):
             typer.echo(line)

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 
-class GroupedCommand(TyperCommand):
+class _Help:
+    """`-h` before `--help` each time: typer takes them from a set."""
+
+    def get_help_option_names(self, ctx: Any) -> list[str]:
+        return sorted(super().get_help_option_names(ctx), key=len)  # type: ignore[misc]
+
+
+class Group(_Help, TyperGroup):
+    """What holds commands."""
+
+
+class GroupedCommand(_Help, TyperCommand):
     """Lists the options under their `rich_help_panel`, the command's own first and the help flag last."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

@@ -9,9 +9,9 @@ import typer
 
 from cmprompt.cli import collecting
 from cmprompt.cli import options as o
-from cmprompt.cli.help import GroupedCommand
+from cmprompt.cli.help import Group, GroupedCommand
 
-app = typer.Typer(help="Named collections to search in.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(cls=Group, help="Named collections to search in.", no_args_is_help=True, rich_markup_mode=None)
 Name = Annotated[str, o.option("--name", metavar="COLLECTION", group=o.STORE, help="What to call the collection.")]
 ChosenName = Annotated[
     str | None, o.option("--name", metavar="COLLECTION", group=o.STORE, help="Which collection. Default: the only one.")

@@ -11,12 +11,12 @@ import typer
 from cmprompt.cli import options as o
 from cmprompt.cli.completion import completer
 from cmprompt.cli.completion import models as known_models
-from cmprompt.cli.help import GroupedCommand
+from cmprompt.cli.help import Group, GroupedCommand
 
 if TYPE_CHECKING:
     from cmprompt import zoo
 
-app = typer.Typer(help="The models and their weights.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(cls=Group, help="The models and their weights.", no_args_is_help=True, rich_markup_mode=None)
 
 NAMES = completer("", known_models)
 COLUMNS = ("name", "here", "ImageNet", "MB", "speed", "px", "tokens", "licence", "note")

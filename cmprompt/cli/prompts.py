@@ -9,11 +9,13 @@ import typer
 
 from cmprompt.cli import ablate, options
 from cmprompt.cli.completion import completer, models, prompt_sets
-from cmprompt.cli.help import GroupedCommand
+from cmprompt.cli.help import Group, GroupedCommand
 
 SETS = completer("everyday", prompt_sets)
 
-app = typer.Typer(help="Template sets: list, show, check and measure.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    cls=Group, help="Template sets: list, show, check and measure.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("list", cls=GroupedCommand)

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 T = TypeVar("T")
+_lasting: list[Encoder] = []
 STREAMS = (".tar", ".gz", ".tgz", ".zip", ".parquet")  # reading these only to count them would double the work
 
 
@@ -109,6 +111,27 @@ def read_question(
 
     answers = load_labels(labels or [], label or [], minimum=0)
     return ask(question, answers, question_sets(prompts, template, language))
+
+
+def for_good(encoder: Encoder) -> Encoder:
+    """`encoder`, which lasts as long as the process: to part with a large model costs a third of a second."""
+    _lasting.append(encoder)
+    return encoder
+
+
+def begun(source: Iterator[T]) -> Iterator[T]:
+    """`source`, the first of which another thread makes from now on."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(1, "cmprompt-begin")
+    first = pool.submit(lambda: list(islice(source, 1)))
+    pool.shutdown(wait=False)
+
+    def whole() -> Iterator[T]:
+        yield from first.result()
+        yield from source
+
+    return whole()
 
 
 def calibrate(encoder: Encoder, inputs: Sequence[str], options: SourceOptions) -> None:

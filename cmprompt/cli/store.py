@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmprompt.cli import options as o
-from cmprompt.cli.help import GroupedCommand
+from cmprompt.cli.help import Group, GroupedCommand
 
 if TYPE_CHECKING:
     from cmprompt.cli.road import Say
     from cmprompt.store import Store
 
-app = typer.Typer(help="The embeddings kept between runs.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(cls=Group, help="The embeddings kept between runs.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("info", cls=GroupedCommand)

@@ -70,7 +70,7 @@ class OpenClipEncoder:
         self.exact = exact
         self.threads = threads or cores()
         self.streams = self.threads if self.device == "cpu" else 1
-        self._loading = Lock()
+        self._loading = _locks()
         self._towers: dict[Side, Callable[[Array], Array]] = {}
         self._batched: dict[tuple[str, int], Batched] = {}  # what runs where, and how many rows asked for at once
         self.image_weights: Mapping[str, Array] | None = None  # of an image tower that was trained with a head
@@ -183,7 +183,7 @@ class OpenClipEncoder:
         twin = copy(self)
         for name in LOADED:
             twin.__dict__.pop(name, None)
-        twin._loading, twin._towers, twin._batched, twin.image_weights = Lock(), {}, {}, weights
+        twin._loading, twin._towers, twin._batched, twin.image_weights = _locks(), {}, {}, weights
         twin.model_id = f"{self.model_id}+image@{digest[:12]}"
         return twin
 
@@ -207,13 +207,13 @@ class OpenClipEncoder:
 
     def encode_image_tokens(self, pixels: Array) -> Array:
         """(N, 3, H, W) uint8 -> (N, 1 + P, D) float32 unit rows: the pooled vector, then one for each place."""
-        with self._loading:
+        with self._loading["torch"]:
             run = self._torch.image_tokens
         return self._in_batches("image tokens", run, self.batch_size)(pixels)
 
     def encode_text_tokens(self, texts: Sequence[str]) -> Array:
         """M texts -> (M, 1 + L, D) float32 unit rows: the pooled vector, then one for each word, zero behind them."""
-        with self._loading:
+        with self._loading["torch"]:
             run = self._torch.text_tokens
         tokens = self.tokenizer.batch(texts)  # (M, L)
         rows = np.zeros((len(tokens), 1 + tokens.shape[1], self.dim), np.float32)
@@ -241,9 +241,7 @@ class OpenClipEncoder:
     def _unit_rows(self, inputs: Array, side: Side, size: int) -> Array:
         if not len(inputs):
             return np.zeros((0, self.dim), np.float32)
-        with self._loading:  # several threads may come at once
-            run = self._tower(side)
-        rows = unit(self._in_batches(side, run, size)(inputs))
+        rows = unit(self._in_batches(side, self._tower(side), size)(inputs))
         bad = ~np.isfinite(rows).all(1)
         if bad.any() and self.precision != "fp32":
             rows[bad] = unit(self._in_batches(f"{side} in fp32", getattr(self._torch_fp32, side), size)(inputs[bad]))
@@ -254,13 +252,14 @@ class OpenClipEncoder:
         return self._batched.setdefault((what, size), Batched(run, size))
 
     def _tower(self, side: Side) -> Callable[[Array], Array]:
-        """(N, ...) -> (N, D), not normalised; loads at first use."""
-        if side not in self._towers:
-            small = self.precision == "int8" and side == "images"
-            path = self._calibrated().path if small else self._exported.get(side)
-            self._towers[side] = (
-                openvino.Tower(path, self._floats, self.streams) if path else getattr(self._torch, side)
-            )
+        """(N, ...) -> (N, D), not normalised; loads at first use, whichever thread comes first."""
+        small = self.precision == "int8" and side == "images"
+        path = self._calibrated().path if small else self._exported.get(side)
+        with self._loading[side if path else "torch"]:
+            if side not in self._towers:
+                self._towers[side] = (
+                    openvino.Tower(path, self._floats, self.streams) if path else getattr(self._torch, side)
+                )
         return self._towers[side]
 
     def _default_batch_size(self) -> int:
@@ -288,6 +287,11 @@ class OpenClipEncoder:
         if scale is None:
             raise ModelError(f"{self.checkpoint.weights} has no logit_scale, so it is not an open_clip model")
         return float(np.exp(np.float32(scale))), read_scalar(self.checkpoint.weights, "logit_bias")
+
+
+def _locks() -> dict[str, Lock]:
+    """One for each back end that loads by itself."""
+    return {name: Lock() for name in ("images", "texts", "torch")}
 
 
 def decode_path(exact: bool) -> str:
