@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from cmprompt.encoders.quantized import Quantized
 
 TEXT_BUCKET = 4  # contexts are cut to a multiple of this many tokens
-TOKENS_PER_BATCH = 256  # enough to keep a processor's matrix units busy; a few labels should not wait for more
-IMAGE_POSITIONS = 200  # enough rows to keep a processor's matrix units busy; one image should not wait for more
+# Rows of a matrix product that keep a processor busy, its units for bf16 or those for fp32: a few labels, or one image,
+# should not wait for more. A GPU wants many.
+TOKENS_PER_BATCH = {"bf16": 256, "fp32": 128}
+IMAGE_POSITIONS = {"bf16": 200, "fp32": 100}
+GPU_TOKENS = 4096
 CONVOLVED = 2  # images at once where the tower has convolutions
 SMALL_BYTES = 32 << 20  # of weights: fp32 costs such a model about what reading its pictures does
 IMAGE_BYTES = 64 << 20  # of a GPU's memory for each image of a batch, of which there are at most
@@ -224,8 +227,9 @@ class OpenClipEncoder:
     def _by_length(self, tokens: Array) -> Iterator[tuple[Array, int, int]]:
         """Rows that are run with one context, the context, and how many of them at once."""
         lengths = self._lengths(tokens)
+        most = TOKENS_PER_BATCH[self._floats] if self.device == "cpu" else GPU_TOKENS
         for length in np.unique(lengths).tolist():
-            yield np.flatnonzero(lengths == length), length, max(1, TOKENS_PER_BATCH // length)
+            yield np.flatnonzero(lengths == length), length, max(1, most // length)
 
     def _lengths(self, tokens: Array) -> Array:
         """The context each text is run with: its own length rounded up, so that it does not depend on its company."""
@@ -278,9 +282,8 @@ class OpenClipEncoder:
         if "timm_model_name" in vision or not isinstance(vision.get("layers"), int):
             return CONVOLVED  # most of them convolve, which fills those units with fewer
         positions = max(1, self.preprocess.size_px // int(vision.get("patch_size", 32))) ** 2
-        return (
-            max(1, min(8, 1 << (IMAGE_POSITIONS // positions).bit_length() - 1)) if positions < IMAGE_POSITIONS else 1
-        )
+        fill = IMAGE_POSITIONS[self._floats] // positions
+        return min(8, 1 << fill.bit_length() - 1) if fill else 1
 
     def _read_logit_numbers(self) -> tuple[float, float | None]:
         scale = read_scalar(self.checkpoint.weights, "logit_scale")
