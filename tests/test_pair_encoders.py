@@ -121,6 +121,15 @@ def test_a_pair_pads_the_narrower_side() -> None:
     assert not images[:, 8:].any()
 
 
+def test_the_store_keeps_vectors_of_another_precision_apart() -> None:
+    def key(precision: str) -> str:
+        side = load_encoder("tiny", device="cpu", precision=precision)
+        return PairEncoder(side, ClassicTexts()).store_key
+
+    assert "/fp32/" in key("fp32") and "/bf16/" in key("bf16")
+    assert PairEncoder(ClassicImages(), ClassicTexts()).store_key.endswith("/fp32/pair")
+
+
 def test_a_side_that_does_not_read_this_is_refused() -> None:
     with pytest.raises(UsageError, match="side"):
         load_pair("pair:classic|timm:vgg16", "cpu", lambda name: FakeEncoder())

@@ -52,8 +52,9 @@ class PairEncoder:
 
     @cached_property
     def store_key(self) -> str:
-        """Rows that are not of length one are kept apart."""
-        return f"{self.model_id}/fp32/pair{'' if self.unit_rows else '/raw'}"
+        """Rows of another precision, and those that are not of length one, are kept apart."""
+        encodings = dict.fromkeys(_encoding(side) for side in (self.images, self.texts))
+        return f"{self.model_id}/{'+'.join(encodings)}/pair{'' if self.unit_rows else '/raw'}"
 
     def encode_images(self, pixels: Array) -> Array:
         """(N, 3, H, W) uint8 -> (N, dim) float32 rows, of length one unless `raw_images`."""
@@ -119,6 +120,12 @@ def trainable(encoder: Any) -> Any:
     if not hasattr(encoder, "image_tower"):
         raise UsageError(f"--unfreeze image: {encoder.model_id} has nothing to train; use an open_clip or timm network")
     return encoder
+
+
+def _encoding(side: Any) -> str:
+    """What the store's key of a model has behind its name; the other sides compute in fp32."""
+    key: str = getattr(side, "store_key", "fp32")
+    return key.removeprefix(f"{side.model_id}/")
 
 
 def _side(name: str, table: dict[str, str], device: str, load_model: Callable[[str], Encoder]) -> Any:
