@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from cmprompt.encoders.devices import torch_threads
+from cmprompt.heads.adamw import AdamW
 from cmprompt.heads.product import Grid, on_grid, product
 from cmprompt.heads.training import Training, choose, held_out_loss, text_prior
 from cmprompt.types import Array, Features
@@ -89,18 +90,17 @@ def _trained(data: Training) -> CacheHead:
     keys = torch.nn.Parameter(torch.from_numpy(head.keys.copy()))
     values = torch.from_numpy(head.values)
     shuffle = torch.Generator().manual_seed(data.seed)
-    optimiser = torch.optim.AdamW([keys], lr=RATE, eps=EPSILON)
-    steps = EPOCHS * -(-len(data) // BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(EPOCHS):
-        for rows in torch.split(torch.randperm(len(data), generator=shuffle), BATCH):
+    optimiser = AdamW([{"params": [keys]}], RATE, eps=EPSILON)
+    each = -(-len(data) // BATCH)
+    for epoch in range(EPOCHS):
+        for turn, rows in enumerate(torch.split(torch.randperm(len(data), generator=shuffle), BATCH)):
+            optimiser.rate = RATE * (1 + np.cos(np.pi * (epoch + turn / each) / EPOCHS)) / 2
             near = torch.exp(head.beta * (x[rows] @ keys.T - 1.0))
             logits = text_logits[rows] + head.alpha * (near @ values)
             losses = torch.nn.functional.cross_entropy(logits, target[rows], reduction="none")
             optimiser.zero_grad()
             torch.autograd.backward((losses * weights[rows]).mean())
             optimiser.step()
-            schedule.step()
     return replace(head, keys=keys.detach().numpy())
 
 

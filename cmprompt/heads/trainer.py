@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cmprompt.encoders.devices import torch_threads
 from cmprompt.encoders.embedding import PADDING, WIDTH, vocabulary_of, word_ids
+from cmprompt.heads.adamw import AdamW
 from cmprompt.heads.network import Fusion, NetworkHead, Ops, forward, fused, unit
 from cmprompt.heads.recipe import MODALITIES, Recipe, starting_point
 from cmprompt.heads.scaling import Scaling
 from cmprompt.heads.training import Training
 from cmprompt.heads.tuned import Tuned
 from cmprompt.types import Array, Features, Head
-
-if TYPE_CHECKING:
-    import torch
 
 PATIENCE = 0.05  # the part of all epochs for which held-out rows may fail to improve
 LEAST_GAIN, LEAST_GAIN_NATS = 5e-3, 1e-3  # a smaller part of the held-out loss, or less of it, is no improvement
@@ -63,10 +61,8 @@ class Trainer:
             return self._run(epochs, held, begun)
 
     def _run(self, epochs: int, held: Training | None, begun: bool) -> list[dict[str, float]]:
-        import torch
-
         recipe, least = self.recipe, np.inf
-        optimiser = torch.optim.AdamW(self.groups(), lr=recipe.rate, weight_decay=recipe.decay, fused=True)
+        optimiser = AdamW(self.groups(), recipe.rate, decay=recipe.decay)
         curve: list[dict[str, float]] = []
         if held is not None and begun:
             self.best_logits, least = self.held_out(held)
@@ -109,7 +105,7 @@ class Trainer:
         found["out.bias"] = found["out.bias"] * np.float32(self.deviation) + np.float32(self.mean)
         return self.scaling.undone(found) if self.scaling else found
 
-    def _epoch(self, optimiser: torch.optim.Optimizer) -> float:
+    def _epoch(self, optimiser: AdamW) -> float:
         import torch
 
         total, order = 0.0, torch.randperm(len(self.data), generator=self.dice)
