@@ -176,6 +176,20 @@ def test_the_two_towers_may_load_at_once(small: Path, pixels: Array) -> None:
     assert locale.setlocale(locale.LC_ALL) == before  # which OpenVINO changes meanwhile
 
 
+def test_several_threads_may_be_the_first_in_a_process(small: Path) -> None:
+    assert load(small).store_key
+    script = (
+        "import sys, numpy as np; from concurrent.futures import ThreadPoolExecutor; from threading import Barrier\n"
+        "from cmprompt import load_encoder\n"
+        f"tower = load_encoder('local-dir:{small}', device='cpu', threads=8)._tower('images')\n"
+        "sys.setswitchinterval(1e-6); gate = Barrier(8)\n"
+        "def call(_): gate.wait(); return tower(np.zeros((1, 3, 32, 32), np.uint8))\n"
+        "with ThreadPoolExecutor(8) as pool: print(len(list(pool.map(call, range(8)))))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "8\n"
+
+
 def test_several_threads_may_encode_at_once(small: Path, pixels: Array) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

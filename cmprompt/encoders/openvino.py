@@ -49,7 +49,10 @@ def core() -> Any:
 
 @cache
 def _core() -> Any:
-    return import_openvino().Core()
+    ov = import_openvino()
+    # Its tables of number types are filled at their first use, where two threads at once would wait for each other.
+    np.array(ov.Tensor(np.zeros(1, np.float32)).data)
+    return ov.Core()
 
 
 def compiled_dir(tower: Path) -> Path:
