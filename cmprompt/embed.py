@@ -323,8 +323,9 @@ class _Pipeline:
         """(N, D) vectors of the items' texts and where there are any; `outcomes` is amended."""
         rows = np.zeros((len(slots), self.texts.dim), np.float32)
         places = [place for place, slot in enumerate(slots) if _has_text(slot.item) and outcomes[place].status == "ok"]
+        before = self.texts.encoded
         rows[places] = self.texts.rows([slots[place].item.text or "" for place in places])
-        self.stats.texts_encoded = self.texts.encoded
+        self.stats.texts_encoded += self.texts.encoded - before
         has_text = np.zeros(len(slots), bool)
         has_text[places] = True
         for place in map(int, np.flatnonzero(np.isnan(rows).any(axis=1))):

@@ -22,6 +22,7 @@ from cmprompt.statements import affirmed, is_yes_no
 from cmprompt.types import Array, Embedded, Encoder, Features, Head, Prediction
 
 if TYPE_CHECKING:
+    from cmprompt.embed import Stats
     from cmprompt.store import Store
 
 QUESTION_COLUMN, CHOICES_COLUMN = "question", "choices"
@@ -108,6 +109,7 @@ class RowQuestions:
     store: Store | None = None
     labels: tuple[str, ...] = ()
     choices: LabelSet = field(default_factory=lambda: LabelSet({}))
+    stats: Stats | None = None
     needs: ClassVar[frozenset[str]] = frozenset({"image"})
     _heads: dict[tuple[str, str], tuple[Head, Asked]] = field(default_factory=dict)
     _vocabulary: Array | None = None
@@ -139,7 +141,8 @@ class RowQuestions:
             if len(self._heads) >= HEADS_KEPT:
                 self._heads.clear()
             asked = ask(question, choices_of(key[1]) or self.choices, self.sets)
-            self._heads[key] = zero_shot(self.encoder, asked.texts, pool=self.pool, store=self.store), asked
+            head = zero_shot(self.encoder, asked.texts, pool=self.pool, store=self.store, stats=self.stats)
+            self._heads[key] = head, asked
         return self._heads[key]
 
     def _words(self) -> Array:

@@ -15,7 +15,7 @@ from cmprompt.cli.app import run
 RUNS = "model fake, encoding fake/fp32, store {}/store"
 WORK = "3 inputs: 0 stored, 3 decoded, 3 encoded, 0 failed"
 LINES = {
-    "classify": ("classify {photos} --labels red,blue", WORK),
+    "classify": ("classify {photos} --labels red,blue", f"{WORK}; 14 texts encoded"),
     "embed": ("embed {photos} -o {tmp}/v.npy", WORK),
     "index build": ("index build {photos}", WORK),
     "index update": ("index update", "3 inputs: 3 stored"),

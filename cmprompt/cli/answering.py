@@ -12,6 +12,7 @@ from cmprompt.errors import UsageError
 if TYPE_CHECKING:
     from cmprompt.cli.road import Say
     from cmprompt.descriptors import Decide
+    from cmprompt.embed import Stats
     from cmprompt.heads.zero_shot import Pool
     from cmprompt.labels import LabelSet
     from cmprompt.prompts import PromptSet
@@ -37,14 +38,14 @@ class Wanted:
         """`rule`, as a question may change it."""
         return self.asked.rule(rule) if self.asked else rule
 
-    def judge(self, encoder: Encoder, pool: str, store: Store | None) -> Head | RowQuestions:
-        """What answers: the fitted head, the texts' own, or one for each question."""
+    def judge(self, encoder: Encoder, pool: str, store: Store | None, stats: Stats) -> Head | RowQuestions:
+        """What answers: the fitted head, the texts' own, or one for each question. `stats` counts texts."""
         from cmprompt.heads.zero_shot import zero_shot
         from cmprompt.questions import RowQuestions
 
         if self.sets:
-            return RowQuestions(encoder, self.sets, cast("Pool", pool), store, choices=self.labels)
-        return self.head or zero_shot(encoder, self.texts, pool=cast("Pool", pool), store=store)
+            return RowQuestions(encoder, self.sets, cast("Pool", pool), store, choices=self.labels, stats=stats)
+        return self.head or zero_shot(encoder, self.texts, pool=cast("Pool", pool), store=store, stats=stats)
 
     def options(self) -> dict[str, Any]:
         """For the run's header: what changes the records and stands nowhere else in it."""

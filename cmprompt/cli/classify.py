@@ -155,7 +155,7 @@ def command(
     ahead = None
     if wanted.texts and not (resume or stdin_jsonl) and streams_of(encoder) > 1:
         ahead = road.begun(see(read(), kept.reopened() if kept else None))  # while the texts are encoded
-    judge = wanted.judge(encoder, pool, kept)
+    judge = wanted.judge(encoder, pool, kept, stats)
     names = answering.translations(translate_labels, judge, wanted, level)
     decide = answering.decider(judge, wanted, rule, encoder, kept, names)
     details.run(encoder, kept, wanted.texts or None)

@@ -14,6 +14,7 @@ from cmprompt.heads.max_pool import MaxPoolHead
 from cmprompt.types import Array, Encoder
 
 if TYPE_CHECKING:
+    from cmprompt.embed import Stats
     from cmprompt.store import Store
 
 Pool = Literal["mean", "scores", "max"]
@@ -26,14 +27,16 @@ def zero_shot(
     *,
     pool: Pool = "mean",
     store: Store | None = None,
+    stats: Stats | None = None,
 ) -> LinearHead | MaxPoolHead:
     """The head of `{label: texts}`, C labels.
 
     `pool` says how the texts of one label become one score:
     `mean` averages the unit vectors and makes the mean a unit vector again (open_clip's zero_shot_classifier; CuPL,
     Pratt et al. 2023); `scores` averages the similarities, which is the mean left as it is (DCLIP, Menon and Vondrick
-    2023); `max` takes the most similar text. Raises UsageError without labels, for a label without texts, and where
-    pictures and texts have an encoder each, so that they share no space.
+    2023); `max` takes the most similar text. `stats` counts the texts that were encoded.
+    Raises UsageError without labels, for a label without texts, and where pictures and texts have an encoder each, so
+    that they share no space.
     """
     from cmprompt.embed import embed_texts
 
@@ -44,7 +47,7 @@ def zero_shot(
             " labels mean nothing to it before a head is fitted"
         )
     texts = [text for label_texts in prompts.values() for text in label_texts]  # class-major
-    vectors = _unit(embed_texts(texts, encoder, store))  # (M, D)
+    vectors = _unit(embed_texts(texts, encoder, store, stats=stats))  # (M, D)
     counts = [len(label_texts) for label_texts in prompts.values()]
     starts = np.cumsum([0, *counts[:-1]])  # (C,) row at which each label's texts begin
     labels = tuple(prompts)
