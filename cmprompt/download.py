@@ -52,6 +52,7 @@ class Hub:
         info = self._first_contact(
             wanted,
             lambda: self._api.model_info(repo, revision=revision, files_metadata=True, timeout=FIRST_CONTACT_S),
+            refused=f"; hf-hub:{repo} takes what it publishes now" if revision else "",
         )
         files = {}
         for entry in info.siblings or ():
@@ -97,13 +98,13 @@ class Hub:
             )  # fmt: skip
         part.replace(blob)
 
-    def _first_contact(self, wanted: str, call: Callable[[], T]) -> T:
+    def _first_contact(self, wanted: str, call: Callable[[], T], refused: str = "") -> T:
         from huggingface_hub.errors import HfHubHTTPError
 
         try:
             return within(FIRST_CONTACT_S, call)
         except HfHubHTTPError as error:
-            raise ModelError(f"the hub refuses {wanted}: {_first_line(error)}") from error
+            raise ModelError(f"the hub refuses {wanted}: {_first_line(error)}{refused}") from error
         except Exception as error:  # the library's HTTP client differs from version to version, and so do its errors
             otherwise = self._otherwise or (
                 f"With a network, run: cmprompt models pull {wanted}. "

@@ -60,19 +60,23 @@ def _adopt(model: zoo.Model | None) -> Checkpoint | None:
     """A recommended model whose weights another tool left in the Hugging Face cache, if its licence asks nothing."""
     if model is None or not model.commercial or model.extra:
         return None
-    path = find_cached(model.repo, WEIGHTS[0])
+    sha256 = model.pin.sha256 if model.pin else None
+    path = find_cached(model.repo, "*.safetensors" if sha256 else WEIGHTS[0], sha256)
     if path is None:
         return None
     config = _config_of(model, lambda: path.with_name(CONFIG))
     return lay_out(folder_of(model.name), model, path.parent.name, config, {WEIGHTS[0]: path}, copy=False)
 
 
-def find_cached(repo: str, name: str) -> Path | None:
-    """A large file of a repository in the Hugging Face cache, whole and as it was published, of whichever revision."""
+def find_cached(repo: str, name: str, sha256: str | None = None) -> Path | None:
+    """A large file of a repository in the Hugging Face cache, of whichever revision, whole and as it was published.
+
+    `name` may be a pattern; with `sha256` it is the file of that hash.
+    """
     snapshots = hub_cache() / f"models--{repo.replace('/', '--')}" / "snapshots"
     for path in sorted(snapshots.glob(f"*/{name}")):
         published = path.resolve().name  # the cache calls a large file by its sha256
-        if len(published) == 64 and file_sha256(path) == published:
+        if len(published) == 64 and sha256 in (None, published) and file_sha256(path) == published:
             return path
     return None
 
@@ -102,7 +106,8 @@ def pull(
 ) -> Checkpoint:
     """Download a model, check its hashes, and lay it out as a folder: in the cache, or as real files in `to`.
 
-    Raises ModelError (offline, no safetensors, damaged on the way), UsageError (unknown, licence not accepted).
+    The revision is the given one, else the pinned one, else the newest. Raises ModelError (offline, no safetensors or
+    others than the pinned ones, damaged on the way), UsageError (unknown, licence not accepted).
     """
     zoo.canonical(name)
     alias = zoo.aliases().get(name.lower())
@@ -113,8 +118,10 @@ def pull(
         hub.check_online(name)
     model = zoo.find(name)
     zoo.check_licence(model, accept_licence)
-    commit, files = hub.list_files(model.repo, revision or model.revision, model.name)
-    weights = _choose_weights(files, model)
+    pin = model.pin
+    commit, files = hub.list_files(model.repo, revision or (pin.revision if pin else None), model.name)
+    sha256 = pin.sha256 if pin and commit == pin.revision else None
+    weights = _pinned_weights(files, model, sha256) if sha256 else _weights(files, model)
     notices(f"downloading {model.name}: {weights.size / 1e6:.0f} MB from {model.repo} at {commit[:7]}, {model.licence}")
     paths = {WEIGHTS[0]: hub.fetch(model.repo, commit, weights)}
     config = _config_of(model, lambda: hub.fetch(model.repo, commit, _named(files, CONFIG, model)))
@@ -199,7 +206,17 @@ def _place(source: Path, target: Path, copy: bool) -> None:
     shutil.copyfile(source, target)
 
 
-def _choose_weights(files: dict[str, RemoteFile], model: zoo.Model) -> RemoteFile:
+def _pinned_weights(files: dict[str, RemoteFile], model: zoo.Model, sha256: str) -> RemoteFile:
+    for file in files.values():
+        if file.sha256 == sha256:
+            return file
+    raise ModelError(
+        f"{model.repo} does not have the weights of {model.name} at the pinned revision (sha256 {sha256[:12]}...), "
+        f"so nothing was downloaded; hf-hub:{model.repo} takes what it publishes now"
+    )
+
+
+def _weights(files: dict[str, RemoteFile], model: zoo.Model) -> RemoteFile:
     for name in WEIGHTS:
         if name in files:
             return files[name]
@@ -207,7 +224,7 @@ def _choose_weights(files: dict[str, RemoteFile], model: zoo.Model) -> RemoteFil
     if len(found) == 1:
         return files[found[0]]
     raise ModelError(
-        f"{model.repo} publishes no safetensors weights for open_clip ; it has: {', '.join(sorted(files))}. "
+        f"{model.repo} publishes no safetensors weights for open_clip; it has: {', '.join(sorted(files))}. "
         "Download its checkpoint yourself and turn it into safetensors with: cmprompt models convert FILE"
     )
 

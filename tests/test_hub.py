@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -17,6 +18,7 @@ import pytest
 from hub_server import HubServer, serve
 from small_models import SMALL, save_model
 
+from cmprompt import zoo
 from cmprompt.encoders.weights import read_folder
 from cmprompt.hub import find_here
 
@@ -161,6 +163,41 @@ def flip_a_byte(path: Path) -> None:
     path.resolve().write_bytes(data)
 
 
+def pinned(machine: Machine, pin: zoo.Pin) -> str:
+    """What a process prints that pulls ViT-B-32, were it pinned like that in a table of checkpoints."""
+    script = (
+        "from dataclasses import replace\n"
+        "from cmprompt import hub, zoo\n"
+        f"zoo.ZOO = (replace(zoo.find('ViT-B-32'), repo={REPO!r}, pin=zoo.{pin!r}),)\n"
+        "try: here = hub.pull('ViT-B-32'); print(here.revision, here.weights)\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script], env=machine.environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_a_pinned_model_is_that_commit_s_file_of_that_hash(
+    machine: Machine, hub: HubServer, files: dict[str, bytes]
+) -> None:
+    weights = files[WEIGHTS]
+    commit = hub.add(REPO, {"another.safetensors": b"x", WEIGHTS: b"y", "converted.safetensors": weights})
+    hub.add(REPO, {**files, WEIGHTS: b"the main branch has moved on"})
+    assert commit in pinned(machine, zoo.Pin(commit, hashlib.sha256(weights).hexdigest()))
+    assert machine.weights().read_bytes() == weights
+
+
+def test_other_bytes_than_the_pinned_ones_are_refused(machine: Machine, hub: HubServer) -> None:
+    out = pinned(machine, zoo.Pin(hub.repositories[REPO].main, hashlib.sha256(b"expected").hexdigest()))
+    assert out.startswith("ModelError") and "does not have the weights" in out and f"hf-hub:{REPO}" in out
+    assert not any("resolve" in request for request in hub.requests)
+
+
+def test_a_pinned_commit_that_is_gone_is_said(machine: Machine) -> None:
+    out = pinned(machine, zoo.Pin("0" * 40, "0" * 64))
+    assert out.startswith("ModelError the hub refuses ViT-B-32") and f"hf-hub:{REPO}" in out
+
+
 def load(machine: Machine, **environment: str) -> str:
     """What a process that loads the encoder prints: its revision, or the error."""
     script = (
@@ -217,13 +254,17 @@ def test_weights_that_another_tool_downloaded_are_found(
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     repository = tmp_path / "hf" / "hub" / "models--laion--CLIP-ViT-B-32-256x256-DataComp-s34B-b86K"
-    blob = repository / "blobs" / hashlib.sha256(files[WEIGHTS]).hexdigest()
+    published = hashlib.sha256(files[WEIGHTS]).hexdigest()
+    blob = repository / "blobs" / published
     link = repository / "snapshots" / "0123abc" / WEIGHTS
     for path in (blob, link):
         path.parent.mkdir(parents=True)
     blob.write_bytes(files[WEIGHTS])
     assert find_here("ViT-B-32-256") is None
     link.symlink_to(blob)
+    assert find_here("ViT-B-32-256") is None  # other weights than the pinned ones
+    recommended = replace(zoo.find("ViT-B-32-256"), pin=zoo.Pin("0" * 40, published))
+    monkeypatch.setattr(zoo, "ZOO", (recommended,))
     here = find_here("ViT-B-32-256")
     assert here is not None and here.revision == "0123abc" and here.preprocess.size_px == 256
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -21,6 +22,15 @@ def test_each_alias_is_what_open_clip_calls_it(model: zoo.Model) -> None:
     assert config["vision_cfg"].get("image_size", 224) == model.size_px
     assert config["text_cfg"].get("context_length", 77) == model.context
     hub.check_quick_gelu(model, config, table)
+
+
+def test_pins_are_whole_and_each_its_own() -> None:
+    revisions = [model.pin.revision for model in zoo.ZOO if model.pin]
+    hashes = [model.pin.sha256 for model in zoo.ZOO if model.pin and model.pin.sha256]
+    assert all(re.fullmatch("[0-9a-f]{40}", revision) for revision in revisions)
+    assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in hashes)
+    assert len(set(revisions)) == len(revisions) and len(set(hashes)) == len(hashes)
+    assert zoo.ZOO[0].pin and zoo.ZOO[0].pin.sha256  # the recommended one
 
 
 def test_published_accuracies() -> None:

@@ -120,11 +120,12 @@ def _zoo_facts(name: str) -> dict[str, str]:
     here = hub.find_here(name)
     model = zoo.find(name)
     weights = f"{model.architecture}/{model.tag}" if model.architecture else "as its repository says"
+    coming = model.pin.revision if model.pin else "the newest at the first pull, then pinned"
     return {
         "name": model.name,
         "open_clip": weights,
         "repository": model.repo,
-        "revision": here.revision or "" if here else "the newest at the first pull, then pinned",
+        "revision": here.revision or "" if here else coming,
         "licence": model.licence + ("" if model.commercial else "; needs --accept-licence"),
         "ImageNet zero-shot": f"{model.imagenet} %" if model.imagenet else "not known here",
         "size": f"{model.size_mb} MB" if model.size_mb else "not known here",
