@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from cmprompt.encoders.weights import (
     read_folder,
     read_json,
 )
-from cmprompt.errors import ModelError
+from cmprompt.errors import ModelError, OutputError, UsageError
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -118,6 +119,8 @@ def pull(
         hub.check_online(name)
     model = zoo.find(name)
     zoo.check_licence(model, accept_licence)
+    if not model.repo:
+        raise ModelError(f"{model.name} is {model.note}; {_convert_it(model)}")
     pin = model.pin
     commit, files = hub.list_files(model.repo, revision or (pin.revision if pin else None), model.name)
     sha256 = pin.sha256 if pin and commit == pin.revision else None
@@ -127,6 +130,38 @@ def pull(
     config = _config_of(model, lambda: hub.fetch(model.repo, commit, _named(files, CONFIG, model)))
     paths |= _text_files(hub, config["model_cfg"]["text_cfg"])
     return lay_out(to or folder_of(zoo.canonical(name)), model, commit, config, paths, copy=to is not None)
+
+
+def keep(name: str, pickled: Path, *, accept_licence: bool = False) -> Checkpoint:
+    """Convert a checkpoint that was downloaded by hand, and lay it out as the model `name`, as if it had been pulled.
+
+    Raises ModelError (more than tensors, or not this model's), OutputError (the model is here already, or cannot be
+    written), UsageError (unknown, without an architecture, licence not accepted).
+    """
+    from cmprompt.encoders.convert import convert
+    from cmprompt.encoders.towers import load_towers
+
+    model = zoo.find(name)
+    zoo.check_licence(model, accept_licence)
+    if not model.architecture:
+        raise UsageError(f"--as {name}: name an open_clip architecture/tag or a model of: cmprompt models list")
+    if here := find_here(name):
+        raise OutputError(f"{model.name} is here already, in {here.folder}; remove that folder to make it anew")
+    folder = folder_of(zoo.canonical(name))
+    config = _config_of(model, lambda: folder / CONFIG)
+    texts = _text_files(Hub(progress=False), config["model_cfg"]["text_cfg"])
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / WEIGHTS[0]
+    weights.unlink(missing_ok=True)  # of a run that was stopped
+    convert(pickled, weights)
+    try:
+        made = lay_out(folder, replace(model, repo=""), "", config, texts, copy=False)
+        load_towers(made, "cpu", "float32")
+    except ModelError as error:
+        for path in (folder / MANIFEST, weights):
+            path.unlink(missing_ok=True)
+        raise ModelError(f"{pickled} is not {model.name}: {error}") from error
+    return made
 
 
 def repair(checkpoint: Checkpoint, error: ModelError) -> Checkpoint:
@@ -225,8 +260,13 @@ def _weights(files: dict[str, RemoteFile], model: zoo.Model) -> RemoteFile:
         return files[found[0]]
     raise ModelError(
         f"{model.repo} publishes no safetensors weights for open_clip; it has: {', '.join(sorted(files))}. "
-        "Download its checkpoint yourself and turn it into safetensors with: cmprompt models convert FILE"
+        f"{_convert_it(model)}"
     )
+
+
+def _convert_it(model: zoo.Model) -> str:
+    kept = f" --as {model.name}" if model.architecture else ""
+    return f"Download its checkpoint yourself and turn it into safetensors with: cmprompt models convert FILE{kept}"
 
 
 def _named(files: dict[str, RemoteFile], name: str, model: zoo.Model) -> RemoteFile:

@@ -23,6 +23,7 @@ APPLE = "Apple research licence (non-commercial)"
 CC_BY_NC = "CC-BY-NC-4.0"
 NOT_COMMERCIAL = (APPLE, CC_BY_NC)
 UNSTATED = "not known here; see its page on the hub"
+PICKLED = "published as a pickle only"
 
 # The first that occurs in the hub's repository name decides; what open_clip trained itself is MIT.
 LICENCES = (
@@ -115,7 +116,7 @@ ZOO = (
     ),
     Model(
         "ViT-L-14", "ViT-L-14", "datacomp_xl_s13b_b90k", "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K",
-        1710, 79.2, "slow", 224, 77,
+        1710, 79.2, "slow", 224, 77, f"{PICKLED}: see models convert",
     ),
     Model(
         "PE-Core-B-16", "PE-Core-B-16", "meta", "timm/PE-Core-B-16",
@@ -245,8 +246,6 @@ def _from_open_clip(architecture: str, tag: str) -> Model:
         wrong = f"{architecture} has no weights {tag!r}" if tag else f"{architecture} comes with several weights"
         raise UsageError(f"{wrong}; known: {', '.join(f'{architecture}/{known}' for known in sorted(tags))}")
     if not cfg.get("hf_hub"):
-        raise ModelError(
-            f"{name} is published as a pickle only; download {cfg['url']} and see: cmprompt models convert"
-        )
+        return Model(name=name, architecture=architecture, tag=tag, repo="", note=f"{PICKLED} at {cfg['url']}")
     organisation, repository = cfg["hf_hub"].split("/")[:2]
     return Model(name=name, architecture=architecture, tag=tag, repo=f"{organisation}/{repository}")

@@ -46,7 +46,7 @@ TAKES = {  # the command-line page: which command takes what
     "prompts ablate": f"--image-col --target-col --limit --labels --label --prompts --template {MODEL} {OUTPUT} "
     f"--header --csv-safe -v --timings {STORE}",
     "models pull": "--accept-licence",
-    "models convert": "-o --output",
+    "models convert": "-o --output --as --accept-licence",
     "store info": "--store",
 }
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from small_models import SMALL, save_model
 
+from cmprompt import load_encoder, zoo
 from cmprompt.cli.app import run
+from cmprompt.download import Hub
 from cmprompt.hub import write_manifest
 
 
@@ -75,6 +80,44 @@ def test_convert_says_where_it_wrote(capsys: pytest.CaptureFixture[str], tmp_pat
     torch.save({"weight": torch.ones(2)}, tmp_path / "model.bin")
     assert run(["models", "convert", str(tmp_path / "model.bin")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A name of open_clip's whose architecture is the small one, published as a pickle only."""
+    import open_clip
+    from open_clip import pretrained
+
+    (tmp_path / "Small-8.json").write_text(json.dumps(SMALL))
+    open_clip.add_model_config(tmp_path / "Small-8.json")
+    table = {**pretrained._PRETRAINED, "Small-8": {"mine": pretrained._pcfg(url="https://example.org/small.pt")}}
+    monkeypatch.setattr(pretrained, "_PRETRAINED", table)
+    monkeypatch.setattr(zoo, "architectures", lambda: ("Small-8",))
+    monkeypatch.setattr(Hub, "check_online", lambda *_: None)
+    return "Small-8/mine"
+
+
+def test_a_pickled_model_is_converted_and_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, small: Path, registered: str
+) -> None:
+    assert run(["models", "pull", registered]) == 3
+    err = capsys.readouterr().err
+    assert "https://example.org/small.pt" in err and "models convert FILE --as Small-8/mine" in err
+    torch.save(load_file(small / "open_clip_model.safetensors"), tmp_path / "small.pt")
+    assert run(["models", "convert", str(tmp_path / "small.pt"), "--as", registered]) == 0
+    rows = [load_encoder(name, device="cpu").encode_texts(["a cat"]) for name in (registered, f"local-dir:{small}")]
+    np.testing.assert_array_equal(*rows)
+    assert run(["models", "convert", str(tmp_path / "small.pt"), "--as", registered]) == 4
+    assert "here already" in capsys.readouterr().err
+
+
+def test_another_model_s_weights_are_not_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, registered: str
+) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / "model.bin")
+    assert run(["models", "convert", str(tmp_path / "model.bin"), "--as", registered]) == 3
+    assert "is not Small-8/mine" in capsys.readouterr().err
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
 def test_doctor_says_what_would_run(capsys: pytest.CaptureFixture[str], small: Path) -> None:

@@ -100,15 +100,31 @@ def verify(
 def convert(
     file: Annotated[str, typer.Argument(help="A checkpoint ending in .bin, .pt or .pth.")],
     output: Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="The safetensors file.")] = None,
+    kept_as: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Keep it as this model, as if pulled.", autocompletion=NAMES),
+    ] = None,
+    accept_licence: o.AcceptLicence = False,
 ) -> None:
     """Turn a pickled checkpoint into safetensors, once. Only tensors are read: code in the pickle never runs.
 
+    cmprompt models convert open_clip_pytorch_model.bin --as ViT-L-14
     cmprompt models convert open_clip_pytorch_model.bin -o my-model/open_clip_model.safetensors
     """
     from pathlib import Path
 
     from cmprompt.encoders.convert import convert as convert_file
 
+    if kept_as:
+        from cmprompt.errors import UsageError
+        from cmprompt.hub import keep
+
+        if output:
+            raise UsageError("--as keeps the model where pulled ones are, so -o does not go with it; leave one out")
+        made = keep(kept_as, Path(file), accept_licence=accept_licence)
+        typer.echo(f"{made.weights}")
+        _say(f"--model {made.name} uses it from now on")
+        return
     target = convert_file(Path(file), Path(output) if output else None)
     typer.echo(f"{target}")
     _say(f"put an open_clip_config.json beside it to use it as local-dir:{target.parent}")
@@ -124,7 +140,7 @@ def _zoo_facts(name: str) -> dict[str, str]:
     return {
         "name": model.name,
         "open_clip": weights,
-        "repository": model.repo,
+        "repository": model.repo or "none",
         "revision": here.revision or "" if here else coming,
         "licence": model.licence + ("" if model.commercial else "; needs --accept-licence"),
         "ImageNet zero-shot": f"{model.imagenet} %" if model.imagenet else "not known here",
