@@ -10,7 +10,6 @@ import numpy as np
 
 from cmprompt.encoders import load_encoder
 from cmprompt.heads.linear import LinearHead
-from cmprompt.heads.training import take_rows
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.labelled import Labelled, embed_labelled
 from cmprompt.labels import label_set
@@ -31,7 +30,7 @@ class Vectors:
     prior: LinearHead
 
     def take(self, rows: Array) -> Vectors:
-        return Vectors(take_rows(self.features, rows), self.names[rows], self.prior)
+        return Vectors(self.features.take(rows), self.names[rows], self.prior)
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def matched(features: Features, seed: int) -> tuple[Features, Array, Array]:
     other = np.empty(n, int)
     other[order] = np.roll(order, 1)  # never its own
     assert features.text is not None
-    twice = take_rows(features, np.tile(np.arange(n), 2))
+    twice = features.take(np.tile(np.arange(n), 2))
     changes = {"text": np.concatenate([features.text, features.text[other]])}
     if features.text_tokens is not None:
         changes["text_tokens"] = np.concatenate([features.text_tokens, features.text_tokens[other]])

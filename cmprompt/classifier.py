@@ -69,19 +69,30 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
         Without `labels` the text is the targets' own names. Raises ItemError naming the first image that fails.
         """
-        from cmprompt.heads.fit import fit
+        from cmprompt.heads.fit import fit, with_tokens
 
         if self.model is None:
             return self._fit_vectors(X, y, options)
         targets = np.asarray(y)
         if len(targets) != len(X):
             raise UsageError(f"{len(X)} images and {len(targets)} targets; give one target for each image")
-        prior = self._zero_shot(self.labels or sorted({str(target) for target in targets}))
+        vars(self).pop("_head", None)  # its own towers, where it has any, are not those to start from
+        start = self._start(sorted({str(target) for target in targets}))
         needs = frozenset({"image", "text"}) if any(getattr(x, "text", None) for x in X) else frozenset({"image"})
-        features = _joined(self._embedded(X, needs))
+        features, items = self._rows(X, with_tokens(self._kind(), needs))
         self._classes: dict[str, Any] = {}
-        self._head: Head = fit(self._kind(), features, targets, prior=prior, encoder=self.encoder_, **options)
+        given = {"encoder": self.encoder_, "items": items, **start, **options}
+        self._head: Head = fit(self._kind(), features, targets, **given)
         return self
+
+    def _start(self, names: list[str]) -> dict[str, Any]:
+        """What a fit starts from: the text of the labels, or of the `names`; labels alone where no text means any."""
+        from cmprompt.encoders.pair import PairEncoder
+        from cmprompt.labels import label_set
+
+        if not isinstance(self.encoder_, PairEncoder):
+            return {"prior": self._zero_shot(self.labels or names)}
+        return {"labels": list(label_set(self.labels, minimum=1).phrases)} if self.labels else {}
 
     def _fit_vectors(self, X: Any, y: Any, options: Mapping[str, Any]) -> PromptClassifier:
         """On (N, D) vectors of any width, without text. Raises ValueError, as scikit-learn's classifiers do."""
@@ -148,7 +159,12 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     @property
     def encoder_(self) -> Encoder:
-        """The encoder, made at its first use."""
+        """The encoder, made at its first use; of a head that brought trained towers, the one that holds them."""
+        from cmprompt.heads.tuned import Tuned
+
+        head = getattr(self, "_head", None)
+        if isinstance(head, Tuned):
+            return head.encoder
         if not hasattr(self, "_encoder"):
             from cmprompt.encoders import load_encoder
 
@@ -223,6 +239,14 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
                 self._opened = Store(self.store)
             return self._opened
         return self.store
+
+    def _rows(self, X: Any, needs: frozenset[str]) -> tuple[Features, list[Item]]:
+        """The vectors of X and its items; no items of what is vectors already. Raises as `_embedded` does."""
+        batches = list(self._embedded(X, needs))
+        if not batches:
+            raise UsageError("X is empty; there is nothing to fit on")
+        items = [] if _are_vectors(X) else [item for batch in batches for item in batch.items]
+        return Features.joined([batch.features for batch in batches]), items
 
     def _embedded(self, X: Any, needs: frozenset[str]) -> Iterator[Embedded]:
         """X as batches of vectors. Raises ItemError at the first that failed."""
@@ -325,16 +349,3 @@ def _source(x: Any, place: int) -> Any:
         return lambda: Frame(x)
     kind = f"an array {x.shape} of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
     raise UsageError(f"X[{place}] is {kind}; give paths, bytes, PIL images, (H, W, 3) uint8 arrays or (N, D) vectors")
-
-
-def _joined(batches: Iterable[Embedded]) -> Features:
-    """All batches as one."""
-    parts = [batch.features for batch in batches]
-    if not parts:
-        raise UsageError("X is empty; there is nothing to fit on")
-
-    def join(name: str) -> Any:
-        arrays = [getattr(part, name) for part in parts]
-        return None if arrays[0] is None else np.concatenate(arrays)
-
-    return Features(join("image"), join("text"), join("has_image"), join("has_text"))

@@ -8,7 +8,6 @@ from itertools import islice
 import numpy as np
 
 from cmprompt import metrics
-from cmprompt.heads.training import take_rows
 from cmprompt.heads.verdict import DRAWS, Row, bootstrap_counts, decision_draws, intervals
 from cmprompt.predict import predict
 from cmprompt.rule import Rule
@@ -34,7 +33,7 @@ def answered(
 def parts_of(features: Features) -> Iterator[Features]:
     """The rows in order, at most `ROWS_AT_ONCE` of them together."""
     for start in range(0, len(features), ROWS_AT_ONCE):
-        yield take_rows(features, np.arange(start, min(start + ROWS_AT_ONCE, len(features))))
+        yield features.take(slice(start, start + ROWS_AT_ONCE))
 
 
 def decided(predictions: Iterable[Prediction], labels: Sequence[str], rule: Rule) -> Array:

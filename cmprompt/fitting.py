@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def fit_on_trial(
     `vocabulary` (V, D) where `answers.wants_vocabulary` says so; `views` (N, V, D): crops and flips of the rows of
     `data`. A row of `data` whose picture is also among those that judge is left out.
     """
-    everything = features if judging is None else _stacked(features, judging)
+    everything = features if judging is None else Features.joined([features, judging])
     every_row = [data] if judges is None else [data, judges]
     groups = photo_groups(everything)
     use: Literal["image", "text"] = plan.use or ("image" if everything.image is not None else "text")
@@ -130,11 +130,3 @@ def _targets(parts: Sequence[Labelled], labels: Sequence[str]) -> list[str] | Ar
     if numbers or any(part.multi_label for part in parts):
         return np.concatenate(numbers or [part.marks(labels) for part in parts])
     return [target for part in parts for target in part.targets]
-
-
-def _stacked(first: Features, second: Features) -> Features:
-    def both(name: str) -> Any:
-        a, b = getattr(first, name), getattr(second, name)
-        return None if a is None or b is None else np.concatenate([a, b])
-
-    return Features(*(both(field.name) for field in fields(Features)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -244,12 +244,7 @@ def join_features(data: Labelled, batches: Iterable[Embedded]) -> Features:
     if failed:
         first = next(iter(failed.values()))
         raise UsageError(f"{data.source}: {counted(len(failed), 'row')} cannot be read ({first}): {data.where(failed)}")
-
-    def join(name: str) -> Any:
-        arrays = [getattr(part, name) for part in parts]
-        return None if arrays[0] is None else np.concatenate(arrays)
-
-    return Features(*(join(field.name) for field in fields(Features)))
+    return Features.joined(parts)
 
 
 def photo_groups(features: Features) -> Array:

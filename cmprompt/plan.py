@@ -6,12 +6,11 @@ import os
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
-from cmprompt.encoders.tokens import TOKENS
 from cmprompt.errors import UsageError, unknown
-from cmprompt.heads.fit import check_weights
+from cmprompt.heads.fit import check_weights, with_tokens
 from cmprompt.heads.training import ClassWeight, Task
 from cmprompt.labelled import Labelled
-from cmprompt.registry import FUSIONS, HEADS, resolve
+from cmprompt.registry import FUSIONS, HEADS
 
 WISE_KINDS = ("linear", "gda", "coop")
 LOSSES = ("huber", "squared")
@@ -138,7 +137,7 @@ class Plan:
             raise UsageError(f"--augment {self.augment} makes views of pictures, and none are read here; leave it out")
         if not wanted:
             raise UsageError(f"--use {self.use}: the table has none; name the column with --{self.use}-col")
-        return wanted | (TOKENS & resolve(FUSIONS, "fusion", self.kind).needs) if self.kind in FUSIONS else wanted
+        return with_tokens(self.kind, wanted)
 
     def reads_alone(self, needs: frozenset[str]) -> frozenset[str]:
         """The one modality that the head reads, where it has no stand-in for what is missing; none of other heads."""

@@ -4,8 +4,8 @@ numbers do not depend on how rows fall into batches: arrays stay C-contiguous an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypeGuard
+from dataclasses import dataclass
+from typing import Protocol, TypeGuard
 
 import numpy as np
 
@@ -103,14 +103,7 @@ def logits_by_row(head: Head, features: Features) -> Array:
     """(N, C) logits that do not depend on the other rows: one at a time, unless the head says `rows_independent`."""
     if getattr(head, "rows_independent", False):
         return head.logits(features)
-    return np.concatenate([head.logits(_row(features, row)) for row in range(len(features))])
-
-
-def _row(features: Features, row: int) -> Features:
-    one = slice(row, row + 1)
-    arrays: dict[str, Any] = {field.name: getattr(features, field.name) for field in fields(features)}
-    parts: dict[str, Any] = {name: None if array is None else array[one] for name, array in arrays.items()}
-    return Features(**parts)
+    return np.concatenate([head.logits(features.take(slice(row, row + 1))) for row in range(len(features))])
 
 
 def none_limits(labels: Sequence[str], rule: Rule) -> Array:

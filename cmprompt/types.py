@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -107,6 +107,21 @@ class Features:
         """Features of images alone; (N, D) unit rows."""
         n = len(image)
         return Features(image, None, np.ones(n, bool), np.zeros(n, bool))
+
+    @staticmethod
+    def joined(parts: Sequence[Features]) -> Features:
+        """The rows of one part or more, one part after the other; a field that one of them lacks is left out."""
+
+        def join(name: str) -> Any:
+            arrays = [getattr(part, name) for part in parts]
+            return None if any(array is None for array in arrays) else np.concatenate(arrays)
+
+        return Features(*(join(field.name) for field in fields(Features)))
+
+    def take(self, rows: Array | slice) -> Features:
+        """Some rows of every field."""
+        arrays: list[Any] = [getattr(self, field.name) for field in fields(self)]
+        return Features(*(None if array is None else array[rows] for array in arrays))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
 from cmprompt import PromptClassifier
+from cmprompt.encoders.embedding import Unlearned
+from cmprompt.encoders.pair import PairEncoder
 from cmprompt.errors import CmpromptError, ItemError, ModelError, UsageError
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.types import Array, FileBytes, Item
@@ -154,6 +156,38 @@ def test_fit_needs_no_labels_and_reads_files(colours: Path) -> None:
     assert model.predict(paths(colours)).tolist() == COLOURS
     with pytest.raises(UsageError, match="one target for each image"):
         model.fit(paths(colours), COLOURS[:2])
+
+
+def captioned(each: int = 8) -> tuple[list[Item], list[str]]:
+    """Pictures of one colour with a text of one word: the label is the word where the picture is red, else "other"."""
+    red, blue = (encode(draw(colour)) for colour in ("red", "blue"))
+    kinds = [(red, "left", "left"), (red, "right", "right"), (blue, "left", "other"), (blue, "right", "other")]
+    rows = kinds * each
+    items = [Item(str(place), lambda own=picture: own, text) for place, (picture, text, _) in enumerate(rows)]
+    return items, [label for _, _, label in rows]
+
+
+def test_fit_gives_attention_the_tokens_it_reads(model: str, tmp_path: Path) -> None:
+    items, names = captioned()
+    fitted = PromptClassifier(model=model, head="attention", store=tmp_path / "store")
+    fitted.fit(items, names, epochs=40, rate=1e-2, least_steps=0)
+    assert fitted.head_.needs == {"image", "text", "image_tokens", "text_tokens"}
+    assert fitted.score(items, names) == 1.0
+    with pytest.raises(UsageError, match="image tokens"):
+        fitted.fit(np.eye(16)[:4], ["a", "b"] * 2)
+
+
+@pytest.mark.parametrize("labels", [None, ["right", "left"]])
+def test_fit_gives_an_embedding_the_texts_it_learns_from(labels: list[str] | None) -> None:
+    items, _ = captioned()
+    names = [item.text or "" for item in items]
+    encoder = PairEncoder(FakeEncoder(), Unlearned("pooled"))
+    fitted = PromptClassifier(labels, model=encoder, head="concat", store=False)
+    for _ in range(2):  # again from the embedding that is not learned yet
+        fitted.fit(items, names, epochs=12, batch=8, rate=3e-3, least_steps=0)
+        assert fitted.classes_.tolist() == (labels or ["left", "right"])
+        assert fitted.encoder_.model_id == fitted.head_.model_id != encoder.model_id
+        assert fitted.score(items, names) == 1.0
 
 
 CIFAR = ("airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "boat", "truck")

@@ -90,10 +90,10 @@ def test_attention_finds_the_patch_that_the_words_name() -> None:
     pooled = both(unit(patches.mean(1)), unit(words.mean(1)))
     features = replace(pooled, image_tokens=patches, text_tokens=words)
     rows = np.arange(n)
-    head = fit("attention", _rows(features, rows[:450]), names[:450], model_id="fake", rate=1e-2, least_steps=0)
-    unseen = _rows(features, rows[450:])
+    head = fit("attention", features.take(rows[:450]), names[:450], model_id="fake", rate=1e-2, least_steps=0)
+    unseen = features.take(rows[450:])
     assert np.mean(answers(head.logits(unseen), head.labels) == names[450:]) > 0.7
-    pooled_alone = fit("concat", _rows(pooled, rows[:450]), names[:450], model_id="fake", **QUICK)
+    pooled_alone = fit("concat", pooled.take(rows[:450]), names[:450], model_id="fake", **QUICK)
     assert np.mean(answers(pooled_alone.logits(unseen), head.labels) == names[450:]) < 0.65
 
 
@@ -140,7 +140,7 @@ def test_a_networks_row_is_the_same_bits_in_any_batch() -> None:
     features, names = halves(100)
     head = fit("concat", features, names, model_id="fake", hidden=32, epochs=3, least_steps=0)
     assert isinstance(head, NetworkHead)
-    alone = np.concatenate([head.logits(_rows(features, np.array([i]))) for i in range(7)])
+    alone = np.concatenate([head.logits(features.take(np.array([i]))) for i in range(7)])
     assert alone.tobytes() == head.logits(features)[:7].tobytes()
 
 
@@ -204,7 +204,7 @@ def test_balanced_weights_lift_the_rare_class() -> None:
 
     def recall(class_weight: str | None) -> float:
         weights = {"class_weight": class_weight, "model_id": "fake", "strength": 1.0}
-        head = fit("linear", _rows(features, rows), names[rows], **weights)  # type: ignore[arg-type]
+        head = fit("linear", features.take(rows), names[rows], **weights)  # type: ignore[arg-type]
         return float(np.mean(answers(head.logits(unseen), head.labels)[truth == "cheese"] == "cheese"))
 
     assert recall("balanced") > recall(None) + 0.1
@@ -213,7 +213,7 @@ def test_balanced_weights_lift_the_rare_class() -> None:
 def test_weights_are_balanced_over_the_rows_that_are_taken() -> None:
     features, names, _ = blobs(90)
     rare = np.concatenate([np.flatnonzero(names != "cheese"), np.flatnonzero(names == "cheese")[:5]])
-    data = training_data(_rows(features, rare), names[rare], model_id="fake", class_weight="balanced")
+    data = training_data(features.take(rare), names[rare], model_id="fake", class_weight="balanced")
     np.testing.assert_allclose(data.row_weights[-5:].sum(), 65 / 3, rtol=1e-5)
     few = data.take(few_of_each(data, 5))
     np.testing.assert_array_equal(few.row_weights, 1)
@@ -246,9 +246,3 @@ def test_what_cannot_be_fitted_says_so() -> None:
         fit("linear", features, [*names[:-1], "fish"], prior)
     with pytest.raises(UsageError, match="90 rows of vectors and 3 targets"):
         fit("linear", features, ["apple"] * 3, prior)
-
-
-def _rows(features: Features, rows: np.ndarray) -> Features:
-    from cmprompt.heads.training import take_rows
-
-    return take_rows(features, rows)

@@ -67,7 +67,6 @@ def tune_prompts(tuning: Tuning, path: Path) -> Iterator[str]:
     from cmprompt import tuning as library
     from cmprompt.cli import contests, fitting
     from cmprompt.evaluation import Contender, comparisons, contest
-    from cmprompt.heads.training import take_rows
     from cmprompt.prompts import expand
 
     singles = library.single_templates(tuning.labels, tuning.sets)
@@ -75,13 +74,13 @@ def tune_prompts(tuning: Tuning, path: Path) -> Iterator[str]:
     heads = [fitting.start_head(tuning.encoder, each, "mean", tuning.store) for each in texts]
     choosing, judging = library.halves(tuning.data, tuning.features, seed=tuning.seed)
     target = tuning.data.class_numbers(heads[0].labels)
-    counts = library.weigh(heads, take_rows(tuning.features, choosing), target[choosing])
+    counts = library.weigh(heads, tuning.features.take(choosing), target[choosing])
     tuned = library.tuned_set(singles, counts)
     before, after = (
         fitting.start_head(tuning.encoder, expand(tuning.labels, sets), "mean", tuning.store)
         for sets in (tuning.sets, [tuned])
     )
-    judges, rows = tuning.data.take(judging), take_rows(tuning.features, judging)
+    judges, rows = tuning.data.take(judging), tuning.features.take(judging)
     found = contest(judges, {"untuned": Contender(before, rows), "tuned": Contender(after, rows)}, seed=tuning.seed)
     _write(path, library.set_as_toml(tuned, f"cmprompt evaluate {tuning.data.source} --tune-prompts"))
     for single, count in sorted(zip(singles, counts, strict=True), key=lambda pair: -pair[1]):

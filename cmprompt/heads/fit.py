@@ -11,6 +11,7 @@ import numpy as np
 
 from cmprompt.encoders.devices import blas_threads
 from cmprompt.encoders.embedding import unlearned_kind
+from cmprompt.encoders.tokens import TOKENS
 from cmprompt.errors import UsageError, unknown
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.training import CLOSED_FORMS, ClassWeight, Task, Training
@@ -146,6 +147,11 @@ def _label_names(
     if len(names) < 2:
         raise UsageError(f"every row has the label {names[0]!r}; a head needs at least two labels to tell apart")
     return names
+
+
+def with_tokens(kind: str | None, needs: frozenset[str]) -> frozenset[str]:
+    """What to embed for a head of `kind` on these modalities: them, and their tokens where it reads these."""
+    return needs | (TOKENS & resolve(FUSIONS, "fusion", kind).needs) if kind in FUSIONS else needs
 
 
 def check_weights(kind: str | None, class_weight: ClassWeight | None) -> None:

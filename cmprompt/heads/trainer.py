@@ -188,7 +188,7 @@ class Trainer:
         return np.concatenate(parts)
 
     def _rows(self, rows: Any) -> Any:
-        return Features(*(None if field is None else field[rows] for field in self.x))  # type: ignore[arg-type]
+        return Features(*self.x).take(rows)
 
     def _inputs(self, features: Features) -> tuple[Any, ...]:
         """The features as tensors, those of the image scaled where the fusion reads them raw."""

@@ -103,7 +103,7 @@ class Training:
         """The same with some of its rows, and a record of its own."""
         return replace(
             self,
-            features=take_rows(self.features, rows),
+            features=self.features.take(rows),
             targets=self.targets[rows],
             groups=None if self.groups is None else self.groups[rows],
             record={},
@@ -127,22 +127,6 @@ class Training:
             count = min(count, int(np.median(np.unique(self.strata, return_counts=True)[1])))
         parts = split_folds(self.strata, self.groups, count, self.seed) if count > 1 else []
         return parts[:1] if len(self) > ENOUGH_FOR_ONE_SPLIT else parts
-
-
-def take_rows(features: Features, rows: Array) -> Features:
-    """Some rows of every field."""
-
-    def part(array: Array | None) -> Array | None:
-        return None if array is None else array[rows]
-
-    return Features(
-        part(features.image),
-        part(features.text),
-        features.has_image[rows],
-        features.has_text[rows],
-        part(features.image_tokens),
-        part(features.text_tokens),
-    )
 
 
 def split_folds(strata: Array, groups: Array | None, count: int, seed: int) -> list[tuple[Array, Array]]:
