@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cmprompt.errors import OutputError, StoreError, UsageError
+from cmprompt.index import exact
 from cmprompt.index.building import Changes, build
 from cmprompt.index.collections import About, Collection, Entry, drop, names, only_name
 from cmprompt.types import Array, Embedded, Features, Item, Outcome
@@ -39,6 +40,25 @@ def test_rows_come_back_in_order_without_the_failed(tmp_path: Path) -> None:
     assert (found.about.images, found.about.texts) == (3, 0)
     assert found.matrix("texts").shape == (0, 4)
     assert not found.damaged()
+
+
+@pytest.mark.parametrize("threads", [None, 3])
+def test_a_search_takes_a_thread_for_each_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int | None
+) -> None:
+    build(tmp_path, about(), [batch(["a", "b", "c", "d"], EYE)])
+    parts: list[tuple[int, int]] = []
+
+    def search(queries: Array, matrix: Array, k: int, first: int, last: int) -> list[tuple[Array, Array]]:
+        parts.append((first, last))
+        return _search(queries, matrix, k, first, last)
+
+    _search = exact._search
+    monkeypatch.setattr(exact, "_search", search)
+    monkeypatch.setattr(exact, "cores", lambda: 4)
+    found = Collection(tmp_path, "trips").nearest("images", EYE[1:2], 2, threads=threads)
+    assert found.rows.tolist() == [[1, 0]]
+    assert sorted(parts) == ([(0, 1), (1, 2), (2, 3), (3, 4)] if threads is None else [(0, 1), (1, 2), (2, 4)])
 
 
 def test_a_text_that_rows_share_is_kept_once(tmp_path: Path) -> None:

@@ -69,7 +69,6 @@ def command(
     from cmprompt.cli.details import Details, print_timings
     from cmprompt.embed import Stats
     from cmprompt.encoders import load_encoder
-    from cmprompt.encoders.devices import cores
     from cmprompt.errors import ModelError, UsageError, unknown
     from cmprompt.header import rows_header
     from cmprompt.index import lancedb
@@ -113,9 +112,7 @@ def command(
     details.run(encoder, kept)
     approximate = about.ann and lancedb.is_installed() if ann is None else ann
     details.say(f"collection {about.name}: {count:,} {kind}, {'approximate' if approximate else 'exact'}")
-    found = collection.nearest(
-        kind, query[None], _top_k(top_k, count), threads=threads or cores(), approximate=approximate
-    )
+    found = collection.nearest(kind, query[None], _top_k(top_k, count), threads=threads, approximate=approximate)
     entries = collection.entries(kind, found.rows[0].tolist())
     scores = found.scores[0].tolist()
     found_s = perf_counter() - started_s

@@ -100,7 +100,9 @@ class Collection:
         """(N, D) in the store's dtype, memory-mapped."""
         return mapped(self.folder, self.about, kind)
 
-    def nearest(self, kind: Kind, queries: Array, k: int, *, threads: int = 2, approximate: bool = False) -> Neighbours:
+    def nearest(
+        self, kind: Kind, queries: Array, k: int, *, threads: int | None = None, approximate: bool = False
+    ) -> Neighbours:
         """The `k` best rows for each of `queries` (Q, D); `approximate` asks the index, which may miss some.
 
         Raises UsageError where there is no such index, or the extra for it is not installed.

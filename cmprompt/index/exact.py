@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from cmprompt.encoders.devices import cores
 from cmprompt.halves import BLOCK_ROWS, DOUBT, exact_products, multiplier
 from cmprompt.types import Array
 
@@ -23,14 +24,14 @@ class Neighbours:
     scores: Array  # (Q, K) float64
 
 
-def nearest(queries: Array, matrix: Array, k: int, *, threads: int = 2) -> Neighbours:
+def nearest(queries: Array, matrix: Array, k: int, *, threads: int | None = None) -> Neighbours:
     """The `k` rows of `matrix` (N, D), fp16 or fp32, perhaps memory-mapped, with the largest product with each query.
 
     `queries` (Q, D) need not be unit vectors. float32 finds the candidates, float64 decides, so that the answer does
-    not depend on the order of sums.
+    not depend on the order of sums. `threads`: by default one for each core.
     """
     queries = np.ascontiguousarray(queries, np.float32)
-    k = min(k, len(matrix))
+    k, threads = min(k, len(matrix)), threads or cores()
     bounds = np.linspace(0, len(matrix), threads + 1).astype(int)
     with ThreadPoolExecutor(threads, "cmprompt-search") as pool:
         parts = list(pool.map(lambda ends: _search(queries, matrix, k, *ends), pairwise(bounds)))
