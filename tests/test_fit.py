@@ -234,8 +234,9 @@ def test_what_cannot_be_fitted_says_so() -> None:
     features, names, prior = blobs()
     with pytest.raises(UsageError, match="did you mean linear"):
         fit("liner", features, names, prior)
-    with pytest.raises(UsageError, match="starts from text"):
-        fit("gda", features, names, model_id="fake")
+    for kind in ("gda", "tip-adapter", "tip-adapter-f", "proker", "coop"):
+        with pytest.raises(UsageError, match=f"--head {kind} starts from text"):
+            fit(kind, features, names, model_id="fake")
     with pytest.raises(UsageError, match="one label of several"):
         fit("proker", features, np.arange(90.0), prior, task="regression")
     with pytest.raises(UsageError, match="reads texts"):

@@ -22,6 +22,7 @@ from cmprompt.types import Array, Features
 SETTINGS = tuple((alpha, beta) for alpha in (0.1, 0.3, 1.0, 3.0) for beta in (1.0, 5.5))  # the boldest last
 PUBLISHED = (1.0, 5.5)  # the paper's own, where nothing can be held out
 RATE, EPSILON, EPOCHS, BATCH = 1e-3, 1e-4, 20, 256  # of the paper's AdamW, for -F
+TRAINED = "tip-adapter-f"
 FEW_KEYS = 1000  # products with so few are quickest on one thread
 
 
@@ -66,9 +67,12 @@ def fit_tip_adapter_f(data: Training) -> CacheHead:
     return _tuned(data, trained_cache)
 
 
-def cache(data: Training) -> CacheHead:
-    """Every row a key, the mean of its views where it has some, at the published setting."""
-    prior = text_prior(data, "tip-adapter")
+def cache(data: Training, kind: str = "tip-adapter") -> CacheHead:
+    """Every row a key, the mean of its views where it has some, at the published setting.
+
+    Raises UsageError, which names the `kind` asked for, where there is no text to start from.
+    """
+    prior = text_prior(data, kind)
     values = np.eye(len(data.labels), dtype=np.float32)[data.targets]
     return CacheHead(
         prior.weight, data.supports, values, data.labels, data.model_id, prior.scale, *PUBLISHED, bias=prior.bias
@@ -84,7 +88,8 @@ def trained_cache(data: Training) -> CacheHead:
 def _trained(data: Training) -> CacheHead:
     import torch
 
-    head, text_logits = cache(data), torch.from_numpy(text_prior(data, "tip-adapter-f").logits(data.features))
+    head, prior = cache(data, TRAINED), text_prior(data, TRAINED)
+    text_logits = torch.from_numpy(prior.logits(data.features))
     x, target = torch.from_numpy(data.x), torch.from_numpy(data.targets)
     weights = torch.from_numpy(data.row_weights)
     keys = torch.nn.Parameter(torch.from_numpy(head.keys.copy()))
