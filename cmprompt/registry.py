@@ -79,7 +79,6 @@ HEAD_FORMS = {  # what a fitted head may be on disk
     "linear": "cmprompt.heads.linear:LinearHead",
     "max_pool": "cmprompt.heads.max_pool:MaxPoolHead",
     "cache": "cmprompt.heads.tip_adapter:CacheHead",
-    "kernel": "cmprompt.heads.proker:KernelHead",
     "network": "cmprompt.heads.network:NetworkHead",
 }
 

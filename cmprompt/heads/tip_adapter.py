@@ -32,7 +32,7 @@ class CacheHead:
 
     weight: Array  # (C, D)
     keys: Array  # (M, D)
-    values: Array  # (M, C)
+    values: Array  # (M, C): one-hot, or what a kernel solved for (proker.py)
     labels: tuple[str, ...]
     model_id: str
     scale: float
