@@ -6,15 +6,13 @@ of mismatched pairs can be read off the large p-values (Storey 2002, "A direct a
 many pairs of a flagged set are in truth fine, its false discovery rate, follows from how the scores of matched pairs
 spread, which the better half of the table shows.
 
-Labels: confident learning (Northcutt, Jiang and Chuang 2021), on cross-validated probabilities; cleanlab's where it is
-installed.
+Labels: confident learning (Northcutt, Jiang and Chuang 2021), on cross-validated probabilities.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 
@@ -55,7 +53,6 @@ class LabelCheck:
     suggested_probability: Array  # (N,)
     flagged: Array  # (N,) bool, confidently another class
     folds: int
-    method: str  # what flagged them
 
 
 def check_pairs(
@@ -198,30 +195,18 @@ def check_labels(
     folds = int(min(FOLDS, counts.max()))
     classes, local = np.unique(target[judged], return_inverse=True)
     probability = _cross_validated(vectors[judged], local, split_folds(local, pictures[judged], folds, seed))  # (n, c)
-    flagged, method = _confident_learning(probability, local)
     found = LabelCheck(
         confidence=np.full(len(target), np.nan),
         suggested=target.copy(),
         suggested_probability=np.full(len(target), np.nan),
         flagged=np.zeros(len(target), bool),
         folds=folds,
-        method=method,
     )
     found.confidence[judged] = probability[np.arange(len(local)), local]
     found.suggested[judged] = classes[probability.argmax(1)]
     found.suggested_probability[judged] = probability.max(1)
-    found.flagged[judged] = flagged
+    found.flagged[judged] = confidently_other(probability, local)
     return found
-
-
-def _confident_learning(probability: Array, target: Array) -> tuple[Array, str]:
-    """(N,) bool, and what judged: cleanlab where it is installed, else `confidently_other`, which flags the same."""
-    if find_spec("cleanlab") is None:
-        return confidently_other(probability, target), "confident learning"
-    from cleanlab.filter import find_label_issues
-
-    flagged: Array = find_label_issues(target, probability, filter_by="confident_learning", n_jobs=1)
-    return flagged, "confident learning by cleanlab"
 
 
 def confidently_other(probability: Array, target: Array) -> Array:

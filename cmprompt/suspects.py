@@ -137,7 +137,7 @@ def _judge_labels(rows: _Rows, labelled: list[int], records: list[dict[str, Any]
     for i, place in enumerate(labelled):
         _add_label(records[place], found, i, names, names[target[i]])
     count = int(found.flagged.sum())
-    return f"{len(labelled):,} labels: {count:,} flagged ({found.method}, {found.folds} folds)"
+    return f"{len(labelled):,} labels: {count:,} flagged (confident learning, {found.folds} folds)"
 
 
 def _joined(image: Array, text: Array | None) -> Array:
