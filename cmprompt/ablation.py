@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from cmprompt.encoders.batches import unit
 from cmprompt.errors import UsageError
+from cmprompt.heads.zero_shot import means_of
 from cmprompt.labels import LabelSet
 from cmprompt.metrics import softmax
 from cmprompt.prompts import PromptSet, expand
@@ -21,7 +21,9 @@ Row = dict[str, Any]
 
 
 def single_sets(sets: Sequence[PromptSet]) -> list[PromptSet]:
-    """One set for each template, T of them. Raises UsageError where there is but one."""
+    """One set for each template, T of them, which is filled as it is among the others; a template that is there twice
+    weighs twice, and has two. Raises UsageError where there is but one.
+    """
     singles = [replace(each, templates=(template,)) for each in sets for template in each.templates]
     if len(singles) < 2:
         raise UsageError("one template only; name a set with more by --prompts, or give --template twice or more")
@@ -42,12 +44,9 @@ def template_vectors(
         raise UsageError(f"label {min(labels.verbatim)!r} has descriptions of its own, which no template changes")
     prompts = [expand(labels, [single]) for single in singles]
     texts = [text for each in prompts for own in each.values() for text in own]
-    vectors = _unit(embed_texts(texts, encoder, store).astype(np.float64))  # template-major, then class-major
+    vectors = unit(embed_texts(texts, encoder, store))  # template-major, then class-major
     counts = [len(own) for each in prompts for own in each.values()]
-    sums = np.add.reduceat(vectors, np.cumsum([0, *counts[:-1]]), axis=0)
-    means = sums / np.array(counts)[:, None]
-    rows: Array = means.reshape(len(singles), len(labels), -1)
-    return rows
+    return means_of(vectors, counts).reshape(len(singles), len(labels), -1)
 
 
 def ablate(
@@ -61,15 +60,15 @@ def ablate(
     probability of the answers (`contribution`). All from 0 to 1.
     """
     total = vectors.sum(0)  # (C, D)
-    everything = images @ _unit(total).T  # (N, C)
+    everything = images @ unit(total).T  # (N, C)
     truth = everything.argmax(1) if target is None else target
     rows: list[Row] = []
     for template, own in zip(templates, vectors, strict=True):
-        left = images @ _unit(total - own).T
+        left = images @ unit(total - own).T
         rows.append(
             {
                 "template": template,
-                "alone": _share(images @ _unit(own).T, truth),
+                "alone": _share(images @ unit(own).T, truth),
                 "without": _share(left, truth),
                 "contribution": _worth(everything, truth, scale, target) - _worth(left, truth, scale, target),
             }
@@ -87,9 +86,3 @@ def _worth(cosines: Array, truth: Array, scale: float, target: Array | None) -> 
 
 def _share(cosines: Array, truth: Array) -> float:
     return float((cosines.argmax(1) == truth).mean())
-
-
-def _unit(rows: Array) -> Array:
-    lengths: Array = np.linalg.norm(rows, axis=-1, keepdims=True)
-    unit: Array = rows / lengths
-    return unit

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from cmprompt.encoders.batches import unit
 from cmprompt.errors import CmpromptError, ItemError, ModelError, UsageError
 from cmprompt.rule import Rule
 from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Frame, Head, Item, Outcome
@@ -148,7 +149,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         _check_finite(vectors)
         best = best_labels(vectors, weight, 2)
         for row in np.flatnonzero(~best.products.any(axis=1)):  # zeros, or at right angles to the best two
-            _lengths(vectors[row : row + 1].astype(np.float32), int(row))
+            _directed(vectors[row : row + 1], int(row))
         return np.array(self.head_.labels, dtype=np.str_)[best.columns[:, 0]]
 
     @property
@@ -286,14 +287,13 @@ def _vectors(rows: Array, dim: int) -> Iterator[Embedded]:
     """(N, D) vectors, made unit rows, as batches."""
     _check_dim(rows, dim)
     for at in range(0, len(rows), BLOCK):
-        part = rows[at : at + BLOCK].astype(np.float32)
-        yield _batch((part / _lengths(part, at)).astype(np.float32), at)
+        yield _batch(_directed(rows[at : at + BLOCK], at), at)
 
 
-def _batch(unit: Array, first: int) -> Embedded:
+def _batch(rows: Array, first: int) -> Embedded:
     """(N, D) unit rows, numbered from `first`."""
-    items = tuple(Item(str(first + place), None) for place in range(len(unit)))
-    return Embedded(items, (Outcome(),) * len(unit), Features.of_images(unit))
+    items = tuple(Item(str(first + place), None) for place in range(len(rows)))
+    return Embedded(items, (Outcome(),) * len(rows), Features.of_images(rows))
 
 
 def _check_dim(rows: Array, dim: int) -> None:
@@ -308,20 +308,18 @@ def _check_finite(rows: Array) -> None:
             raise CmpromptError(f"vector {at + int(whole.argmin())} is zero or not a number")
 
 
-def _lengths(rows: Array, first: int) -> Array:
-    """(N, 1) lengths. Raises CmpromptError, which counts from `first`, where a row has no direction."""
-    lengths: Array = np.linalg.norm(rows, axis=1, keepdims=True)
-    bad = ~(np.isfinite(lengths) & (lengths > 0))
+def _directed(rows: Array, first: int) -> Array:
+    """(N, D) float32 rows of length 1. Raises CmpromptError, which counts from `first`, where one has no direction."""
+    directed = unit(rows)
+    bad = np.isnan(directed).any(axis=1)
     if bad.any():
         raise CmpromptError(f"vector {first + int(bad.argmax())} is zero or not a number")
-    return lengths
+    return directed
 
 
 def _scaled(rows: Array) -> Array:
-    """(N, D) float32 rows of length 1; a zero row stays zero."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Array = (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return unit
+    """(N, D) float32 rows of length 1; a zero row stays zero, as scikit-learn's `normalize` leaves it."""
+    return np.nan_to_num(unit(rows))
 
 
 def _items(X: Iterable[Any]) -> Iterator[Item]:

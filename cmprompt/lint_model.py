@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cmprompt.encoders.batches import unit
+from cmprompt.heads.zero_shot import means_of
 from cmprompt.labels import LabelSet, everyday
 from cmprompt.lint import Finding
 from cmprompt.prompts import PromptSet, expand, label_set, with_question
@@ -75,7 +77,4 @@ def _near_synonyms(
 def class_vectors(prompts: Mapping[str, Sequence[str]], encoder: Encoder) -> Array:
     """(C, D) unit rows: the normalised mean of each label's texts."""
     vectors = encoder.encode_texts([text for texts in prompts.values() for text in texts])  # (M, D)
-    ends = np.cumsum([len(texts) for texts in prompts.values()])
-    means = np.stack([part.mean(0) for part in np.split(vectors, ends[:-1])])  # (C, D)
-    unit: Array = means / np.linalg.norm(means, axis=1, keepdims=True)
-    return unit
+    return unit(means_of(vectors, [len(texts) for texts in prompts.values()]))

@@ -32,7 +32,7 @@ def halves(data: Labelled, features: Features, *, seed: int = 0) -> tuple[Array,
 
 
 def single_templates(labels: LabelSet, sets: Sequence[PromptSet]) -> list[PromptSet]:
-    """Every template of `sets` as a set of its own, all filled in the same way, so that they can be mixed.
+    """Every template of `sets` once, as a set of its own, all filled in the same way: one set will hold those picked.
 
     Raises UsageError where a label brings whole descriptions, which no template can change, or nothing can be chosen.
     """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from cmprompt.encoders.batches import unit
 from cmprompt.encoders.pair import PairEncoder
 from cmprompt.errors import ModelError, UsageError, unknown
 from cmprompt.heads.linear import LinearHead
@@ -47,18 +48,28 @@ def zero_shot(
             " labels mean nothing to it before a head is fitted"
         )
     texts = [text for label_texts in prompts.values() for text in label_texts]  # class-major
-    vectors = _unit(embed_texts(texts, encoder, store, stats=stats))  # (M, D)
+    vectors = _usable(unit(embed_texts(texts, encoder, store, stats=stats)))  # (M, D)
     counts = [len(label_texts) for label_texts in prompts.values()]
-    starts = np.cumsum([0, *counts[:-1]])  # (C,) row at which each label's texts begin
     labels = tuple(prompts)
     bias = None if encoder.logit_bias is None else np.full(len(labels), encoder.logit_bias, np.float32)
     if pool == "max":
-        return MaxPoolHead(vectors, starts, labels, encoder.model_id, encoder.logit_scale, bias)
-    sums = np.add.reduceat(vectors.astype(np.float64), starts, axis=0)
-    weight = (sums / np.array(counts)[:, None]).astype(np.float32)  # (C, D)
+        return MaxPoolHead(vectors, starts_of(counts), labels, encoder.model_id, encoder.logit_scale, bias)
+    weight = means_of(vectors, counts).astype(np.float32)  # (C, D)
     if pool == "mean":
-        weight = _unit(weight)
+        weight = _usable(unit(weight))
     return LinearHead(weight, labels, encoder.model_id, encoder.logit_scale, bias, text_built=True)
+
+
+def means_of(vectors: Array, counts: Sequence[int]) -> Array:
+    """(M, D) rows of which the first `counts[0]` belong together, then the next -> (C, D) float64 mean of each."""
+    sums = np.add.reduceat(vectors.astype(np.float64), starts_of(counts), axis=0)
+    means: Array = sums / np.array(counts)[:, None]
+    return means
+
+
+def starts_of(counts: Sequence[int]) -> Array:
+    """(C,) the row at which each label's texts begin."""
+    return np.cumsum([0, *counts[:-1]])
 
 
 def _check(prompts: Mapping[str, Sequence[str]], pool: str) -> None:
@@ -71,10 +82,8 @@ def _check(prompts: Mapping[str, Sequence[str]], pool: str) -> None:
         raise UsageError(f"label {empty[0]!r} has no list of texts; give it at least one phrase")
 
 
-def _unit(rows: Array) -> Array:
-    """(M, D) rows scaled to length 1."""
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    if not np.all(np.isfinite(lengths) & (lengths > 0)):
+def _usable(rows: Array) -> Array:
+    """The same unit rows. Raises ModelError where one has no direction."""
+    if np.isnan(rows).any():
         raise ModelError("a text's vector is zero or not a number; verify the model with `cmprompt models verify`")
-    unit: Array = (rows / lengths).astype(np.float32)
-    return unit
+    return rows
