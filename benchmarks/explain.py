@@ -24,8 +24,9 @@ from cmprompt.explain.heat import METHODS, heat_of
 from cmprompt.heads.verdict import bootstrap_counts
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.images import from_frame
+from cmprompt.labels import label_set
 from cmprompt.metrics import softmax
-from cmprompt.prompts import expand, label_set, load_prompt_set
+from cmprompt.prompts import expand, load_prompt_set
 from cmprompt.types import Array, Encoder, Frame
 
 SCENES = 5  # of each two things

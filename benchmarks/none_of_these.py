@@ -24,8 +24,9 @@ from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 from cmprompt import embed, load_encoder, zero_shot
 from cmprompt.heads.product import product
+from cmprompt.labels import label_set
 from cmprompt.openset import DEFAULT_Z, moments, standardise, vocabulary_vectors
-from cmprompt.prompts import expand, label_set, load_prompt_set
+from cmprompt.prompts import expand, load_prompt_set
 from cmprompt.store import Store
 from cmprompt.types import Array, Encoder, Item
 

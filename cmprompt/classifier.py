@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from cmprompt.encoders.batches import unit
-from cmprompt.errors import CmpromptError, ItemError, ModelError, UsageError
+from cmprompt.errors import CmpromptError, ItemError, UsageError
 from cmprompt.rule import Rule
 from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Frame, Head, Item, Outcome
 
@@ -121,7 +121,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """(N,) labels. Raises ItemError naming the first image that fails."""
         check_is_fitted(self)
         from cmprompt.openset import vocabulary_vectors
-        from cmprompt.predict import needs_vocabulary, predict
+        from cmprompt.predict import predict
+        from cmprompt.scores import needs_vocabulary
 
         limits = self._thresholds()
         if _are_vectors(X) and not (self.none or limits) and (weight := _plain_weight(self.head_)) is not None:
@@ -200,17 +201,15 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def _given_head(self) -> Head | None:
         if self.head is None:
             return None
-        head = self.head
-        if isinstance(head, str | os.PathLike):
-            if not os.path.isdir(head):
-                raise UsageError(f"head {str(head)!r} is no directory of a saved head; if it is a kind, call fit first")
-            from cmprompt.heads.io import load_head
+        from cmprompt.heads.io import check_model, load_head
 
+        head, name = self.head, type(self.head).__name__
+        if isinstance(head, str | os.PathLike):
+            name = os.fspath(head)
+            if not os.path.isdir(head):
+                raise UsageError(f"head {name!r} is no directory of a saved head; if it is a kind, call fit first")
             head = load_head(head)
-        if head.model_id != self.encoder_.model_id:
-            raise ModelError(
-                f"this head was made for the model {head.model_id}, not for {self.encoder_.model_id}; pass model=..."
-            )
+        check_model(head, self.encoder_, name, "name the head's own by model=")
         return head
 
     def _zero_shot(self, labels: Sequence[str] | Mapping[str, object] | None) -> Head:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmprompt.encoders.devices import cores as cores
+from cmprompt.encoders.devices import cores
 from cmprompt.encoders.tokens import TOKENS, TokenEncoder
 from cmprompt.encoding import Encoded, Texts, encode_images, most_remembered, store_dtype, streams_of
 from cmprompt.errors import ModelError

@@ -11,7 +11,7 @@ from cmprompt import metrics
 from cmprompt.decisions import answered, decided, decides, figures_of, parts_of
 from cmprompt.errors import UsageError
 from cmprompt.heads.answers import answers
-from cmprompt.heads.verdict import Row, bootstrap_counts, paired, table_of
+from cmprompt.heads.verdict import DRAWS, Row, bootstrap_counts, intervals, paired, table_of
 from cmprompt.index.exact import nearest
 from cmprompt.labelled import Labelled
 from cmprompt.rule import Rule
@@ -24,7 +24,7 @@ RETRIEVED = (1, 5, 10)
 @dataclass(frozen=True)
 class Contender:
     """A head, its own vectors of the rows, and the rule it decides by. `vocabulary` (V, D): where
-    `predict.needs_vocabulary` says so."""
+    `scores.needs_vocabulary` says so."""
 
     head: Head
     features: Features
@@ -119,7 +119,7 @@ def confused_pairs(found: Contest, name: str, most: int = 10) -> list[tuple[str,
     ]
 
 
-def retrieval(data: Labelled, features: Features, *, seed: int = 0) -> list[Row]:
+def retrieval(features: Features, *, seed: int = 0) -> list[Row]:
     """Image-text R@1/5/10 both ways, ranked as `search` ranks. Rows with the same picture are one with several texts.
 
     Raises UsageError where there are not both.
@@ -140,13 +140,10 @@ def retrieval(data: Labelled, features: Features, *, seed: int = 0) -> list[Row]
 
 
 def _retrieval_row(name: str, ranked: Array, relevant: Array, seed: int) -> Row:
-    counts = bootstrap_counts(len(ranked), 1000, seed)
-    figures, intervals = {}, {}
-    for k in RETRIEVED:
-        hit = metrics.hits_at_k(ranked, relevant, k)
-        low, high = np.percentile(counts @ hit / len(hit), (2.5, 97.5)).tolist()
-        figures[f"R@{k}"], intervals[f"R@{k}"] = float(hit.mean()), (low, high)
-    return Row(name, figures, intervals)
+    counts = bootstrap_counts(len(ranked), DRAWS, seed)
+    hits = {f"R@{k}": metrics.hits_at_k(ranked, relevant, k) for k in RETRIEVED}
+    figures = {figure: float(hit.mean()) for figure, hit in hits.items()}
+    return Row(name, figures, intervals({figure: counts @ hit / len(hit) for figure, hit in hits.items()}))
 
 
 def class_lines(found: Contest, name: str) -> Iterator[str]:

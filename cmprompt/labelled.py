@@ -13,13 +13,14 @@ import numpy as np
 from cmprompt.errors import UsageError, counted
 from cmprompt.labels import first_parts
 from cmprompt.sources import SourceOptions, read_items
+from cmprompt.sources.names import TABLES as TABLES
+from cmprompt.sources.names import is_table_name
 from cmprompt.types import Array, Embedded, Encoder, Features, Item
 
 if TYPE_CHECKING:
     from cmprompt.store import Store
 
 TASKS = ("classification", "regression", "retrieval", "alignment")
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 SEPARATORS = re.compile(r"[|;]")  # between the labels of one cell
 NAMED = 8  # lines that one message names
 
@@ -180,7 +181,7 @@ def known_vectors(source: str, batches: Iterable[Embedded]) -> tuple[list[Item],
 
 def columns_of(source: str, options: SourceOptions) -> dict[str, str]:
     """The names of the columns that are read, by the fields of their flags; none for folders and for no rows."""
-    if not source.lower().endswith(TABLES):
+    if not is_table_name(source):
         return {}
     from cmprompt.sources.rows import read_rows
     from cmprompt.sources.tables import choose_columns
@@ -265,7 +266,7 @@ def parts(target: str) -> tuple[str, ...]:
 
 def _lines(source: str) -> Sequence[int] | None:
     """The line of each row of a table; read again, since only a message asks for it."""
-    if not source.lower().endswith(TABLES):
+    if not is_table_name(source):
         return None
     from cmprompt.sources.rows import read_rows
 

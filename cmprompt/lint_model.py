@@ -9,9 +9,9 @@ import numpy as np
 
 from cmprompt.encoders.batches import unit
 from cmprompt.heads.zero_shot import means_of
-from cmprompt.labels import LabelSet, everyday
+from cmprompt.labels import LabelSet, everyday, label_set
 from cmprompt.lint import Finding
-from cmprompt.prompts import PromptSet, expand, label_set, with_question
+from cmprompt.prompts import PromptSet, expand, with_question
 from cmprompt.scripts import unread
 
 if TYPE_CHECKING:

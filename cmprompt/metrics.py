@@ -172,13 +172,13 @@ def classification(probabilities: Array, target: Array) -> dict[str, float]:
 
 
 def _shares(hits: Array, claimed: Array, support: Array) -> dict[str, Array]:
-    precision, recall = _ratio(hits, claimed), _ratio(hits, support)
-    return {"precision": precision, "recall": recall, "f1": _ratio(2 * hits, support + claimed), "support": support}
+    precision, recall = ratio(hits, claimed), ratio(hits, support)
+    return {"precision": precision, "recall": recall, "f1": ratio(2 * hits, support + claimed), "support": support}
 
 
-def _ratio(top: Array, bottom: Array) -> Array:
-    """top / bottom, and 0 where the bottom is 0."""
-    quotient: Array = np.divide(top, bottom, out=np.zeros(len(top)), where=bottom != 0)
+def ratio(top: Array, bottom: Array) -> Array:
+    """top / bottom, of one shape, and 0 where the bottom is 0; floats stay as wide as they are."""
+    quotient: Array = np.divide(top, bottom, out=np.zeros(top.shape, np.result_type(top, 0.0)), where=bottom != 0)
     return quotient
 
 

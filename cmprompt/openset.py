@@ -7,7 +7,6 @@ and differs from label to label and model to model; a z of 2 means nearer than t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,22 +23,16 @@ DEFAULT_Z = 2.0
 VOCABULARY_TEMPLATE = "a photo of a {}."
 
 
-def vocabulary_vectors(
-    encoder: Encoder,
-    store: Store | None = None,
-    *,
-    words: Sequence[str] | None = None,
-    template: str = VOCABULARY_TEMPLATE,
-) -> Array:
-    """(V, D) unit vectors of the everyday vocabulary, each word in `template`; `words` replaces the vocabulary.
+def vocabulary_vectors(encoder: Encoder, store: Store | None = None, *, template: str = VOCABULARY_TEMPLATE) -> Array:
+    """(V, D) unit vectors of the everyday vocabulary, each word in `template`.
 
     One template for each word, not an ensemble: m and s need the crowd, not the best vector of each word, and a
     thousand texts are encoded once for each model and then come from the store.
     """
     from cmprompt.embed import embed_texts
-    from cmprompt.prompts import everyday
+    from cmprompt.labels import everyday
 
-    return embed_texts([template.replace("{}", word) for word in (words or everyday())], encoder, store)
+    return embed_texts([template.replace("{}", word) for word in everyday()], encoder, store)
 
 
 def moments(images: Array, vocabulary: Array | Grid) -> tuple[Array, Array]:

@@ -23,8 +23,6 @@ from cmprompt.scores import (
 )
 from cmprompt.types import Array, Embedded, Head, Item, Outcome, Prediction
 
-__all__ = ["Rule", "needs_vocabulary", "predict"]
-
 
 def predict(
     embedded: Iterable[Embedded], head: Head, rule: Rule | None = None, *, vocabulary: Array | None = None

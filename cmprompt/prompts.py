@@ -13,33 +13,11 @@ from types import ModuleType
 
 from cmprompt.errors import UsageError, unknown
 from cmprompt.label_files import parse_toml, place, read_lines, read_text
-from cmprompt.labels import LabelSet, everyday, label_set, load_labels, prompts_dir
+from cmprompt.labels import LabelSet, prompts_dir
+from cmprompt.labels import load_labels as load_labels
 from cmprompt.scripts import is_foreign
 from cmprompt.statements import statement_of
 from cmprompt.wording import fill, fill_adjusted
-
-__all__ = [
-    "DEFAULT_SET",
-    "OTHER",
-    "PLAIN_SET",
-    "LabelSet",
-    "PromptSet",
-    "asks",
-    "choose_sets",
-    "everyday",
-    "expand",
-    "has_place",
-    "inline_set",
-    "label_set",
-    "language_of",
-    "load_labels",
-    "load_prompt_set",
-    "photo_set",
-    "prompt_hash",
-    "prompt_set_names",
-    "prompts_dir",
-    "with_question",
-]
 
 DEFAULT_SET, PLAIN_SET = "photo", "plain"
 SET_KEYS = ("name", "description", "language", "source", "adjust", "templates")

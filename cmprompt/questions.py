@@ -14,8 +14,10 @@ from cmprompt.errors import UsageError
 from cmprompt.heads.zero_shot import Pool, zero_shot
 from cmprompt.labels import LabelSet, load_labels
 from cmprompt.openset import vocabulary_vectors
-from cmprompt.predict import Rule, needs_vocabulary, predict
+from cmprompt.predict import predict
 from cmprompt.prompts import STATEMENT, PromptSet, asks, choose_sets, expand, with_question
+from cmprompt.rule import Rule
+from cmprompt.scores import needs_vocabulary
 from cmprompt.sources.names import is_table_name
 from cmprompt.sources.rows import read_rows
 from cmprompt.statements import affirmed, is_yes_no

@@ -16,6 +16,7 @@ import numpy as np
 from cmprompt import charts, metrics
 from cmprompt.errors import CmpromptError
 from cmprompt.figures import name_of, text_of
+from cmprompt.heads.io import plain_json
 from cmprompt.heads.trial import Trial
 from cmprompt.types import Array, Item
 
@@ -78,7 +79,7 @@ def as_json(trial: Trial, labels: Sequence[str], about: Mapping[str, object]) ->
         found["confusion"] = metrics.confusion(rows.argmax(1), truth, len(labels))
         found["reliability"] = metrics.reliability(rows, truth)
         found["per_class"] = metrics.per_class(rows.argmax(1), truth, len(labels))
-    return json.dumps(found, indent=1, ensure_ascii=False, default=_plain) + "\n"
+    return json.dumps(found, indent=1, ensure_ascii=False, default=plain_json) + "\n"
 
 
 def _told(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -267,10 +268,3 @@ def _thumbnail(item: Item) -> str:
 def _readable(text: str) -> str:
     """Names in it that are not UTF-8 with their odd bytes replaced."""
     return SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def _plain(value: object) -> object:
-    """numpy's numbers and arrays as JSON has them."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -19,13 +19,10 @@ from typing import Any, BinaryIO
 
 from cmprompt.atomic import beside, locked, replacing, writing
 from cmprompt.errors import OutputError, UsageError
-from cmprompt.header import run_header
 from cmprompt.journal import Journal
 from cmprompt.types import Item, Prediction
 from cmprompt.writers import Record, Writer, make_writer, to_record
 from cmprompt.writers.records import identity
-
-__all__ = ["FileOutput", "OutputOptions", "StreamOutput", "open_output", "run_header"]
 
 _FREE = ("versions",)  # may differ between a run and the one that goes on with it
 

@@ -12,6 +12,7 @@ import numpy as np
 from cmprompt.errors import UsageError
 from cmprompt.heads.product import Grid
 from cmprompt.labels import first_parts
+from cmprompt.metrics import softmax
 from cmprompt.openset import DEFAULT_Z, moments, standardise
 from cmprompt.rule import Rule
 from cmprompt.types import Array, Features, Head
@@ -125,9 +126,7 @@ def _probabilities(logits: Array, rule: Rule) -> Array:
         tail = np.exp(-np.abs(logits))
         result: Array = np.where(logits >= 0, 1.0, tail) / (1.0 + tail)
         return result
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    result = powers / powers.sum(axis=1, keepdims=True)
-    return result
+    return softmax(logits)
 
 
 def level_labels(labels: tuple[str, ...], level: int | None) -> tuple[tuple[str, ...], Array | None]:

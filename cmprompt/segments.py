@@ -23,7 +23,8 @@ class SegmentDamaged(Exception):
 
 
 def checksums(rows: Array) -> Array:
-    """(N,) int64, the sum of each row's 16-bit words: any flipped bit changes it, and numpy adds it at memory speed."""
+    """(N,) int64, the sum of each row's 16-bit words: any flipped bit changes it, words that changed places do not, and
+    numpy adds it at memory speed."""
     words = np.ascontiguousarray(rows).view(np.uint16).reshape(len(rows), -1)
     sums: Array = words.sum(axis=1, dtype=np.int64)
     return sums

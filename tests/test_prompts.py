@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cmprompt.errors import UsageError
-from cmprompt.labels import label_set
+from cmprompt.labels import label_set, prompts_dir
 from cmprompt.prompts import (
     DEFAULT_SET,
     OPEN_CLIP_SETS,
@@ -20,7 +20,6 @@ from cmprompt.prompts import (
     photo_set,
     prompt_hash,
     prompt_set_names,
-    prompts_dir,
     with_question,
 )
 

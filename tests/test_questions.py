@@ -12,12 +12,14 @@ import pytest
 from conftest import FakeEncoder
 
 from cmprompt.cli.app import run
+from cmprompt.embed import embed_texts
 from cmprompt.errors import UsageError
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.labels import LabelSet, label_set
-from cmprompt.openset import vocabulary_vectors
-from cmprompt.predict import Rule, predict
+from cmprompt.openset import VOCABULARY_TEMPLATE
+from cmprompt.predict import predict
 from cmprompt.questions import RowQuestions, ask, choices_of, hold_questions, question_sets
+from cmprompt.rule import Rule
 from cmprompt.statements import affirmed, is_yes_no, statement_of
 from cmprompt.types import Array, Embedded, Features, Item, Outcome
 
@@ -242,7 +244,7 @@ def test_yes_and_no_on_real_clip_vectors(data_dir: Path) -> None:
     images = data["image_embeddings"].astype(np.float32)
     truth = [str(name) for name in data["names"][data["labels"]]]
     batch = Embedded(tuple(Item(name, None) for name in truth), (Outcome(),) * 500, Features.of_images(images))
-    words = vocabulary_vectors(encoder, words=encoder.names[::2])
+    words = embed_texts([VOCABULARY_TEMPLATE.replace("{}", name) for name in encoder.names[::2]], encoder)
     (own,) = question_sets(None, ["{statement}."])
     right = []
     for name in ("cat", "dog", "horse", "ship", "airplane"):

@@ -21,7 +21,7 @@ from cmprompt.examples import PHOTOS, installed
 from cmprompt.heads.verdict import Row
 from cmprompt.index.building import build
 from cmprompt.index.collections import Collection
-from cmprompt.labelled import Labelled, embed_labelled, read_labelled
+from cmprompt.labelled import embed_labelled, read_labelled
 from cmprompt.types import Array, Features
 
 BOTH = frozenset({"image", "text"})
@@ -52,7 +52,7 @@ def figures(rows: list[Row]) -> list[list[float]]:
 def test_several_texts_of_one_picture_are_all_its_own() -> None:
     image, text = np.eye(3, dtype=np.float32), unit(np.array([[1, 2, 0], [2, 1, 0], [0, 0, 1], [0, 1, 2]]))
     both = np.ones(4, bool)
-    rows = retrieval(Labelled("t", ()), Features(image[[0, 0, 1, 2]], text, both, both))
+    rows = retrieval(Features(image[[0, 0, 1, 2]], text, both, both))
     assert figures(rows)[0] == pytest.approx([1 / 3, 1, 1])
     assert figures(rows)[1] == pytest.approx([2 / 4, 1, 1])
 
@@ -64,7 +64,7 @@ def test_flickr_agrees_with_search_and_with_numpy(data_dir: Path, tmp_path: Path
     table = features.text.astype(np.float64) @ features.image.astype(np.float64).T  # (texts, images)
     order, own = np.argsort(-table, axis=1, kind="stable"), np.arange(len(table))
     reference = [float((order[:, :k] == own[:, None]).any(1).mean()) for k in RETRIEVED]
-    assert figures(retrieval(data, features))[1] == reference
+    assert figures(retrieval(features))[1] == reference
     build(tmp_path, about(dim=64), embed(data.items, PixelEncoder(), needs=BOTH))
     found = Collection(tmp_path, "trips").nearest("images", features.text, 10).rows
     assert np.array_equal(found, order[:, :10])

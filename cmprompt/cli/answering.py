@@ -115,8 +115,9 @@ def decider(
     from cmprompt.descriptors import Descriptors, with_descriptors
     from cmprompt.embed import embed_texts
     from cmprompt.openset import vocabulary_vectors
-    from cmprompt.predict import needs_vocabulary, predict
+    from cmprompt.predict import predict
     from cmprompt.questions import RowQuestions
+    from cmprompt.scores import needs_vocabulary
     from cmprompt.translation import translated
 
     if isinstance(judge, RowQuestions):

@@ -43,7 +43,7 @@ class Entrant:
         from cmprompt.evaluation import Contender
         from cmprompt.heads.zero_shot import zero_shot
         from cmprompt.openset import vocabulary_vectors
-        from cmprompt.predict import needs_vocabulary
+        from cmprompt.scores import needs_vocabulary
 
         features = asked.vectors(self.encoder, self.head.needs if self.head else IMAGE)
         pool = cast("Pool", asked.words.pool)
@@ -109,7 +109,7 @@ def prompt_choices(compared: str | None, prompts: Sequence[str] | None) -> dict[
 
 def fitted(heads: Heads, rule: Rule) -> dict[str, Entrant]:
     """The lines of fitted heads. Raises UsageError for a rule that one of them cannot follow."""
-    from cmprompt.predict import needs_vocabulary
+    from cmprompt.scores import needs_vocabulary
 
     for head, _ in heads.values():
         needs_vocabulary(head, rule)

@@ -123,7 +123,7 @@ def retrieval_lines(asked: Evaluation) -> Iterator[str]:
     from cmprompt.evaluation import retrieval
 
     features = asked.vectors(asked.encoder(), frozenset({"image", "text"}))
-    yield from fitting.table_lines(retrieval(asked.data, features, seed=asked.seed))
+    yield from fitting.table_lines(retrieval(features, seed=asked.seed))
 
 
 def check_plot(plot: str, overwrite: bool) -> None:

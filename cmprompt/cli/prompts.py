@@ -54,7 +54,8 @@ def show(
     cmprompt prompts show openai-imagenet > my-prompts.txt
     cmprompt prompts show everyday
     """
-    from cmprompt.prompts import everyday, load_prompt_set
+    from cmprompt.labels import everyday
+    from cmprompt.prompts import load_prompt_set
 
     lines = everyday() if name == "everyday" else load_prompt_set(name).templates
     typer.echo("\n".join(lines))

@@ -142,13 +142,12 @@ def columns_of(directory: str | os.PathLike[str]) -> dict[str, str]:
     return {field: name for field, name in source.items() if field.endswith("_col") and name}
 
 
-def check_model(head: Head, encoder: Encoder, name: str) -> None:
+def check_model(
+    head: Head, encoder: Encoder, name: str, advice: str = "leave --model out to use the head's own"
+) -> None:
     """Raises ModelError when `head` was fitted on another model than `encoder`; precision and device do not matter."""
     if head.model_id != encoder.model_id:
-        raise ModelError(
-            f"head {name!r} was fitted on {head.model_id}, and this model is {encoder.model_id}; leave --model out to"
-            " use the head's own"
-        )
+        raise ModelError(f"head {name!r} was fitted on {head.model_id}, and this model is {encoder.model_id}; {advice}")
 
 
 def form_of(head: Head) -> str:
@@ -195,7 +194,7 @@ def _write(
     for tower in towers:
         (directory / f"{tower.side}.safetensors").write_bytes(tower.packed)
     (directory / TENSORS).write_bytes(packed)
-    texts = {SETTINGS: json.dumps(about, indent=1, ensure_ascii=False, default=_plain) + "\n", **files}
+    texts = {SETTINGS: json.dumps(about, indent=1, ensure_ascii=False, default=plain_json) + "\n", **files}
     for name, text in texts.items():
         (directory / name).write_text(text, "utf-8", UNREADABLE)
     for path in directory.iterdir():
@@ -252,7 +251,7 @@ def _typed(name: str, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _plain(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
     """numpy's numbers and arrays as JSON has them."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()

@@ -178,9 +178,9 @@ def decision_draws(decided: Array, relevant: Array, counts: Array) -> dict[str, 
     support, claimed = (counts @ marks.astype(np.float32) for marks in (relevant, decided))  # (B, C)
     hits = counts @ (relevant & decided).astype(np.float32)
     return {
-        "precision": _ratio(hits, claimed).mean(1),
-        "recall": _ratio(hits, support).mean(1),
-        "f1": _ratio(2 * hits, support + claimed).mean(1),
+        "precision": metrics.ratio(hits, claimed).mean(1),
+        "recall": metrics.ratio(hits, support).mean(1),
+        "f1": metrics.ratio(2 * hits, support + claimed).mean(1),
         "exact_match": counts @ (relevant == decided).all(1) / len(relevant),
     }
 
@@ -193,17 +193,11 @@ def _precision_draws(scores: Array, relevant: Array, counts: Array) -> Array:
         ranked, weight = scores[order, column], counts[:, order]  # (N,), (B, N)
         end = np.searchsorted(-ranked, -ranked, side="right") - 1  # (N,) the last row with the same score
         own = weight * relevant[order, column]
-        precision = _ratio(np.cumsum(own, 1), np.cumsum(weight, 1))[:, end]
+        precision = metrics.ratio(np.cumsum(own, 1), np.cumsum(weight, 1))[:, end]
         rows = own.sum(1)
-        total += _ratio((own * precision).sum(1), rows)
+        total += metrics.ratio((own * precision).sum(1), rows)
         labels += rows > 0
-    return _ratio(total, labels)
-
-
-def _ratio(top: Array, bottom: Array) -> Array:
-    """top / bottom, and 0 where the bottom is 0."""
-    quotient: Array = np.divide(top, bottom, out=np.zeros_like(top), where=bottom != 0)
-    return quotient
+    return metrics.ratio(total, labels)
 
 
 def _number_draws(predicted: Array, target: Array, counts: Array) -> dict[str, Array]:

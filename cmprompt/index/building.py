@@ -18,7 +18,7 @@ import numpy as np
 from cmprompt.atomic import locked, writing
 from cmprompt.clips import ClipFrame
 from cmprompt.errors import OutputError, StoreError, UsageError
-from cmprompt.index.collections import KINDS, About, Collection, Entry, Kind, checksums, folder_of, mapped
+from cmprompt.index.collections import KINDS, About, Collection, Entry, Kind, crcs, folder_of, mapped
 from cmprompt.segments import Segment
 from cmprompt.types import Array, Embedded, FileBytes, Item
 
@@ -165,7 +165,7 @@ class _Builder:
                 entry.path and _bytes(entry.path),
                 int(checksum),
             )
-            for place, ((entry, _), checksum) in enumerate(zip(waiting, checksums(rows), strict=True))
+            for place, ((entry, _), checksum) in enumerate(zip(waiting, crcs(rows), strict=True))
         ]
         self._database.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", values)
         self.counts[kind] += len(waiting)

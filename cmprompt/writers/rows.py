@@ -14,10 +14,11 @@ from cmprompt.types import Item
 from cmprompt.writers import choose_format, jsonl, make_writer
 from cmprompt.writers.csv import defused, to_line
 from cmprompt.writers.records import clean, identity, rounded
+from cmprompt.writers.table import printable
+from cmprompt.writers.tsv import ESCAPES
 
 Row = Mapping[str, Any]
 ID_WIDTH = 32  # of a table's columns the last to give way: a name cut short is of no use
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 def identity_of(id: str) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def _csv(rows: Sequence[Row], names: Sequence[str], safe: bool) -> bytes:
 
 
 def _tsv(rows: Sequence[Row], names: Sequence[str]) -> bytes:
-    lines = ["\t".join(_cell(row.get(name)).translate(_ESCAPES) for name in names) for row in rows]
+    lines = ["\t".join(_cell(row.get(name)).translate(ESCAPES) for name in names) for row in rows]
     return "".join(line + "\n" for line in lines).encode()
 
 
@@ -154,7 +155,7 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> bytes:
             name, justify="right" if number else "left", overflow="ellipsis", no_wrap=number, min_width=least
         )
     for row in rows:
-        table.add_row(*(_printable(_shown(row.get(name))) for name in names))
+        table.add_row(*(printable(_shown(row.get(name))) for name in names))
     terminal = sys.stdout.isatty()
     width = None if terminal else int(os.environ.get("COLUMNS") or 80)
     console = Console(file=io.StringIO(), width=width or Console().width, highlight=False, markup=False)
@@ -175,7 +176,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return clean(str(value))
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

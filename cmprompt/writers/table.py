@@ -40,7 +40,7 @@ class TableWriter:
         if record["status"] == "ok":
             self._decision(line, record)
         else:
-            line.append(f"{record['status']}: {_printable(record['error'])}", "red")
+            line.append(f"{record['status']}: {printable(record['error'])}", "red")
         self._console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
         self._stream.write(self._text.getvalue().encode())
         self._stream.flush()  # a person is waiting
@@ -56,20 +56,20 @@ class TableWriter:
             return
         labels = record.get("labels")
         label = record["label"] if not labels else ", ".join(labels)
-        line.append_text(_fitted(_printable(label or "-"), self._label_cells, "bold" if label else "dim"))
+        line.append_text(_fitted(printable(label or "-"), self._label_cells, "bold" if label else "dim"))
         score = record["score"] or 0.0
         line.append(f" {score:5.1%}".rjust(7) + " ")
         line.append(_bar(score), "green" if label else "dim")
-        others = [f"{_printable(name)} {value:.0%}" for name, value in record["top"] if name != record["label"]]
-        texts = [_printable(text) for text, _ in record.get("descriptors", ())[:1]]
+        others = [f"{printable(name)} {value:.0%}" for name, value in record["top"] if name != record["label"]]
+        texts = [printable(text) for text, _ in record.get("descriptors", ())[:1]]
         line.append("  " + ", ".join([*(f"[{flag}]" for flag in record.get("flags", ())), *texts, *others]), "dim")
 
 
 def _name(record: Record) -> str:
     """The id, with the seconds of a stretch of video or the question that was asked."""
-    question = f" {_printable(record['question'])}" if "question" in record else ""
+    question = f" {printable(record['question'])}" if "question" in record else ""
     seconds = f" {record['start_s']:.1f}-{record['end_s']:.1f} s" if record.get("end_s") is not None else ""
-    return _printable(record["id"]) + seconds + question
+    return printable(record["id"]) + seconds + question
 
 
 def _bar(score: float) -> str:
@@ -92,6 +92,6 @@ def _fitted(text: str, cells: int, style: str = "", *, keep_end: bool = False) -
     return fitted
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Control characters, which could move a terminal's cursor, as escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from cmprompt.writers.records import FIELDS, Record
 
 COLUMNS = ("id", "label", "score", "status", "error")
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 class TsvWriter:
@@ -54,4 +54,4 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
-    return text.translate(_ESCAPES)
+    return text.translate(ESCAPES)
