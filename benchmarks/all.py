@@ -4,7 +4,7 @@
     python benchmarks/all.py --tenth         # a tenth of the size, to see that it works
 
 A script that fails is named in the summary, and the others go on. Where there is no GPU, what gpu.py found on another
-machine stands there.
+machine stands there. Above each table is what its script says of itself and the summary does not.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from harness import HERE, Line, about, environment, line_table, parser, save_page
 
@@ -40,11 +40,13 @@ def seconds(script: str, flags: list[str], work: Path) -> tuple[float, int]:
     return time.perf_counter() - started, done.returncode
 
 
-def read_lines(path: Path) -> list[Line]:
-    """The lines that a script saved."""
+def result_of(saved: Path, facts: Mapping[str, str]) -> str:
+    """The table that a script saved, under those of its facts that are not the summary's: another machine's say so."""
+    data = json.loads(saved.read_text(encoding="utf-8"))
+    own = [f"- {key}: {value}\n" for key, value in data["about"].items() if facts.get(key) != value]
     names = {field.name for field in fields(Line)}
-    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["lines"]
-    return [Line(**{name: value for name, value in line.items() if name in names}) for line in found]
+    lines = [Line(**{name: value for name, value in line.items() if name in names}) for line in data["lines"]]
+    return "".join([*own, "\n"]) + line_table(lines)
 
 
 def main() -> None:
@@ -61,8 +63,8 @@ def main() -> None:
         spent_s, status = seconds(script, [*places, *(SCRIPTS[script] if asked.tenth else [])], asked.work)
         total_s += spent_s
         made = asked.out / f"{script.replace('_', '-')}.json"
-        lines = read_lines(made) if made.exists() and not status else []
-        result = f"Ended with {status}.\n" if status else line_table(lines) if lines else "Not run here.\n"
+        found = result_of(made, facts) if made.exists() and not status else "Not run here.\n"
+        result = f"Ended with {status}.\n" if status else found
         body += f"\n## {script}.py, {spent_s:.0f} s\n\n{result}"
     whole = {**facts, "took": f"{total_s / 60:.1f} minutes"}
     print(save_page("speed", "Speed", body, {"scripts": chosen}, whole, asked.out))

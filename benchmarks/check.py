@@ -50,7 +50,12 @@ def pair_rows(data: Path, model: str) -> Iterator[list[float]]:
         wrong = np.isin(np.arange(len(items)), chosen)
         precision = wrong[found.flagged].mean() if found.flagged.any() else float("nan")
         auroc = roc_auc_score(wrong, found.p_value)
-        yield [auroc, found.flagged.sum(), precision, found.fdr or 0.0, found.mismatched_share or 0.0]
+        yield [auroc, found.flagged.sum(), precision, _or_nan(found.fdr), _or_nan(found.mismatched_share)]
+
+
+def _or_nan(share: float | None) -> float:
+    """NaN, which no mean counts, for a share of nothing."""
+    return float("nan") if share is None else share
 
 
 def label_rows(data: Path) -> Iterator[list[float]]:

@@ -1,22 +1,25 @@
 """PyAV against torchcodec: one frame a second, its short side 256 pixels, of some videos, and how far each one comes.
 
-    pip install torchcodec && python benchmarks/video.py ../shared/data/videos/* -o benchmarks/results/video.md
+    pip install torchcodec && python benchmarks/video.py ../shared/data/videos/*
 
 Seconds are of the processor, the best of the rounds, which the two take in turns; PyAV as `cmprompt` uses it.
 torchcodec needs FFmpeg's libraries from the system, PyAV brings its own. "Frames" is how many can be read one after the
 other. With --cut, each file also without the last 40 % of its bytes.
 """
 
-import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from harness import about, parser, save_page, table, versions
 
 from cmprompt.errors import ItemError
 from cmprompt.sources.video import Sampling, decoded, read_video
 from cmprompt.types import Array, Frame
 
+DECODERS = ("PyAV", "torchcodec")
 SHORT_SIDE_PX = 256
 KEPT = 0.6
 
@@ -70,17 +73,19 @@ def seconds(samples: Callable[[str], Iterator[Array]], path: str) -> float:
     return time.process_time() - started
 
 
-def row(path: Path, rounds: int) -> str:
-    """One line of the table."""
+def measured(path: Path, rounds: int) -> dict[str, object]:
+    """The seconds of every run of each, and how far each one comes."""
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds):
         for place in (0, 1) if number % 2 else (1, 0):
             times[place].append(seconds((pyav_samples, torchcodec_samples)[place], str(path)))
-    cells = [f"{min(taken):.3f}" for taken in times] + [
-        count(pyav_frames(str(path))),
-        count(torchcodec_frames(str(path))),
-    ]
-    return f"| {path.name} | {' | '.join(cells)} |"
+    frames = count(pyav_frames(str(path))), count(torchcodec_frames(str(path)))
+    return {"video": path.name, "times": dict(zip(DECODERS, times, strict=True)), "frames": frames}
+
+
+def row(found: Mapping[str, Any]) -> list[object]:
+    """One line of the table."""
+    return [found["video"], *(f"{min(taken):.3f}" for taken in found["times"].values()), *found["frames"]]
 
 
 def cut(path: Path, folder: Path) -> Path:
@@ -91,20 +96,17 @@ def cut(path: Path, folder: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", nargs="+", type=Path)
-    parser.add_argument("--cut", action="store_true")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("-o", "--output", type=Path)
-    options = parser.parse_args()
-    lines = ["| video | PyAV s | torchcodec s | PyAV frames | torchcodec frames |", "|---|---|---|---|---|"]
+    options = parser(__doc__, rounds=5)
+    options.add_argument("videos", nargs="+", type=Path)
+    options.add_argument("--cut", action="store_true")
+    asked = options.parse_args()
+    facts = about(decoders=versions(("av", "torchcodec")))
     with tempfile.TemporaryDirectory() as folder:
-        shorter = [cut(path, Path(folder)) for path in options.videos] if options.cut else []
-        for path in [*options.videos, *shorter]:
-            lines.append(row(path, options.rounds))
-            print(lines[-1], flush=True)
-    if options.output:
-        options.output.write_text("# Decoding videos\n\n" + "\n".join(lines) + "\n")
+        shorter = [cut(path, Path(folder)) for path in asked.videos] if asked.cut else []
+        found = [measured(path, asked.rounds) for path in [*asked.videos, *shorter]]
+    names = ("video", *(f"{name} s" for name in DECODERS), *(f"{name} frames" for name in DECODERS))
+    body = table(names, map(row, found))
+    print(save_page("video", "Decoding videos", body, {"videos": found}, facts, asked.out))
 
 
 if __name__ == "__main__":

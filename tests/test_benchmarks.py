@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import FakeEncoder, draw, encode
 from PIL import Image
+
+from cmprompt.types import Item
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -67,3 +71,59 @@ def test_the_photos_are_of_a_cameras_size_and_the_same_each_time(harness: Any, t
         assert 30_000 < one.stat().st_size < 300_000
         with Image.open(one) as picture:
             assert picture.size == (500, 375)
+
+
+def script(name: str, harness: Any, monkeypatch: pytest.MonkeyPatch, *flags: object) -> Any:
+    """A benchmark as a module, which its `main` finds called with these flags."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, flags)])
+    return importlib.import_module(name)
+
+
+def test_both_searches_are_warm_and_take_turns(harness: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    search, order = script("search", harness, monkeypatch), []
+    monkeypatch.setattr(search, "run", lambda store, flag, work: order.append(flag) or (1.0, 1.0, 1.0, [flag]))
+    runs = search.runs_of(tmp_path, tmp_path, 2)
+    assert order == ["--no-ann", "--ann"] * 3
+    assert runs == {"exact": [(1.0, 1.0, 1.0, ["--no-ann"])] * 2, "LanceDB": [(1.0, 1.0, 1.0, ["--ann"])] * 2}
+
+
+def test_a_draw_that_flags_nothing_counts_in_no_mean_of_shares(
+    harness: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    check, bytes_of = script("check", harness, monkeypatch), {name: encode(draw(name)) for name in ("red", "blue")}
+    pairs = [(Item(name, partial(bytes_of.__getitem__, name)), name) for name in [*bytes_of] * 8]
+    monkeypatch.setattr(check, "flickr", lambda data: iter(pairs))
+    monkeypatch.setattr(check, "load_encoder", lambda model: FakeEncoder())
+    rows = list(check.pair_rows(tmp_path, "fake"))  # of so few nothing is flagged
+    assert [row[1:] for row in check.plain(rows)] == [[0, None, None, None]] * check.DRAWS
+
+
+def test_scikit_learn_and_ours_are_fitted_as_often(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = script("fits", harness, monkeypatch)
+    (speed, _) = fits.linear_speed(60, 8, 3)[1]
+    assert [len(times) for times in speed.times.values()] == [fits.ROUNDS] * 2
+
+
+def test_another_machines_figures_stand_under_its_name(
+    harness: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    summary = script("all", harness, monkeypatch, "--only", "gpu", "--out", tmp_path)
+    line = harness.Line("a model", "the chip", 90.0, 85, None)
+    harness.save("gpu", "On a GPU", [line], {**harness.about(), "machine": "another one"}, tmp_path)
+    monkeypatch.setattr(summary, "seconds", lambda script, flags, work: (1.0, 0))
+    summary.main()
+    head, table = (tmp_path / "speed.md").read_text().split("## gpu.py")
+    assert f"- machine: {harness.machine()}" in head and "- machine: another one\n" in table
+    assert "- system" not in table and "| a model |" in table
+
+
+def test_videos_are_measured_beside_the_machine(harness: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="the extra [video] is not installed")
+    video = script("video", harness, monkeypatch, tmp_path / "a.mp4", "--rounds", "2", "--out", tmp_path)
+    for name in ("pyav_samples", "torchcodec_samples", "pyav_frames", "torchcodec_frames"):
+        monkeypatch.setattr(video, name, lambda path: iter("ab"))
+    video.main()
+    saved = json.loads((tmp_path / "video.json").read_text())
+    assert saved["about"]["machine"] == harness.machine() and "av " in saved["about"]["decoders"]
+    assert [len(times) for times in saved["videos"][0]["times"].values()] == [2, 2]
+    assert "| a.mp4 |" in (tmp_path / "video.md").read_text()
