@@ -120,8 +120,12 @@ class Features:
 
     def take(self, rows: Array | slice) -> Features:
         """Some rows of every field."""
-        arrays: list[Any] = [getattr(self, field.name) for field in fields(self)]
-        return Features(*(None if array is None else array[rows] for array in arrays))
+
+        def part(name: str) -> Any:
+            array: Array | None = getattr(self, name)
+            return None if array is None else array[rows]
+
+        return Features(*(part(field.name) for field in fields(Features)))
 
 
 @dataclass(frozen=True)
