@@ -77,7 +77,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         targets = np.asarray(y)
         if len(targets) != len(X):
             raise UsageError(f"{len(X)} images and {len(targets)} targets; give one target for each image")
-        vars(self).pop("_head", None)  # its own towers, where it has any, are not those to start from
+        self.__dict__.pop("_head", None)  # its own towers, where it has any, are not those to start from
         start = self._start(sorted({str(target) for target in targets}))
         needs = frozenset({"image", "text"}) if any(getattr(x, "text", None) for x in X) else frozenset({"image"})
         features, items = self._rows(X, with_tokens(self._kind(), needs))
