@@ -13,7 +13,8 @@ from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.max_pool import MaxPoolHead
 from cmprompt.heads.zero_shot import POOLS, zero_shot
 from cmprompt.types import Array, Encoder, Features, FileBytes, Head, Item
-from cmprompt.writers.records import clean, rounded
+from cmprompt.utf8 import clean
+from cmprompt.writers.records import rounded
 
 if TYPE_CHECKING:
     from cmprompt.store import Store

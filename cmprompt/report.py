@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -19,6 +18,7 @@ from cmprompt.figures import name_of, text_of
 from cmprompt.heads.io import plain_json
 from cmprompt.heads.trial import Trial
 from cmprompt.types import Array, Item
+from cmprompt.utf8 import clean
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -30,7 +30,6 @@ div{overflow-x:auto}img{display:block;max-width:9rem;max-height:9rem}svg{backgro
 SHOWN_ABOVE = ("metrics", "verdict", "tried", "tower_curve", "auto")
 WORST = 24
 THUMBNAIL_PX = 144
-SURROGATES = re.compile("[\ud800-\udfff]")  # what stands for the bytes of a name that are not UTF-8
 # What `tried` holds, by what else the record does; the last choice that is made comes first.
 SETTINGS = {
     "wise": "how far from zero-shot to the fitted head",
@@ -65,7 +64,7 @@ def html(trial: Trial, labels: Sequence[str], items: Sequence[Item], about: Mapp
             "",
         ]
     )
-    return _readable(page)
+    return clean(page)
 
 
 def as_json(trial: Trial, labels: Sequence[str], about: Mapping[str, object]) -> str:
@@ -263,8 +262,3 @@ def _thumbnail(item: Item) -> str:
     buffer = io.BytesIO()
     picture.convert("RGB").save(buffer, "JPEG", quality=80)
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
-
-
-def _readable(text: str) -> str:
-    """Names in it that are not UTF-8 with their odd bytes replaced."""
-    return SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -12,7 +12,8 @@ from cmprompt.check import FEWEST_TEXTS, MOST_MISMATCHED, LabelCheck, PairCheck,
 from cmprompt.errors import UsageError
 from cmprompt.labelled import photo_groups
 from cmprompt.types import Array, Embedded, Features, Item, Outcome
-from cmprompt.writers.records import clean, identity, own_columns, rounded
+from cmprompt.utf8 import clean
+from cmprompt.writers.records import identity, own_columns, rounded
 
 # what a record may have, before the table's own columns
 FIELDS = (

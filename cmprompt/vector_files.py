@@ -21,7 +21,8 @@ import numpy as np
 from cmprompt.atomic import beside, locked, replacing, writing
 from cmprompt.errors import OutputError, UsageError, unknown
 from cmprompt.types import Array, Embedded
-from cmprompt.writers.records import clean, identity
+from cmprompt.utf8 import clean
+from cmprompt.writers.records import identity
 
 ENDINGS = (".npy", ".parquet", ".safetensors")
 HEADER_BYTES = 8192  # kept free for what is only known at the end: how many rows there are

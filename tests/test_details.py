@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,18 @@ def test_every_command_says_what_ran(
     for quiet in ([], ["-q", "-v"]):
         assert run([*again, *quiet]) == 0
         assert "encoding fake" not in capsys.readouterr().err
+
+
+def test_a_name_that_is_not_utf8_is_shown_in_the_same_way_everywhere(
+    colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (b"caf\xe9.txt", b"caf\xe9.png"):
+        Path(os.fsdecode(os.fsencode(colours) + b"/" + name)).write_bytes(b"")
+    assert run(["classify", str(colours), "--labels", "red,blue", "--dry-run"]) == 0
+    assert "caf\ufffd.png" in capsys.readouterr().out
+    assert run(["classify", str(colours), "--labels", "red,blue", "-v"]) == 1
+    said = capsys.readouterr().err
+    assert "caf\ufffd.txt" in said and "caf\ufffd.png: unreadable" in said
 
 
 @pytest.mark.parametrize("line", ["classify {photos} {gone} --labels red,blue", "embed {photos} {gone} -o {tmp}/v.npy"])

@@ -319,6 +319,7 @@ def test_a_page_has_the_picture_and_the_words_as_text() -> None:
     assert "<script>" not in page and "<b>" not in page and "<i>" not in page
     assert "data:image/png;base64,cG5n" in page and "LeGrad" in page
     assert "default-src 'none'" in page and "color-scheme:light dark" in page
+    assert "caf\ufffd.jpg" in to_html("caf\udce9.jpg", b"png", "LeGrad", [row]).decode()
 
 
 def test_the_command_writes_a_picture_or_a_page(

@@ -84,6 +84,18 @@ def test_index_keeps_what_is_asked_and_cannot_ask_again(
     assert b"requests on standard input" in capfdbinary.readouterr().err
 
 
+def test_half_a_surrogate_pair_in_a_request_is_kept_as_what_can_be_written(
+    colours: Path, fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: fake_encoder)
+    store = ["--store", str(tmp_path / "store")]
+    feed(monkeypatch, {"path": f"{colours}/red.png", "id": "cut \ud83d", "text": "red \ud83d"})
+    assert run(["index", "build", "--stdin-jsonl", *store]) == 0
+    assert json.loads(capfdbinary.readouterr().out)["id"].startswith("cut \ufffd")
+    assert run(["search", "red", "--in", "texts", *store, "--format", "jsonl"]) == 0
+    assert json.loads(capfdbinary.readouterr().out)["text"].startswith("red \ufffd")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -58,6 +58,13 @@ def test_a_sheet_shows_pictures_and_says_what_is_gone(colours: Path) -> None:
     assert sheet.shape[2] == 3
 
 
+@pytest.mark.parametrize("name", ["caf\udce9", "cut \ud83d"])
+def test_a_sheet_shows_names_that_are_not_utf8(name: str, colours: Path) -> None:
+    entries = [Entry(name, path=str(colours / "red.png")), Entry("b", text=name)]
+    assert to_png(entries, [1.0, 0.5])
+    assert to_html(entries, [1.0, 0.5], name).decode().count("\ufffd") >= 5
+
+
 def test_markup_in_names_stays_text(colours: Path) -> None:
     nasty = '<script>alert(1)</script>"onload="x'
     page = to_html([Entry(nasty, path=str(colours / "red.png")), Entry("b", text=nasty)], [1.0, 0.5], nasty).decode()

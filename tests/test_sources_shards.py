@@ -72,6 +72,13 @@ def test_side_files_that_make_no_sense_are_passed_over(tmp_path: Path) -> None:
     assert item.text == "caf\ufffd" and item.columns == {}
 
 
+def test_half_a_surrogate_pair_beside_a_picture_is_replaced(tmp_path: Path) -> None:
+    facts = rb'{"caption": "cut \ud83d", "label": "\ude00", "words": ["\ud83d"]}'
+    (item,) = read(write(tmp_path / "a.tar", {"1.png": PNG, "1.json": facts}))
+    half = "\ufffd\ufffd\ufffd"
+    assert (item.text, item.target, item.columns["words"]) == (f"cut {half}", half, f'["{half}"]')
+
+
 def test_one_key_with_many_pictures_does_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cmprompt.sources.shards._MAX_SAMPLE_BYTES", 1_000_000)
     path = write(tmp_path / "a.tar", {f"IMG.{i}.png": bytes(200_000) for i in range(40)})

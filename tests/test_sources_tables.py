@@ -72,6 +72,14 @@ def test_a_name_that_is_not_utf8_is_kept(tmp_path: Path) -> None:
     assert item.id == "caf\udce9.jpg" and item.text == "caf\ufffd"
 
 
+def test_half_a_surrogate_pair_in_json_is_replaced(tmp_path: Path) -> None:
+    (item,) = read(
+        table(tmp_path, r'{"image": "a.jpg", "text": "cut \ud83d", "label": "\ude00", "n": "\udce9\ud83d"}', "t.jsonl")
+    )
+    assert (item.text, item.target) == ("cut \ufffd\ufffd\ufffd", "\ufffd\ufffd\ufffd")
+    assert set(item.columns["n"]) == {"\ufffd"}
+
+
 def test_a_row_of_text_alone(tmp_path: Path) -> None:
     first, second = read(table(tmp_path, "image,text\n,hello\n,\n"))
     assert first.image is None and first.text == "hello" and first.id.endswith("t.csv:2")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cmprompt.cli import road
 from cmprompt.errors import counted
+from cmprompt.utf8 import clean
 
 if TYPE_CHECKING:
     from cmprompt.embed import Stats
@@ -35,11 +36,11 @@ class Details:
 
     def failure(self, id: str, status: str, error: str | None) -> None:
         """One input that failed."""
-        self.say(f"{_readable(id)}: {status}: {error}")
+        self.say(f"{clean(id)}: {status}: {error}")
 
     def skipped(self, path: str) -> None:
         """A file that a walk left out."""
-        self.say(f"skipped {_readable(path)}")
+        self.say(f"skipped {clean(path)}")
 
     def work(self, stats: Stats) -> None:
         """How much of a run the store had, and what was computed."""
@@ -47,11 +48,6 @@ class Details:
             f"{counted(stats.items, 'input')}: {stats.store_hits:,} stored, {stats.decoded:,} decoded,"
             f" {stats.encoded:,} encoded, {stats.failed:,} failed; {counted(stats.texts_encoded, 'text')} encoded"
         )
-
-
-def _readable(name: str) -> str:
-    """A name of bytes that are not UTF-8, too."""
-    return name.encode("utf-8", "replace").decode()
 
 
 def print_timings(

@@ -220,13 +220,13 @@ class OldHead:
         from cmprompt.evaluation import Contender, contest
         from cmprompt.labelled import embed_labelled
         from cmprompt.rule import Rule
-        from cmprompt.sources.options import clean_text
+        from cmprompt.utf8 import clean
 
         data, features = rows
         seen = features
         if trial.towers:
             seen = embed_labelled(data, with_towers(encoder, trial.towers), store, trial.head.needs)
-        yield f"on the old data, {clean_text(self.record['table'])}:"
+        yield f"on the old data, {clean(self.record['table'])}:"
         rule = Rule(kind="sigmoid" if data.multi_label else "softmax")
         before, after = Contender(self.head, features, rule), Contender(trial.head, seen, rule)
         found = contest(data, {"before": before, "after": after})

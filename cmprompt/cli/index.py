@@ -172,7 +172,7 @@ def list_names(
     """
     from cmprompt.cli import road
     from cmprompt.index.collections import Collection, names
-    from cmprompt.writers.records import clean
+    from cmprompt.utf8 import clean
     from cmprompt.writers.rows import write_rows
 
     say = road.speaker(quiet)

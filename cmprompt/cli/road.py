@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmprompt.errors import CmpromptError, UsageError, counted
+from cmprompt.utf8 import clean
 
 if TYPE_CHECKING:
     from cmprompt.embed import Stats
@@ -335,7 +336,7 @@ def describe_run(
     for label, texts in (prompts or {}).items():
         yield f"label\t{label}\t{counted(len(texts), 'text')}\t{texts[0]}"
     for item in items:
-        yield f"input\t{item.id.encode('utf-8', 'replace').decode()}"
+        yield f"input\t{clean(item.id)}"
 
 
 def encoding_of(encoder: Any) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from cmprompt.utf8 import clean
+
 COLUMNS = ("label", "score", "cosine", "contribution", "text")
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
@@ -29,7 +31,7 @@ def to_html(title: str, png: bytes, method: str, rows: Sequence[Mapping[str, Any
     """The page. `rows` have the keys of COLUMNS; whatever is in them stays text."""
     labels = ", ".join(dict.fromkeys(str(row["label"]) for row in rows))
     return PAGE.format(
-        title=escape(title.encode("utf-8", "replace").decode()),
+        title=escape(clean(title)),
         labels=escape(labels, quote=True),
         png=base64.b64encode(png).decode("ascii"),
         method=escape(method),

@@ -21,6 +21,7 @@ from cmprompt.errors import OutputError, StoreError, UsageError
 from cmprompt.index.collections import KINDS, About, Collection, Entry, Kind, crcs, folder_of, mapped
 from cmprompt.segments import Segment
 from cmprompt.types import Array, Embedded, FileBytes, Item
+from cmprompt.utf8 import raw_bytes
 
 ROWS_AT_ONCE = 4096
 SCHEMA = """
@@ -159,10 +160,10 @@ class _Builder:
             (
                 kind,
                 first + place,
-                _bytes(entry.id),
+                raw_bytes(entry.id),
                 entry.time_s,
                 entry.text,
-                entry.path and _bytes(entry.path),
+                entry.path and raw_bytes(entry.path),
                 int(checksum),
             )
             for place, ((entry, _), checksum) in enumerate(zip(waiting, crcs(rows), strict=True))
@@ -181,8 +182,3 @@ def _changes(before: Mapping[tuple[object, ...], int], after: Mapping[tuple[obje
 def _path_of(item: Item) -> str | None:
     image = item.image.clip.image if isinstance(item.image, ClipFrame) else item.image
     return os.path.abspath(image.path) if isinstance(image, FileBytes) else None
-
-
-def _bytes(id: str) -> bytes:
-    """Names may hold bytes that are not UTF-8."""
-    return id.encode("utf-8", "surrogateescape")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cmprompt.errors import ItemError
 from cmprompt.index.collections import Entry
 from cmprompt.lettering import fitted, font_for
+from cmprompt.utf8 import clean
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -109,5 +110,4 @@ def _encoded(picture: Image, form: str) -> bytes:
 
 def _shown(text: str) -> str:
     """Without control characters and bytes that are not UTF-8."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(char if char.isprintable() else " " for char in text)
+    return "".join(char if char.isprintable() else " " for char in clean(text))

@@ -86,8 +86,3 @@ def image_at(path: str) -> Callable[[], bytes]:
     if is_address(path):
         return partial(_throw, ItemError("unsupported", "addresses are not fetched; download the picture first"))
     return FileBytes(path)
-
-
-def clean_text(text: str) -> str:
-    """Bytes that were not UTF-8, which names keep, as replacement characters."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if not text.isascii() else text

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 from cmprompt.errors import ItemError
 from cmprompt.sources.options import failed, image_at
 from cmprompt.types import Item
+from cmprompt.utf8 import clean
 
 MAX_LINE_BYTES = 1 << 20
 
@@ -33,7 +34,7 @@ def _item(line: bytes, where: str) -> Item:
     if not isinstance(request, dict) or not isinstance(request.get("path"), str):
         return failed(where, ItemError("unreadable", f'{where} is no JSON object with a "path"'))
     path = request["path"]
-    return Item(_text(request.get("id", path)), image_at(path), text=_text(request.get("text")) or None)
+    return Item(_text(request.get("id", path)), image_at(path), text=clean(_text(request.get("text"))) or None)
 
 
 def _text(value: Any) -> str:

@@ -15,8 +15,9 @@ from typing import Any
 from cmprompt.errors import ItemError
 from cmprompt.sources.archives import BROKEN, PICKLES, Member, broken, normal_name, read_members
 from cmprompt.sources.names import is_image_name
-from cmprompt.sources.options import SourceOptions, clean_text, failed
+from cmprompt.sources.options import SourceOptions, failed
 from cmprompt.types import Item
+from cmprompt.utf8 import clean
 
 _SIDE_ENDINGS = frozenset({".txt", ".caption", ".json", ".cls"})
 _TEXT_FACTS = ("caption", "captions", "text")
@@ -101,7 +102,7 @@ def _finished(sample: _Sample) -> Iterator[Item]:
     text = _decoded(sample.sides.get(".txt", sample.sides.get(".caption", b""))) or _first(facts, _TEXT_FACTS)
     target = _decoded(sample.sides.get(".cls", b"")) or _first(facts, _TARGET_FACTS)
     columns = {
-        name: clean_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        name: clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for name, value in facts.items()
     }
     for item in sample.items:
@@ -127,5 +128,5 @@ def _first(facts: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
         if isinstance(value, list):
             value = value[0] if value else None
         if value is not None and value != "":
-            return clean_text(str(value))
+            return clean(str(value))
     return None

@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 from cmprompt.errors import ItemError, UsageError, unknown
-from cmprompt.sources.options import SourceOptions, clean_text, failed, image_at
+from cmprompt.sources.options import SourceOptions, failed, image_at
 from cmprompt.sources.rows import Row, read_rows
 from cmprompt.types import Item
+from cmprompt.utf8 import clean
 
 # In order of preference; a column's name is compared in lower case, with "_" for spaces and hyphens.
 IMAGE_NAMES = (
@@ -75,7 +76,7 @@ def _column(path: str, names: Sequence[str], options: SourceOptions, field: str,
 def _item(path: str, row: Row, columns: Columns) -> Item:
     def cell(name: str | None, plain: Callable[[Any], str] = _plain) -> str | None:
         value = plain(row.cells.get(name)) if name else None
-        return clean_text(value) if value else None
+        return clean(value) if value else None
 
     others = {name: _together(value) for name, value in row.cells.items() if name != columns.image}
     id, image = _picture(path, row, columns.image)
@@ -86,7 +87,7 @@ def _item(path: str, row: Row, columns: Columns) -> Item:
         image,
         text=cell(columns.text),
         target=cell(columns.target, _together),
-        columns={name: clean_text(value) for name, value in others.items()},
+        columns={name: clean(value) for name, value in others.items()},
     )
 
 

@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from cmprompt.types import Item, Prediction
+from cmprompt.utf8 import clean, raw_bytes
 
 Record = dict[str, Any]
 
@@ -71,14 +72,9 @@ def identity(item: Item) -> Record:
     try:
         item.id.encode()
     except UnicodeEncodeError:
-        name = _raw_bytes(item.id)
+        name = raw_bytes(item.id)
         return {"id": name.decode("utf-8", "replace"), "path_b64": base64.b64encode(name).decode("ascii")}
     return {"id": item.id}
-
-
-def clean(text: str) -> str:
-    """`text` with what is not UTF-8 replaced, so that any file can hold it."""
-    return text if text.isascii() else _raw_bytes(text).decode("utf-8", "replace")
 
 
 def rounded(value: float | None) -> float | None:
@@ -107,11 +103,3 @@ def own_columns(columns: Mapping[str, str], fields: Collection[str] = (*FIELDS, 
             key = f"input_{key}"
         kept[key] = clean(value) if isinstance(value, str) else value
     return kept
-
-
-def _raw_bytes(text: str) -> bytes:
-    """The bytes a name was made from; lone surrogates that stand for no byte keep their own encoding."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")

@@ -11,9 +11,10 @@ from typing import Any
 
 from cmprompt.errors import OutputError
 from cmprompt.types import Item
+from cmprompt.utf8 import clean
 from cmprompt.writers import choose_format, jsonl, make_writer
 from cmprompt.writers.csv import defused, to_line
-from cmprompt.writers.records import clean, identity, rounded
+from cmprompt.writers.records import identity, rounded
 from cmprompt.writers.table import printable
 from cmprompt.writers.tsv import ESCAPES
 
