@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmprompt.encoders.devices import cores
 from cmprompt.encoders.tokens import TOKENS, TokenEncoder
-from cmprompt.encoding import Encoded, Texts, encode_images, most_remembered, store_dtype, streams_of
+from cmprompt.encoding import Encoded, Texts, encode_images, most_remembered, store_dtype, streams_of, threads_of
 from cmprompt.errors import ModelError
 from cmprompt.reading import OK, Prepared, Reader, Result, flagged, identity_of
 from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Item, Outcome
@@ -38,7 +37,7 @@ UNWRITTEN = 1024  # vectors that may wait for the disk
 
 @dataclass
 class Stats:
-    """What a run did and where its time went; seconds of reading and decoding are summed over threads."""
+    """What a run did and where its time went; seconds of reading and decoding are summed over its `threads`."""
 
     items: int = 0
     failed: int = 0
@@ -51,6 +50,7 @@ class Stats:
     read_s: float = 0.0
     decode_s: float = 0.0
     encode_s: float = 0.0
+    threads: int = 1
 
 
 def embed(
@@ -70,14 +70,16 @@ def embed(
 
     With "image_tokens" or "text_tokens" in `needs` each of the two comes with its tokens, kept under their own key.
     Vectors are rounded to the store's dtype, stored or not. `read_ahead` 1 answers each item before the next is asked
-    for. `batch_size` is the encoder's own by default, `max_pixels` the decoder's. `stats` is filled while it runs.
+    for. `batch_size` and `decode_threads` are the encoder's own by default (`threads`, or one for each core),
+    `max_pixels` the decoder's. `stats` is filled while it runs.
     An encoder that has `streams` is called by so many threads at once.
     Raises ModelError where the model fails on everything, StoreError and OutputError where the store does.
     """
+    threads = decode_threads or threads_of(encoder)
     if needs & TOKENS:
         wide: Any = TokenEncoder(encoder)
         plain = embed(
-            items, wide, store, needs=needs - TOKENS, batch_size=batch_size, decode_threads=decode_threads,
+            items, wide, store, needs=needs - TOKENS, batch_size=batch_size, decode_threads=threads,
             read_ahead=read_ahead, allow_truncated=allow_truncated, max_pixels=max_pixels, stats=stats,
         )  # fmt: skip
         whole: Iterator[Embedded] = wide.split(plain)
@@ -92,7 +94,7 @@ def embed(
         read_ahead=read_ahead,
         stats=stats or Stats(),
     )
-    return pipeline.run(decode_threads or cores())
+    return pipeline.run(threads)
 
 
 def embed_texts(
@@ -153,6 +155,7 @@ class _Pipeline:
         self.remembered: deque[bytes] = deque()
 
     def run(self, threads: int) -> Iterator[Embedded]:
+        self.stats.threads = threads
         in_hand = self.batch_size + 2 * threads
         decoders = ThreadPoolExecutor(threads, "cmprompt-decode")
         encoders = ThreadPoolExecutor(self.streams, "cmprompt-encode")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cmprompt.encoders.devices import cores
 from cmprompt.errors import CmpromptError, ItemError, ModelError
 from cmprompt.types import Array, Encoder, Outcome
 
@@ -154,6 +155,11 @@ def most_remembered(most: int, dim: int) -> int:
 def streams_of(encoder: Encoder) -> int:
     """How many threads may call an encoder at once; one, where it does not say."""
     return int(getattr(encoder, "streams", 1))
+
+
+def threads_of(encoder: Encoder) -> int:
+    """How many threads read and decode for an encoder; one for each core, where it does not say."""
+    return int(getattr(encoder, "threads", 0) or cores())
 
 
 def store_dtype(encoder: Encoder) -> DType:

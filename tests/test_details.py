@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import os
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import FakeEncoder, draw
 from labelled_photos import write_table
 
 from cmprompt.cli.app import run
+from cmprompt.reading import Reader
 
 RUNS = "model fake, encoding fake/fp32, store {}/store"
 WORK = "3 inputs: 0 stored, 3 decoded, 3 encoded, 0 failed"
@@ -105,6 +109,31 @@ def test_timings_name_every_stage(name: str, colours: Path, tmp_path: Path, caps
     assert stages == ["start", "texts", "look", "read", "decode", "encode", "score", "write", "all"]
     seconds = [float(line.split(" s")[0].split()[-1]) for line in lines[-9:]]
     assert 0 <= max(seconds[:-1]) <= seconds[-1] + 0.01
+
+
+@pytest.mark.parametrize("name", [name for name in LINES if name not in ("index update", "search", "explain")])
+def test_no_more_threads_decode_than_are_asked_for(
+    name: str, colours: Path, tmp_path: Path, fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, used = Reader.prepare, set()
+
+    def slowly(self: Reader, *arguments: Any) -> Any:
+        used.add(threading.current_thread().name)
+        time.sleep(0.01)  # so that another thread would begin
+        return prepare(self, *arguments)
+
+    def load(*arguments: object, threads: int, **options: object) -> FakeEncoder:
+        fake_encoder.threads = threads  # type: ignore[attr-defined]
+        return fake_encoder
+
+    monkeypatch.setattr(Reader, "prepare", slowly)
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", load)
+    monkeypatch.setattr("cmprompt.encoding.cores", lambda: 4)
+    rows = [(f"{colours}/{colour}.png", colour) for colour in ("red", "green", "blue")]
+    table = write_table(tmp_path / "t.csv", many(rows, tmp_path) if name == "finetune" else rows)
+    words = LINES[name][0].format(photos=colours, tmp=tmp_path, table=table).split()
+    assert run([*words, "--threads", "1", "-q"]) == 0
+    assert {name.rpartition("_")[2] for name in used} == {"0"}
 
 
 def test_index_names_failures_without_it_too(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -255,6 +255,21 @@ def test_an_encoder_with_streams_is_called_by_several_threads_from_the_start(tmp
     assert np.array_equal(rows, run(items, FakeEncoder(), batch_size=8)[0])
 
 
+@pytest.mark.parametrize("asked", [None, 3])
+def test_as_many_threads_decode_as_the_encoder_or_the_caller_says(asked: int | None, fake_encoder: FakeEncoder) -> None:
+    names: set[str] = set()
+    together = threading.Barrier(asked or 2)
+
+    def look() -> bytes:
+        names.add(threading.current_thread().name)
+        together.wait(20)  # breaks unless so many are here at once
+        return encode(draw("red"))
+
+    fake_encoder.threads = 2  # type: ignore[attr-defined]
+    _, stats = run([Item(str(i), look) for i in range(12)], fake_encoder, decode_threads=asked)
+    assert len(names) == stats.threads == (asked or 2)
+
+
 def test_the_keys_of_two_models_do_not_mix(tmp_path: Path) -> None:
     items = photos(tmp_path / "p", 3)
     run(items, FakeEncoder("a"), Store(tmp_path / "s"))

@@ -182,6 +182,11 @@ def test_the_side_of_a_model_that_is_not_named_is_recorded_as_the_one_that_was_u
     assert read_settings(tmp_path / "c.head")["record"]["model"] == "pair:tiny|classic"
 
 
+def test_a_pair_of_sides_without_threads_keeps_those_it_is_given() -> None:
+    pair = load_encoder("pair:classic|classic", threads=1)
+    assert isinstance(pair, PairEncoder) and pair.threads == pair.with_texts(ClassicTexts()).threads == 1
+
+
 def test_a_pair_hands_its_options_to_the_models_own_side() -> None:
     notices: list[str] = []
     pair = load_encoder("pair:auto|classic", "cpu", "fp32", batch_size=5, notices=notices.append)

@@ -13,6 +13,7 @@ import pytest
 from conftest import FakeEncoder
 
 from cmprompt.cli import road
+from cmprompt.embed import Stats
 from cmprompt.errors import UsageError
 from cmprompt.sources import SourceOptions
 from cmprompt.types import Array
@@ -75,6 +76,14 @@ def test_a_list_in_a_file_will_do_to_calibrate_on(listed: str) -> None:
 def test_calibrating_leaves_standard_input_alone(colours: Path) -> None:
     with pytest.raises(UsageError, match="name a folder or a table"):
         road.calibrate(Calibrated(), [str(colours)], SourceOptions(files_from="-"))
+
+
+def test_timings_share_reading_and_decoding_among_the_threads_that_ran() -> None:
+    lines = list(road.timings(Stats(read_s=4.0, decode_s=8.0, threads=4), 3.0, start_s=0.5, write_s=0.25))
+    assert {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith(("read", "decode"))} == {
+        "read": 1.0,
+        "decode": 2.0,
+    }
 
 
 def test_what_is_begun_is_made_meanwhile_and_comes_in_order() -> None:

@@ -98,5 +98,5 @@ def command(
         csv_safe=csv_safe, header=about,
     )  # fmt: skip
     if show_timings:
-        print_timings(stats, threads, perf_counter() - started_s, start_s=start_s, texts_s=texts_s)
+        print_timings(stats, perf_counter() - started_s, start_s=start_s, texts_s=texts_s)
     return 1 if failed else 0

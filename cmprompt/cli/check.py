@@ -117,5 +117,5 @@ def command(
         header=rows_header(encoder, inputs=[table], options={"fdr": fdr}) if header else None,
     )  # fmt: skip
     if show_timings:
-        print_timings(stats, threads, perf_counter() - started_s, start_s=start_s)
+        print_timings(stats, perf_counter() - started_s, start_s=start_s)
     return 1 if found.failed or (fail_on_flagged and found.flagged) else 0

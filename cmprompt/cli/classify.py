@@ -146,8 +146,7 @@ def command(
     ) -> Iterator[Embedded]:
         return embed(
             items if stdin_jsonl else with_frames(items, sampling), encoder, vectors, needs=needs,
-            read_ahead=1 if stdin_jsonl else READ_AHEAD, allow_truncated=allow_truncated, decode_threads=threads,
-            stats=stats,
+            read_ahead=1 if stdin_jsonl else READ_AHEAD, allow_truncated=allow_truncated, stats=stats,
         )  # fmt: skip
 
     def read() -> Iterator[Item]:
@@ -189,7 +188,7 @@ def command(
     details.work(stats)
     if show_timings:
         print_timings(
-            stats, threads, perf_counter() - started_s, start_s=loaded_s - started_s, texts_s=texts_s,
+            stats, perf_counter() - started_s, start_s=loaded_s - started_s, texts_s=texts_s,
             score_s=scoring.seconds - waiting.seconds, write_s=write_s,
         )  # fmt: skip
     return road.exit_status(out.statuses)

@@ -52,7 +52,6 @@ class Details:
 
 def print_timings(
     stats: Stats,
-    threads: int | None,
     total_s: float,
     *,
     start_s: float,
@@ -61,9 +60,5 @@ def print_timings(
     score_s: float = 0.0,
 ) -> None:
     """The lines of --timings on stderr."""
-    from cmprompt.encoders.devices import cores
-
-    lines = road.timings(
-        stats, threads or cores(), total_s, start_s=start_s, write_s=write_s, texts_s=texts_s, score_s=score_s
-    )
+    lines = road.timings(stats, total_s, start_s=start_s, write_s=write_s, texts_s=texts_s, score_s=score_s)
     print(*lines, sep="\n", file=sys.stderr)

@@ -107,7 +107,7 @@ def command(
             items = with_frames(read_items(sources, replace(source_options, skipped=progress.skip)), sampling)
             rows = embed(
                 items, encoder, kept, needs=frozenset({"image", "text"} if text_col else {"image"}),
-                allow_truncated=allow_truncated, decode_threads=threads, stats=stats,
+                allow_truncated=allow_truncated, stats=stats,
             )  # fmt: skip
             for embedded in pooled(rows):
                 before_s = perf_counter()
@@ -117,7 +117,7 @@ def command(
     road.warn_of_nothing(progress.statuses, sources, progress.skipped, say)
     details.work(stats)
     if show_timings:
-        print_timings(stats, threads, perf_counter() - started_s, start_s=start_s, write_s=write_s)
+        print_timings(stats, perf_counter() - started_s, start_s=start_s, write_s=write_s)
     return 1 if progress.failed else 0
 
 

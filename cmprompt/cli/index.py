@@ -102,7 +102,7 @@ def build(
     changes, failed = collecting.embed_into(about, encoder, kept, quiet, details, stats)
     say(collecting.described(about.name, changes, failed))
     if show_timings:
-        print_timings(stats, threads, perf_counter() - started_s, start_s=start_s)
+        print_timings(stats, perf_counter() - started_s, start_s=start_s)
     return 1 if failed else 0
 
 

@@ -371,7 +371,6 @@ class Clock:
 
 def timings(
     stats: Stats,
-    threads: int,
     total_s: float,
     *,
     start_s: float,
@@ -385,8 +384,8 @@ def timings(
         "start": start_s,
         "texts": texts_s,
         "look up": stats.lookup_s,
-        "read": stats.read_s / threads,
-        "decode": stats.decode_s / threads,
+        "read": stats.read_s / stats.threads,
+        "decode": stats.decode_s / stats.threads,
         "encode": stats.encode_s,
         "score": score_s,
         "write": write_s,

@@ -117,7 +117,7 @@ def command(
     scores = found.scores[0].tolist()
     found_s = perf_counter() - started_s
     if show_timings:
-        print_timings(Stats(), threads, found_s, start_s=start_s, texts_s=asked_s - start_s, score_s=found_s - asked_s)
+        print_timings(Stats(), found_s, start_s=start_s, texts_s=asked_s - start_s, score_s=found_s - asked_s)
     if output is not None and is_sheet:
         from cmprompt.index import sheet
 

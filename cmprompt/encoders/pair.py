@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cmprompt.encoders.devices import cores
 from cmprompt.errors import UnknownModel, UsageError, unknown
 from cmprompt.registry import IMAGE_ENCODERS, TEXT_ENCODERS, resolve
 from cmprompt.types import Array, Encoder, Preprocess
@@ -28,8 +29,9 @@ class PairEncoder:
     context_length = 1 << 20
     exact = True  # stored in full precision
 
-    def __init__(self, images: Any, texts: Any, batch_size: int | None = None) -> None:
+    def __init__(self, images: Any, texts: Any, batch_size: int | None = None, threads: int | None = None) -> None:
         self.images, self.texts = images, texts
+        self.threads = threads or cores()
         self.batch_size = batch_size or int(getattr(images, "batch_size", IMAGES_AT_ONCE))
         self.unit_rows = bool(getattr(texts, "unit_rows", True))
         self.raw_images = not self.unit_rows and hasattr(images, "encode_raw")
@@ -79,11 +81,11 @@ class PairEncoder:
 
     def with_image_tower(self, weights: Mapping[str, Array], digest: str) -> PairEncoder:
         """The same with the weights of a trained `image_tower`."""
-        return PairEncoder(self.images.with_image_tower(weights, digest), self.texts, self.batch_size)
+        return PairEncoder(self.images.with_image_tower(weights, digest), self.texts, self.batch_size, self.threads)
 
     def with_texts(self, texts: Any) -> PairEncoder:
         """The same with another encoder of texts."""
-        return PairEncoder(self.images, texts, self.batch_size)
+        return PairEncoder(self.images, texts, self.batch_size, self.threads)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Words of each text."""
@@ -103,16 +105,22 @@ def load(model: str, **options: Any) -> Any:
     """What `pair:IMAGE|TEXT` names; a model's own side is loaded with the same options."""
     from cmprompt.encoders import load_encoder
 
-    return load_pair(model, options["device"], lambda name: load_encoder(name, **options), options["batch_size"])
+    return load_pair(
+        model, options["device"], lambda name: load_encoder(name, **options), options["batch_size"], options["threads"]
+    )
 
 
 def load_pair(
-    name: str, device: str, load_model: Callable[[str], Encoder], batch_size: int | None = None
+    name: str,
+    device: str,
+    load_model: Callable[[str], Encoder],
+    batch_size: int | None = None,
+    threads: int | None = None,
 ) -> PairEncoder:
     """`pair:IMAGE|TEXT`: `classic`, `timm:NAME` (images), `embedding` (texts) or a model's own. Raises UsageError."""
     image, _, text = name.removeprefix(PREFIX).partition("|")
     sides = _side(image, IMAGE_ENCODERS, device, load_model), _side(text, TEXT_ENCODERS, device, load_model)
-    return PairEncoder(*sides, batch_size)
+    return PairEncoder(*sides, batch_size, threads)
 
 
 def trainable(encoder: Any) -> Any:
