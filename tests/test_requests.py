@@ -11,7 +11,9 @@ import pytest
 from conftest import Cli, FakeEncoder
 
 from cmprompt.cli.app import run
+from cmprompt.errors import ItemError
 from cmprompt.sources import SourceOptions, read_items
+from cmprompt.sources.requests import MAX_LINE_BYTES
 
 
 def read(*lines: bytes) -> list[Any]:
@@ -27,11 +29,21 @@ def test_a_line_is_an_item(colours: Path) -> None:
     assert named.image() == (colours / "red.png").read_bytes()
 
 
-@pytest.mark.parametrize("line", [b"photo.jpg", b"[1]", b"{}", b'{"path": 3}', b"\xff"])
+@pytest.mark.parametrize("line", [b"photo.jpg", b"[1]", b"{}", b'{"path": 3}', b"\xff", b"[" * 500_000])
 def test_a_line_that_makes_no_sense_has_an_answer_too(line: bytes) -> None:
     (item,) = read(line)
     with pytest.raises(Exception, match="line 1"):
         item.image()
+
+
+def test_a_line_that_is_too_long_has_one_answer(colours: Path) -> None:
+    request = json.dumps({"path": f"{colours}/red.png", "id": "red"}).encode()
+    first, long, last, end = read(request.ljust(MAX_LINE_BYTES), b" " * (5 * MAX_LINE_BYTES), request, b"x" * (2 << 20))
+    assert [item.id for item in (first, long, last, end)] == ["red", "line 2", "red", "line 4"]
+    for item in (long, end):
+        with pytest.raises(ItemError, match="is over 1 MB") as caught:
+            item.image()
+        assert caught.value.status == "too_large"
 
 
 @pytest.mark.parametrize("more", [["photo.jpg"], ["--format", "tsv"], ["-o", "out.jsonl"]])
