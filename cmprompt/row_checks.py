@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from cmprompt.types import Array, FileBytes, Item
 
 if TYPE_CHECKING:
     from cmprompt.labelled import Labelled
+
+GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,234.5
 
 
 def pictures(data: Labelled) -> None:
@@ -76,7 +79,8 @@ def numbers(data: Labelled, *, to_train: bool = False) -> Array:
     values = np.array([_number(item.target) for item in data.items])
     bad = np.flatnonzero(~np.isfinite(values)).tolist()
     if bad:
-        raise UsageError(f"{data.source}: {counted(len(bad), 'row')} whose target is no number: {data.where(bad)}")
+        what = f"{counted(len(bad), 'row')} whose target is no number: {data.where(bad)}"
+        raise UsageError(f"{data.source}: {what}; write numbers like 1,234.5")
     if to_train and np.all(values == values[0]):
         raise UsageError(f"{data.source}: every row has the number {values[0]:g}; there is nothing to learn")
     rows: Array = values.astype(np.float32)
@@ -103,7 +107,9 @@ def _is_missing(item: Item) -> bool:
 
 
 def _number(text: str | float | None) -> float:
+    """NaN for what is no number; a comma stands between thousands alone, for `3,5` may be one in other languages."""
+    written = str(text).strip()
     try:
-        return float(str(text).replace(",", ""))
+        return float(written.replace(",", "") if GROUPED.fullmatch(written) else written)
     except ValueError:
         return float("nan")

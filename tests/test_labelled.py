@@ -54,6 +54,18 @@ def test_only_what_trains_needs_two_labels_or_two_numbers(table: Path) -> None:
             read_labelled(source, task=task, to_train=True)
 
 
+def test_a_comma_stands_between_thousands_alone(table: Path) -> None:
+    cells = ("1,234,567.5", " -12,000", "3.5", "1e3")
+    numbers = read_labelled(written(table, *((RED, cell) for cell in cells)), task="regression").numbers
+    assert numbers is not None and numbers.tolist() == [1234567.5, -12000, 3.5, 1000]
+
+
+@pytest.mark.parametrize("cell", ["3,5", "0,500", "1.234,5", "1,23,456", "12,345,67", ",5"])
+def test_a_decimal_comma_is_no_number(cell: str, table: Path) -> None:
+    with pytest.raises(UsageError, match=r"1 row whose target is no number: line 3 .*; write numbers like 1,234\.5"):
+        read_labelled(written(table, (RED, "2.5"), (BLUE, cell)), task="regression")
+
+
 def test_labels_are_cut_to_a_level_before_they_are_compared(table: Path) -> None:
     source = written(table, (RED, "warm/red"), (RED, "warm/pink"), (BLUE, "cold/blue"))
     assert read_labelled(source, level=1).names == ["cold", "warm"]
