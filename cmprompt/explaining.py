@@ -12,6 +12,7 @@ from cmprompt.errors import ItemError, UsageError, unknown
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.max_pool import MaxPoolHead
 from cmprompt.heads.zero_shot import POOLS, zero_shot
+from cmprompt.rule import parse_top_k
 from cmprompt.types import Array, Encoder, Features, FileBytes, Head, Item
 from cmprompt.utf8 import clean
 from cmprompt.writers.records import rounded
@@ -52,6 +53,7 @@ def explain(
 
     if pool not in POOLS:
         raise UsageError(unknown("pool", pool, POOLS))
+    count = parse_top_k(top_k)
     image = _vector(path, encoder, store)
     head = zero_shot(encoder, prompts, pool=pool, store=store)
     scores = softmax(head.logits(Features.of_images(image[None])))[0]  # (C,)
@@ -59,7 +61,7 @@ def explain(
     vectors = embed_texts(texts, encoder, store)  # (M, D)
     parts = contributions(image, prompts, vectors, pool=pool)
     labels, speaker, scores = _at_level(head.labels, scores, level)
-    best = np.argsort(-scores, kind="stable")[: _count(top_k, len(scores))]
+    best = np.argsort(-scores, kind="stable")[:count]
     rows = [
         {
             "label": clean(labels[place]),
@@ -150,11 +152,3 @@ def _vector(path: str, encoder: Encoder, store: Store | None) -> Array:
         raise ItemError(batch.outcomes[0].status, f"{path}: {batch.outcomes[0].error}")
     row: Array = batch.features.image[0]
     return row
-
-
-def _count(top_k: str, n_labels: int) -> int:
-    if top_k == "all":
-        return n_labels
-    if not top_k.isdigit() or int(top_k) < 1:
-        raise UsageError(f"--top-k {top_k!r}: give a number from 1 up, or all")
-    return int(top_k)

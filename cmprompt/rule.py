@@ -81,7 +81,7 @@ class Rule:
             raise UsageError("--none-name is empty; name the label that stands for none of these")
         return Rule(
             kind="sigmoid" if multi_label else "softmax",
-            top_k=_parse_top_k(top_k),
+            top_k=parse_top_k(top_k),
             threshold=None if threshold is None else Threshold.parse(threshold),
             label_thresholds={label: _parse_for(label, text) for label, text in (label_thresholds or {}).items()},
             min_margin=min_margin,
@@ -119,7 +119,8 @@ def _parse_for(label: str, text: str) -> Threshold:
         raise UsageError(f"label {label!r}: {error}") from None
 
 
-def _parse_top_k(value: str | int) -> int | None:
+def parse_top_k(value: str | int) -> int | None:
+    """What --top-k says; None for `all`. Raises UsageError."""
     if value == "all":
         return None
     try:

@@ -313,6 +313,12 @@ def test_a_picture_that_cannot_be_read_says_which(fake_encoder: FakeEncoder, tmp
         explain(str(tmp_path / "none.png"), fake_encoder, PROMPTS)
 
 
+@pytest.mark.parametrize("top_k", ["0", "²", "many"])
+def test_what_is_no_number_of_labels_is_refused(top_k: str, half_red: str, fake_encoder: FakeEncoder) -> None:
+    with pytest.raises(UsageError, match="--top-k"):
+        explain(half_red, fake_encoder, PROMPTS, top_k=top_k)
+
+
 def test_a_page_has_the_picture_and_the_words_as_text() -> None:
     row = {"label": "<b>", "score": 0.5, "cosine": 0.25, "contribution": 0.25, "text": "<script>alert(1)</script>"}
     page = to_html('a"<i>.jpg', b"png", "LeGrad", [row]).decode()

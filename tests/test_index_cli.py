@@ -235,6 +235,7 @@ def test_flags_that_make_no_sense(colours: Path, capsys: pytest.CaptureFixture[s
         ["search"],
         ["search", "a", "--in", "image"],
         ["search", "a", "--top-k", "0"],
+        ["search", "a", "--top-k", "²"],
         ["search", "a", "--ann"],
     ):
         capsys.readouterr()

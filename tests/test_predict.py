@@ -280,6 +280,7 @@ def test_thresholds_that_mean_nothing_are_refused(text: str) -> None:
     [
         {"top_k": "0"},
         {"top_k": "many"},
+        {"top_k": "²"},
         {"min_margin": 2.0},
         {"level": 0},
         {"none": True, "none_name": " "},

@@ -74,6 +74,7 @@ def command(
     from cmprompt.index import lancedb
     from cmprompt.index.collections import KINDS, Collection, only_name
     from cmprompt.index.query import query_vector
+    from cmprompt.rule import parse_top_k
     from cmprompt.store import Store, default_store_dir
     from cmprompt.writers.records import rounded
     from cmprompt.writers.rows import check_file, check_output, identity_of, second_of, write_file, write_rows
@@ -86,6 +87,7 @@ def command(
         check_output(output, format, overwrite, others=SHEETS)
     if kind not in KINDS:
         raise UsageError(unknown("--in", kind, KINDS))
+    most = parse_top_k(top_k)
     if not text and not like:
         raise UsageError("nothing to look for; give a text, or --like IMAGE")
     kept = Store(store or default_store_dir(), say)
@@ -112,7 +114,7 @@ def command(
     details.run(encoder, kept)
     approximate = about.ann and lancedb.is_installed() if ann is None else ann
     details.say(f"collection {about.name}: {count:,} {kind}, {'approximate' if approximate else 'exact'}")
-    found = collection.nearest(kind, query[None], _top_k(top_k, count), threads=threads, approximate=approximate)
+    found = collection.nearest(kind, query[None], most or count, threads=threads, approximate=approximate)
     entries = collection.entries(kind, found.rows[0].tolist())
     scores = found.scores[0].tolist()
     found_s = perf_counter() - started_s
@@ -142,13 +144,3 @@ def command(
         csv_safe=csv_safe,
         header=rows_header(encoder, inputs=about.sources, options=asked) if header else None,
     )
-
-
-def _top_k(value: str, count: int) -> int:
-    from cmprompt.errors import UsageError
-
-    if value == "all":
-        return count
-    if not value.isdigit() or int(value) < 1:
-        raise UsageError(f"--top-k {value!r}: give a number from 1 up, or all")
-    return int(value)
