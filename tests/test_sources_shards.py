@@ -72,6 +72,27 @@ def test_side_files_that_make_no_sense_are_passed_over(tmp_path: Path) -> None:
     assert item.text == "caf\ufffd" and item.columns == {}
 
 
+@pytest.mark.parametrize("all_files", [False, True])
+def test_a_caption_or_label_that_is_lost_is_counted(tmp_path: Path, all_files: bool) -> None:
+    skipped: list[str] = []
+    members = {"1.png": PNG, "1.txt": b"x" * ((1 << 20) + 1), "1.caption": b"red", "1.cls": b" " * (2 << 20)}
+    path = write(tmp_path / "a.zip", members)
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("1.caption", "blue")
+    (item,) = read_items([str(path)], SourceOptions(skipped=skipped.append, all_files=all_files))
+    assert (item.text, item.target) == ("red", None)
+    assert skipped == [f"{path}::1.txt", f"{path}::1.cls", f"{path}::1.caption"]
+
+
+def test_a_label_that_the_archive_cuts_off_is_counted(tmp_path: Path) -> None:
+    skipped: list[str] = []
+    path = write(tmp_path / "a.tar", {"1.png": PNG, "1.cls": b"red" * 500})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.index(b"redred") + 600])
+    item, *_ = read_items([str(path)], SourceOptions(skipped=skipped.append))
+    assert item.target is None and skipped == [f"{path}::1.cls"]
+
+
 def test_half_a_surrogate_pair_beside_a_picture_is_replaced(tmp_path: Path) -> None:
     facts = rb'{"caption": "cut \ud83d", "label": "\ude00", "words": ["\ud83d"]}'
     (item,) = read(write(tmp_path / "a.tar", {"1.png": PNG, "1.json": facts}))

@@ -63,15 +63,19 @@ def _key(name: str) -> str:
 
 
 def _add(sample: _Sample, path: str, member: Member, options: SourceOptions) -> None:
-    """Read what belongs to the sample; a member that is no picture, hidden or beside one is only counted."""
+    """Read what belongs to the sample; any other member is only counted, and so is a caption or label that is lost."""
+    name = f"{path}::{member.name}"
     ending = posixpath.splitext(member.name)[1].lower()
     is_hidden = any(part.startswith(".") for part in normal_name(member.name).split("/") if part != "..")
     if ending in _SIDE_ENDINGS and not is_hidden:
-        sample.sides[ending] = _side(member)
+        if (side := _side(member)) is None:
+            options.skip(name)
+        else:
+            sample.sides[ending] = side
     elif member.name.lower().endswith(PICKLES) or ((options.all_files or is_image_name(member.name)) and not is_hidden):
-        _add_picture(sample, f"{path}::{member.name}", member)
+        _add_picture(sample, name, member)
     else:
-        options.skip(f"{path}::{member.name}")
+        options.skip(name)
 
 
 def _add_picture(sample: _Sample, id: str, member: Member) -> None:
@@ -88,12 +92,13 @@ def _add_picture(sample: _Sample, id: str, member: Member) -> None:
     sample.items.append(Item(id, partial(bytes, data)))
 
 
-def _side(member: Member) -> bytes:
+def _side(member: Member) -> bytes | None:
+    """None for what cannot be read, or is too large to be a caption or a label."""
     try:
         data = member.read()
     except ItemError:
-        return b""
-    return data if len(data) <= _MAX_SIDE_BYTES else b""
+        return None
+    return data if len(data) <= _MAX_SIDE_BYTES else None
 
 
 def _finished(sample: _Sample) -> Iterator[Item]:
