@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,41 +72,40 @@ def adapt_to(
 def read_shares(path: str, labels: tuple[str, ...]) -> Array:
     """(C,) the known shares of the labels: a JSON object, or lines `label,share` (tabs will do). They need not add up.
 
-    Raises UsageError for a label that is missing or unknown, and for what is no number.
+    Raises UsageError for a label that is missing, unknown or given twice, and for what is no share.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read --prior {path!r}: {error}") from error
-    pairs = _from_json(path, text) if text.lstrip().startswith("{") else _from_lines(path, text)
-    if set(pairs) != set(labels):
-        wrong = sorted(set(pairs) ^ set(labels))[0]
+    pairs = _from_json(path, text) if text.lstrip().startswith("{") else list(_from_lines(path, text))
+    shares = dict(pairs)
+    if len(shares) < len(pairs):
+        twice = next(label for label, count in Counter(label for label, _ in pairs).items() if count > 1)
+        raise UsageError(f"--prior {path}: {twice!r} is given twice")
+    if set(shares) != set(labels):
+        wrong = sorted(set(shares) ^ set(labels))[0]
         raise UsageError(
-            f"--prior {path}: {wrong!r} is {'no label' if wrong in pairs else 'missing'}; give every label"
+            f"--prior {path}: {wrong!r} is {'no label' if wrong in shares else 'missing'}; give every label"
         )
-    shares = np.array([pairs[label] for label in labels], np.float64)
-    if not np.isfinite(shares).all() or (shares < 0).any() or not shares.any():
+    if not all(0 <= share < math.inf for share in shares.values()) or not any(shares.values()):
         raise UsageError(f"--prior {path}: shares are numbers of at least 0, and not all 0")
-    return shares
+    return np.array([shares[label] for label in labels], np.float64)
 
 
-def _from_json(path: str, text: str) -> dict[str, float]:
+def _from_json(path: str, text: str) -> list[tuple[str, float]]:
     try:
-        return {str(label): float(share) for label, share in json.loads(text).items()}
-    except (ValueError, TypeError) as error:
+        return [(label, float(share)) for label, share in json.loads(text, object_pairs_hook=list)]
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UsageError(f"--prior {path}: not a JSON object of numbers: {error}") from error
 
 
-def _from_lines(path: str, text: str) -> dict[str, float]:
-    pairs: dict[str, float] = {}
+def _from_lines(path: str, text: str) -> Iterator[tuple[str, float]]:
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             label, _, share = line.replace("\t", ",").rpartition(",")
             try:
-                pairs[label.strip()] = float(share)
+                yield label.strip(), float(share)
             except ValueError:
                 raise UsageError(f"--prior {path}, line {number}: {line!r} is not like: beach,0.3") from None
-            if math.isnan(pairs[label.strip()]):
-                raise UsageError(f"--prior {path}, line {number}: not a number")
-    return pairs
