@@ -165,6 +165,24 @@ def test_a_head_on_classic_features_finds_its_encoders_again(
     assert capsys.readouterr().out.split("\t")[1] == "blue"
 
 
+def test_a_collection_finds_a_pair_or_a_trained_tower_again_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = write_pictures(tmp_path, each=4)
+    rows = [(image, f"the {colour} thing", colour) for image, colour in pictures]
+    table = write_table(tmp_path / "data.csv", rows, ("image", "text", "label"))
+    write_model(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    fit = ["--image-encoder", "classic", "--text-encoder", "classic:tfidf", "--use", "text", "--no-store", "--force"]
+    assert run(["finetune", str(table), *fit, "-q", "-o", "c.head"]) == 0
+    named = ["--store", str(tmp_path / "store"), "-q", "--name"]
+    for name, model in (("pair", "pair:local-dir:model|classic"), ("tuned", "tuned:c.head")):
+        assert run(["index", "build", str(table), *named, name, "--model", model]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run(["index", "update", *named, "pair"]) == run(["index", "update", *named, "tuned"]) == 0
+
+
 def test_one_side_may_stay_the_models_own(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model")
     rows = [(image, f"something {colour}", colour) for image, colour in write_pictures(tmp_path)]

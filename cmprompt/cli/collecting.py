@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cmprompt.cli.details import Details
@@ -16,19 +16,6 @@ if TYPE_CHECKING:
     from cmprompt.sources import SourceOptions
     from cmprompt.store import Store
     from cmprompt.types import Embedded, Encoder
-
-
-def lasting_name(model: str, encoder: Encoder) -> str:
-    """What `--model` must say to get this encoder again: `auto` may mean another one by then."""
-    from cmprompt.encoders import RECOMMENDED
-    from cmprompt.encoders.weights import TINY
-
-    checkpoint: Any = getattr(encoder, "checkpoint", None)
-    if model == "auto" and checkpoint is not None:
-        return "tiny" if checkpoint.folder == TINY else RECOMMENDED
-    if model.startswith("local-dir:"):
-        return f"local-dir:{Path(model.removeprefix('local-dir:')).expanduser().absolute()}"
-    return model
 
 
 def absolute(path: str) -> str:

@@ -1,4 +1,4 @@
-"""What `finetune`, `evaluate` and `adapt` share: labelled vectors, the text's head, the model's name, the table."""
+"""What `finetune`, `evaluate` and `adapt` share: labelled vectors, the text's head, what made a head, the table."""
 
 from __future__ import annotations
 
@@ -64,25 +64,6 @@ def at_level(texts: Mapping[str, tuple[str, ...]], level: int | None) -> dict[st
     if len(found) < 2:
         raise UsageError(f"--level {level} leaves one label, {next(iter(found))!r}; take a deeper level")
     return found
-
-
-def model_name(model: str, encoder: Encoder) -> str:
-    """What `load_encoder` must be told to find this very model again."""
-    from cmprompt.encoders import RECOMMENDED
-    from cmprompt.encoders.pair import PREFIX, pair_name
-    from cmprompt.encoders.weights import TINY
-
-    if model.startswith(PREFIX):
-        sides: Any = encoder
-        image, _, text = model.removeprefix(PREFIX).partition("|")
-        return pair_name(model_name(image, sides.images), model_name(text, sides.texts), model)
-    for prefix in ("local-dir:", "tuned:"):
-        if model.startswith(prefix):
-            return prefix + os.path.abspath(os.path.expanduser(model.removeprefix(prefix)))
-    if model != "auto":
-        return model
-    folder = getattr(getattr(encoder, "checkpoint", None), "folder", TINY)
-    return "tiny" if folder == TINY else RECOMMENDED
 
 
 def table_lines(rows: Sequence[Row]) -> Iterator[str]:
@@ -157,12 +138,13 @@ def origin(
     encoder: Encoder, head: Head, texts: Mapping[str, Sequence[str]] | None, *, model: str, argv: Sequence[str]
 ) -> dict[str, object]:
     """What made a head: the model by the name that finds it again, hashes, versions, the command."""
+    from cmprompt.encoders import lasting_name
     from cmprompt.header import run_header
     from cmprompt.rule import Rule
 
     about = run_header(encoder, head, Rule(), prompts=texts)
     kept = {name: about[name] for name in ("weights_hash", "revision", "encoding", "prompt_hash", "versions")}
-    return {"model": model_name(model, encoder), **kept, "command": ["cmprompt", *argv]}
+    return {"model": lasting_name(model, encoder), **kept, "command": ["cmprompt", *argv]}
 
 
 def start_head(encoder: Encoder, texts: Mapping[str, Sequence[str]], pool: str, store: Store | None) -> LinearHead:

@@ -63,7 +63,7 @@ def build(
     from cmprompt.cli import road
     from cmprompt.cli.details import Details, print_timings
     from cmprompt.embed import Stats
-    from cmprompt.encoders import load_encoder
+    from cmprompt.encoders import lasting_name, load_encoder
     from cmprompt.encoding import store_dtype
     from cmprompt.errors import UsageError
     from cmprompt.index import lancedb
@@ -83,7 +83,7 @@ def build(
         accept_licence=accept_licence, compiled=compiled, notices=say,
     )  # fmt: skip
     about = About(
-        name, collecting.lasting_name(model, encoder), encoder.model_id, encoder.dim, store_dtype(encoder),
+        name, lasting_name(model, encoder), encoder.model_id, encoder.dim, store_dtype(encoder),
         tuple(collecting.absolute(source) for source in sources),  # so that update finds them from anywhere
         {"files_from": files_from and collecting.absolute(files_from), "null_separated": null,
          "list_folder": collecting.absolute(""), "image_col": image_col, "text_col": text_col, "limit": limit,
