@@ -7,9 +7,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from cmprompt.errors import OutputError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 
 @contextmanager
@@ -28,9 +31,32 @@ def locked(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # unlinked while it is held: who comes next makes a new one
-            os.unlink(lock.lock_file)
-        lock.release()
+        _let_go(lock)
+
+
+@contextmanager
+def in_turn(lock_file: Path) -> Iterator[None]:
+    """One process at a time in the block, the others wait.
+
+    No lock where none can be made: nothing can be written beside it either.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(lock_file)
+    with suppress(OSError, NotImplementedError):
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            _let_go(lock)
+
+
+def _let_go(lock: BaseFileLock) -> None:
+    with suppress(OSError):  # unlinked while it is held: who comes next makes a new one
+        os.unlink(lock.lock_file)
+    lock.release()
 
 
 @contextmanager

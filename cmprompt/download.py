@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
+from cmprompt.atomic import beside, in_turn
 from cmprompt.encoders.weights import file_sha256
 from cmprompt.errors import ModelError
 
@@ -61,16 +62,20 @@ class Hub:
         return str(info.sha), files
 
     def fetch(self, repo: str, commit: str, file: RemoteFile) -> Path:
-        """The file in the Hugging Face cache, its hash checked; damaged, it is downloaded once more."""
-        for attempt in (1, 2):
-            path = Path(self._download(repo, commit, file, force=attempt == 2))
-            if is_as_published(path, file):
-                return path
-            path.resolve().unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
+        """The file in the Hugging Face cache, its hash checked; damaged, it is downloaded once more.
+
+        Processes that want the same file take turns: the first downloads it, the others find it.
+        """
+        with in_turn(beside(_blob(repo, file), "cmprompt-lock")):
+            for _ in range(2):
+                path = Path(self._download(repo, commit, file))
+                if is_as_published(path, file):
+                    return path
+                path.resolve().unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
         raise ModelError(f"{repo}/{file.name} arrived damaged twice (its sha256 is not the published one)")
 
-    def _download(self, repo: str, commit: str, file: RemoteFile, force: bool) -> str:
+    def _download(self, repo: str, commit: str, file: RemoteFile) -> str:
         try:
             if file.sha256:
                 self._fetch_blob(repo, commit, file)
@@ -82,15 +87,16 @@ class Hub:
 
     def _fetch_blob(self, repo: str, commit: str, file: RemoteFile) -> None:
         """Put a large file into the cache under its hash. The library starts an interrupted one over; this does not."""
-        from huggingface_hub.constants import HF_HUB_CACHE
-        from huggingface_hub.file_download import http_get, repo_folder_name
+        from huggingface_hub.file_download import http_get
 
-        blob = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "blobs" / str(file.sha256)
+        blob = _blob(repo, file)
         if blob.exists():
             return
         blob.parent.mkdir(parents=True, exist_ok=True)
-        part = blob.with_name(f"{blob.name}.cmprompt-part")
+        part = beside(blob, "cmprompt-part")
         url = self._lib.hf_hub_url(repo, file.name, revision=commit)
+        if part.exists() and part.stat().st_size > file.size:
+            part.unlink()  # it is no beginning of this file
         with open(part, "ab") as stream:
             http_get(
                 url, stream, resume_size=stream.tell(), headers=self._lib.utils.build_hf_headers(),
@@ -114,6 +120,15 @@ class Hub:
                 f"{wanted} is not on this machine and {self._api.endpoint} cannot be reached ({_first_line(error)}). "
                 f"{otherwise}"
             ) from error
+
+
+def _blob(repo: str, file: RemoteFile) -> Path:
+    """Where the Hugging Face cache has the bytes of a file, whatever commit they are of."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
+    return folder / "blobs" / (file.sha256 or file.blob_id or file.name.replace("/", "--"))
 
 
 def is_as_published(path: Path, file: RemoteFile) -> bool:

@@ -13,9 +13,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cmprompt import zoo
+from cmprompt.atomic import in_turn
 from cmprompt.download import Hub, RemoteFile
 from cmprompt.encoders.weights import (
     CONFIG,
@@ -217,17 +219,28 @@ def write_manifest(folder: Path, name: str, **more: str | None) -> None:
 def lay_out(
     folder: Path, model: zoo.Model, commit: str, config: dict[str, Any], paths: dict[str, Path], copy: bool
 ) -> Checkpoint:
-    """The model's folder: its configuration written, its files linked (or copied), the manifest last."""
+    """The model's folder: its configuration, its files linked (or copied), and the manifest.
+
+    All are made in a folder of their own and then moved, so that a process that reads the model finds it whole.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
-    for name, path in paths.items():
-        target = folder / name
-        target.parent.mkdir(exist_ok=True)
-        target.unlink(missing_ok=True)
-        _place(path, target, copy)
-    write_manifest(folder, model.name, repo=model.repo, revision=commit, licence=model.licence)
+    with in_turn(folder / ".lock"), TemporaryDirectory(prefix=".", dir=folder) as temporary:
+        made = Path(temporary)
+        (made / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+        for name, path in paths.items():
+            (made / name).parent.mkdir(exist_ok=True)
+            _place(path, made / name, copy)
+        write_manifest(made, model.name, repo=model.repo, revision=commit, licence=model.licence)
+        _move(made, folder)
     return read_folder(folder)
+
+
+def _move(made: Path, folder: Path) -> None:
+    """Every file to its place in `folder`, over the one that was there; the manifest, which says so, last."""
+    files = [path.relative_to(made) for path in made.rglob("*") if path.is_file()]
+    for name in sorted(files, key=lambda name: name.name == MANIFEST):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (made / name).replace(folder / name)
 
 
 def _place(source: Path, target: Path, copy: bool) -> None:

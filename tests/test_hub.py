@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -20,7 +20,7 @@ from small_models import SMALL, save_model
 
 from cmprompt import zoo
 from cmprompt.encoders.weights import read_folder
-from cmprompt.hub import find_here
+from cmprompt.hub import find_here, lay_out
 
 REPO = "someone/small-clip"
 NAME = f"hf-hub:{REPO}"
@@ -112,10 +112,55 @@ def test_a_killed_download_goes_on_in_the_next_process(machine: Machine, hub: Hu
 
 def wait_for_part(home: Path) -> None:
     """The client writes what it has received in chunks."""
-    for _ in range(100):
-        if any(part.stat().st_size >= CHUNK for part in home.rglob("*.cmprompt-part")):
+    wait_until(lambda: any(part.stat().st_size >= CHUNK for part in home.rglob("*.cmprompt-part")))
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    """For half a minute at most."""
+    for _ in range(300):
+        if happened():
             return
         time.sleep(0.1)
+
+
+def test_of_two_downloads_at_once_one_waits_for_the_other(
+    machine: Machine, hub: HubServer, files: dict[str, bytes]
+) -> None:
+    hub.cut_after, hub.stall = [CUT], Event()
+    first = machine.start("pull", NAME)
+    assert hub.stalled.wait(30)
+    hub.requests.clear()
+    second = machine.start("pull", NAME)
+    wait_until(lambda: f"GET api/models/{REPO}" in hub.requests)
+    time.sleep(0.5)  # it would ask for the weights now
+    hub.stall.set()
+    for process in (first, second):
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    assert machine.weights().read_bytes() == files[WEIGHTS]
+    assert hub.ranges == [f"bytes={CHUNK}-"] and sum("GET" in r and WEIGHTS in r for r in hub.requests) == 1
+    assert not list(machine.home.rglob("*cmprompt-lock"))
+
+
+def test_a_part_that_is_too_long_is_begun_anew(machine: Machine, hub: HubServer, files: dict[str, bytes]) -> None:
+    blobs = machine.home / f".cache/huggingface/hub/models--{REPO.replace('/', '--')}/blobs"
+    blobs.mkdir(parents=True)
+    part = blobs / f"{hashlib.sha256(files[WEIGHTS]).hexdigest()}.cmprompt-part"
+    part.write_bytes(files[WEIGHTS] + b"what another download wrote between")
+    assert machine.run("pull", NAME)[0] == 0
+    assert machine.weights().read_bytes() == files[WEIGHTS] and hub.ranges == [] and not part.exists()
+
+
+def test_a_model_stays_whole_where_laying_it_out_again_fails(tmp_path: Path, files: dict[str, bytes]) -> None:
+    weights = tmp_path / "weights"
+    weights.write_bytes(files[WEIGHTS])
+    model, config = zoo.find(NAME), json.loads(files["open_clip_config.json"])
+    before = lay_out(tmp_path / "model", model, "1", config, {WEIGHTS: weights}, copy=True)
+    with pytest.raises(OSError, match="gone"):
+        lay_out(tmp_path / "model", model, "2", config, {WEIGHTS: tmp_path / "gone"}, copy=True)
+    after = read_folder(tmp_path / "model")
+    assert after == before and after.verified_hash() == hashlib.sha256(files[WEIGHTS]).hexdigest()
+    assert len(list((tmp_path / "model").iterdir())) == 3
 
 
 def test_a_corrupted_download_is_fetched_once_more(machine: Machine, hub: HubServer, files: dict[str, bytes]) -> None:
