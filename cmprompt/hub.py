@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cmprompt import zoo
-from cmprompt.atomic import in_turn
+from cmprompt.atomic import in_turn, writing
 from cmprompt.download import Hub, RemoteFile
 from cmprompt.encoders.weights import (
     CONFIG,
@@ -50,16 +50,16 @@ def folder_of(name: str) -> Path:
     return models_dir() / name.replace("/", "--").replace(":", "--")
 
 
-def find_here(name: str) -> Checkpoint | None:
+def find_here(name: str, notices: Notices = lambda text: None) -> Checkpoint | None:
     """A model that is on this machine, or None; the network is not asked. Raises UsageError for an unknown name."""
     name = zoo.canonical(name)
     folder = folder_of(name)
     if (folder / MANIFEST).is_file() and (folder / WEIGHTS[0]).is_file():
         return read_folder(folder)
-    return _adopt(zoo.aliases().get(name.lower()))
+    return _adopt(zoo.aliases().get(name.lower()), notices)
 
 
-def _adopt(model: zoo.Model | None) -> Checkpoint | None:
+def _adopt(model: zoo.Model | None, notices: Notices) -> Checkpoint | None:
     """A recommended model whose weights another tool left in the Hugging Face cache, if its licence asks nothing."""
     if model is None or not model.commercial or model.extra:
         return None
@@ -67,8 +67,13 @@ def _adopt(model: zoo.Model | None) -> Checkpoint | None:
     path = find_cached(model.repo, "*.safetensors" if sha256 else WEIGHTS[0], sha256)
     if path is None:
         return None
-    config = _config_of(model, lambda: path.with_name(CONFIG))
-    return lay_out(folder_of(model.name), model, path.parent.name, config, {WEIGHTS[0]: path}, copy=False)
+    config, folder = _config_of(model, lambda: path.with_name(CONFIG)), folder_of(model.name)
+    try:
+        return lay_out(folder, model, path.parent.name, config, {WEIGHTS[0]: path}, copy=False)
+    except OSError as error:
+        why = f"{folder} cannot be written ({error.strerror or error})"
+        notices(f"{model.name} is in the Hugging Face cache but is not used, since {why}")
+        return None
 
 
 def find_cached(repo: str, name: str, sha256: str | None = None) -> Path | None:
@@ -93,7 +98,7 @@ def hub_cache() -> Path:
 
 def find_or_pull(name: str, *, accept_licence: bool = False, notices: Notices = lambda text: None) -> Checkpoint:
     """A model by name, downloaded where it is not here. Raises ModelError (offline), UsageError (unknown, licence)."""
-    if here := find_here(name):
+    if here := find_here(name, notices):
         return here
     return pull(name, accept_licence=accept_licence, progress=sys.stderr.isatty(), notices=notices)
 
@@ -110,7 +115,7 @@ def pull(
     """Download a model, check its hashes, and lay it out as a folder: in the cache, or as real files in `to`.
 
     The revision is the given one, else the pinned one, else the newest. Raises ModelError (offline, no safetensors or
-    others than the pinned ones, damaged on the way), UsageError (unknown, licence not accepted).
+    others than the pinned ones, damaged on the way), UsageError (unknown, licence not accepted), OutputError.
     """
     zoo.canonical(name)
     alias = zoo.aliases().get(name.lower())
@@ -131,7 +136,9 @@ def pull(
     paths = {WEIGHTS[0]: hub.fetch(model.repo, commit, weights)}
     config = _config_of(model, lambda: hub.fetch(model.repo, commit, _named(files, CONFIG, model)))
     paths |= _text_files(hub, config["model_cfg"]["text_cfg"])
-    return lay_out(to or folder_of(zoo.canonical(name)), model, commit, config, paths, copy=to is not None)
+    folder = to or folder_of(zoo.canonical(name))
+    with writing(str(folder)):
+        return lay_out(folder, model, commit, config, paths, copy=to is not None)
 
 
 def keep(name: str, pickled: Path, *, accept_licence: bool = False) -> Checkpoint:
@@ -222,6 +229,7 @@ def lay_out(
     """The model's folder: its configuration, its files linked (or copied), and the manifest.
 
     All are made in a folder of their own and then moved, so that a process that reads the model finds it whole.
+    Raises OSError where that cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with in_turn(folder / ".lock"), TemporaryDirectory(prefix=".", dir=folder) as temporary:

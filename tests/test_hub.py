@@ -19,7 +19,8 @@ from hub_server import HubServer, serve
 from small_models import SMALL, save_model
 
 from cmprompt import zoo
-from cmprompt.encoders.weights import read_folder
+from cmprompt.encoders import find_checkpoint
+from cmprompt.encoders.weights import TINY, read_folder
 from cmprompt.hub import find_here, lay_out
 
 REPO = "someone/small-clip"
@@ -293,25 +294,52 @@ def starting_s(machine: Machine) -> float:
     return time.monotonic() - started
 
 
-def test_weights_that_another_tool_downloaded_are_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]
-) -> None:
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]) -> Path:
+    """Weights that another tool left in the Hugging Face cache, as one of the recommended model's repository."""
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     repository = tmp_path / "hf" / "hub" / "models--laion--CLIP-ViT-B-32-256x256-DataComp-s34B-b86K"
-    published = hashlib.sha256(files[WEIGHTS]).hexdigest()
-    blob = repository / "blobs" / published
+    blob = repository / "blobs" / hashlib.sha256(files[WEIGHTS]).hexdigest()
     link = repository / "snapshots" / "0123abc" / WEIGHTS
     for path in (blob, link):
         path.parent.mkdir(parents=True)
     blob.write_bytes(files[WEIGHTS])
-    assert find_here("ViT-B-32-256") is None
     link.symlink_to(blob)
+    return link
+
+
+def pin(monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
+    """Make these the recommended model's."""
+    published = zoo.Pin("0" * 40, weights.resolve().name)
+    monkeypatch.setattr(zoo, "ZOO", (replace(zoo.find("ViT-B-32-256"), pin=published),))
+
+
+def test_weights_that_another_tool_downloaded_are_found(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_here("ViT-B-32-256") is None  # other weights than the pinned ones
-    recommended = replace(zoo.find("ViT-B-32-256"), pin=zoo.Pin("0" * 40, published))
-    monkeypatch.setattr(zoo, "ZOO", (recommended,))
+    pin(monkeypatch, elsewhere)
     here = find_here("ViT-B-32-256")
     assert here is not None and here.revision == "0123abc" and here.preprocess.size_px == 256
+    elsewhere.unlink()
+    assert find_here("ViT-B-32-256") == here  # its folder leads to the blob
+
+
+def test_weights_that_another_tool_downloaded_need_a_cache_that_can_be_written(
+    elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin(monkeypatch, elsewhere)
+    (tmp_path / "cache").write_text("a file")
+    said: list[str] = []
+    assert find_checkpoint("auto", notices=said.append).folder == TINY
+    assert len(said) == 2 and "cannot be written" in said[0] and str(tmp_path / "cache") in said[0]
+    assert find_here("ViT-B-32-256") is None
+
+
+def test_a_pull_into_a_cache_that_cannot_be_written_names_it(machine: Machine, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.write_text("a file")
+    status, _, err = machine.run("pull", NAME, XDG_CACHE_HOME=str(cache), HF_HOME=str(tmp_path / "hf"))
+    assert status == 4 and f"cannot write {cache}" in err and "Traceback" not in err
 
 
 def test_an_unknown_repository_is_refused(machine: Machine) -> None:

@@ -15,8 +15,9 @@ from PIL import Image
 
 from cmprompt import load_encoder
 from cmprompt.cli.app import run
+from cmprompt.encoders.quantized import quantize
 from cmprompt.encoders.weights import cache_dir
-from cmprompt.errors import UsageError
+from cmprompt.errors import OutputError, UsageError
 from cmprompt.types import Array, Encoder
 
 pytestmark = [
@@ -135,3 +136,9 @@ def test_heads_are_fitted_and_measured_by_it_too(
     more = {"evaluate": [], "finetune": [*head, "--force"], "adapt": [*head, "--labels", "red,green,blue"]}[command]
     assert run([command, str(table), "--model", "tiny", "--device", "cpu", "--precision", "int8", *more]) == 0
     assert "calibrated on 20 of your images; on 10 others" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "exports").write_text("a file")
+    with pytest.raises(OutputError, match="exports"):
+        quantize(tmp_path / "exports" / "images.xml", np.zeros((9, 3, 8, 8), np.uint8), print)

@@ -112,7 +112,7 @@ def _kind(model: str) -> str:
 def _auto(notices: Notices) -> Checkpoint:
     from cmprompt import hub
 
-    if found := hub.find_here(RECOMMENDED):
+    if found := hub.find_here(RECOMMENDED, notices):
         return found
     notices(f"using tiny, bundled, trained on research data; a better one: cmprompt models pull {RECOMMENDED}")
     return read_folder(TINY)

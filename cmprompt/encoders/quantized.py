@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cmprompt.atomic import writing
 from cmprompt.encoders.batches import unit
 from cmprompt.encoders.export import openvino_version
 from cmprompt.encoders.openvino import core, import_openvino
@@ -46,7 +47,7 @@ def quantized(images: Path) -> Quantized | None:
 def quantize(images: Path, pixels: Array, notices: Notices) -> None:
     """Make it from the exported tower `images` and (N, 3, H, W) uint8 pixels, and tell how far it is from fp32.
 
-    Raises UsageError for too few images, or where NNCF is not installed.
+    Raises UsageError for too few images, or where NNCF is not installed; OutputError.
     """
     require()
     if len(pixels) < LEAST:
@@ -63,7 +64,8 @@ def quantize(images: Path, pixels: Array, notices: Notices) -> None:
         agreement = {"mean": float(cosines.mean()), "least": float(cosines.min())}
         return {"openvino": openvino_version(), "images": len(learnt), "cosine": agreement}
 
-    agreement = seal(images.parent / FOLDER, MANIFEST, fill)["cosine"]
+    with writing(str(images.parent)):
+        agreement = seal(images.parent / FOLDER, MANIFEST, fill)["cosine"]
     notices(
         f"int8: calibrated on {len(learnt)} of your images; on {len(judges)} others its vectors have a cosine of"
         f" {agreement['mean']:.4f} with those of fp32, {agreement['least']:.4f} at least; kept in {images.parent}"
