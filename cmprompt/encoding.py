@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cmprompt.encoders.batches import is_out_of_memory
 from cmprompt.encoders.devices import cores
 from cmprompt.errors import CmpromptError, ItemError, ModelError
 from cmprompt.types import Array, Encoder, Outcome
@@ -77,10 +78,9 @@ def _encode_part(encoder: Encoder, pixels: Array, start: int, encoded: Encoded) 
 
 
 def _outcome(error: Exception) -> Outcome:
-    """Libraries have their own classes and messages for a lack of memory."""
     if isinstance(error, ItemError):
         return Outcome(error.status, str(error))
-    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "out of memory" in str(error).lower():
+    if is_out_of_memory(error):
         return Outcome("out_of_memory", "this image alone does not fit in memory; try --device cpu or a smaller model")
     return Outcome("unreadable", f"the model fails on this image: {error}")
 

@@ -33,7 +33,7 @@ class Batched:
             try:
                 parts.append(self._padded(part, size))
                 done += len(part)
-            except (MemoryError, RuntimeError) as error:
+            except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 self._halve(size)
@@ -52,11 +52,10 @@ class Batched:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """CUDA has a class for it, the CPU's allocator only a message."""
-    if isinstance(error, MemoryError):
+    """Libraries have classes of their own for it, and torch's allocator for processors only a message."""
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
         return True
-    text = str(error).lower()
-    return "out of memory" in text or "not enough memory" in text or "can't allocate" in text
+    return any(part in str(error).lower() for part in ("out of memory", "not enough memory", "can't allocate"))
 
 
 def unit(rows: Array) -> Array:

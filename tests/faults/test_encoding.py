@@ -9,6 +9,7 @@ import pytest
 from conftest import FakeEncoder, draw, encode
 
 from cmprompt.embed import Stats, embed
+from cmprompt.encoders.batches import Batched
 from cmprompt.errors import ItemError, ModelError
 from cmprompt.store import Store
 from cmprompt.types import Array, Item
@@ -41,6 +42,30 @@ class Choking(FakeEncoder):
         return super().encode_images(pixels)
 
 
+class OutOfMemoryError(Exception):
+    """Named as in torch and CuPy."""
+
+
+# The last two as torch's allocator for processors puts it, on Linux and on Windows.
+NO_MEMORY = [
+    MemoryError(),
+    OutOfMemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes."),
+    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4096 bytes."),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_a_batch_is_halved_on_what_fails_a_single_image(error: Exception) -> None:
+    def run(part: Array) -> Array:
+        if len(part) > 3:
+            raise error
+        return part
+
+    rows = np.arange(8.0)
+    assert np.array_equal(Batched(run, 8)(rows), rows)
+
+
 def statuses(items: list[Item], encoder: FakeEncoder, store: Store | None = None) -> tuple[list[str], Array]:
     batches = list(embed(items, encoder, store, batch_size=16))
     rows = [batch.features.image for batch in batches if batch.features.image is not None]
@@ -49,7 +74,11 @@ def statuses(items: list[Item], encoder: FakeEncoder, store: Store | None = None
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(ValueError("no"), "unreadable"), (ItemError("timeout", "slow"), "timeout"), (MemoryError(), "out_of_memory")],
+    [
+        (ValueError("no"), "unreadable"),
+        (ItemError("timeout", "slow"), "timeout"),
+        *((error, "out_of_memory") for error in NO_MEMORY),
+    ],
 )
 def test_the_record_that_breaks_its_batch_fails_alone(error: Exception, status: str) -> None:
     encoder = Choking()
