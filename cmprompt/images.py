@@ -103,6 +103,11 @@ def open_rgb(
     return _upright(data, least_px, allow_truncated, max_pixels).image
 
 
+def decode_path(exact: bool) -> str:
+    """How the pixels come about, for the store's key."""
+    return f"{DECODE_VERSION}-exact" if exact else DECODE_VERSION
+
+
 def _channels_first(square: Image.Image) -> Array:
     pixels: Array = np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))  # (3, H, W)
     return pixels

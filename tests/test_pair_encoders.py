@@ -9,6 +9,7 @@ import pytest
 from conftest import FakeEncoder
 from labelled_photos import write_model, write_pictures, write_table
 
+from cmprompt import images as decoding
 from cmprompt.cli.app import run
 from cmprompt.encoders import load_encoder
 from cmprompt.encoders.classic import ClassicImages, ClassicTexts, classic_images
@@ -17,6 +18,7 @@ from cmprompt.encoders.tfidf import TfidfTexts
 from cmprompt.encoders.timm import TimmImages
 from cmprompt.errors import ModelError, UsageError
 from cmprompt.heads.io import load_head, read_settings
+from cmprompt.images import decode_path
 
 
 def noise(side: int, n: int = 3) -> np.ndarray:
@@ -109,6 +111,19 @@ def test_a_timm_network_is_its_averaged_feature_map() -> None:
     np.testing.assert_allclose(encoder.encode_images(pixels), wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["encode_raw", "encode_images", "encode_image_tokens"])
+def test_a_picture_has_the_same_bytes_alone_and_in_company(method: str) -> None:
+    encoder = TimmImages("test_resnet/random", "cpu")
+    pixels = noise(encoder.preprocess.size_px, 17)
+    encode = getattr(encoder, method)
+    together, alone = encode(pixels), np.concatenate([encode(pixels[i : i + 1]) for i in (0, 1, 16)])
+    assert together[[0, 1, 16]].tobytes() == alone.tobytes()
+
+
+def test_a_pair_hands_the_size_of_its_batches_to_a_timm_network() -> None:
+    assert load_pair("pair:timm:test_resnet/random|classic", "cpu", load_encoder, 5).images.batch_size == 5
+
+
 def test_an_unknown_network_is_named_with_its_neighbours() -> None:
     with pytest.raises(ModelError, match="vgg16"):
         TimmImages("vgg_16")
@@ -127,7 +142,17 @@ def test_the_store_keeps_vectors_of_another_precision_apart() -> None:
         return PairEncoder(side, ClassicTexts()).store_key
 
     assert "/fp32/" in key("fp32") and "/bf16/" in key("bf16")
-    assert PairEncoder(ClassicImages(), ClassicTexts()).store_key.endswith("/fp32/pair")
+    assert PairEncoder(ClassicImages(), ClassicTexts()).store_key.endswith(f"/fp32/{decode_path(True)}/pair")
+
+
+def test_the_store_keeps_vectors_of_another_device_or_decoder_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = PairEncoder(TimmImages("test_resnet/random", "cpu"), ClassicTexts())
+    before = pair.store_key
+    assert "/fp32/torch-cpu+fp32/" in before
+    decoder = decode_path(True)
+    monkeypatch.setattr(decoding, "DECODE_VERSION", "another")
+    after = PairEncoder(pair.images, pair.texts).store_key
+    assert after == before.replace(decoder, "another-exact") != before
 
 
 def test_a_side_that_does_not_read_this_is_refused() -> None:

@@ -24,8 +24,8 @@ WORDS = 1024  # places that words are hashed to
 _SPACELESS = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+")
 
 
-def classic_images(kind: str = "hog", device: str = "cpu") -> ClassicImages | SiftImages:
-    """`classic`, or `classic:sift`; both run on the processor. Raises UsageError for another kind."""
+def classic_images(kind: str = "hog", device: str = "cpu", batch_size: int | None = None) -> ClassicImages | SiftImages:
+    """`classic`, or `classic:sift`; both on the processor, picture by picture. Raises UsageError for another kind."""
     known: dict[str, type[ClassicImages | SiftImages]] = {"hog": ClassicImages, "sift": SiftImages}
     if kind not in known:
         raise UsageError(unknown("kind of classic features", kind, known))

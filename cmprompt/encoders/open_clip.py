@@ -93,6 +93,8 @@ class OpenClipEncoder:
     @cached_property
     def store_key(self) -> str:
         """The first one asked for on a machine exports the towers, since it names what runs them."""
+        from cmprompt.images import decode_path
+
         precision = self.precision
         if precision == "int8":
             precision = f"int8-{self._calibrated().digest}"
@@ -295,13 +297,6 @@ class OpenClipEncoder:
 def _locks() -> dict[str, Lock]:
     """One for each back end that loads by itself."""
     return {name: Lock() for name in ("images", "texts", "torch")}
-
-
-def decode_path(exact: bool) -> str:
-    """How the pixels come about, for the store's key."""
-    from cmprompt.images import DECODE_VERSION
-
-    return f"{DECODE_VERSION}-exact" if exact else DECODE_VERSION
 
 
 def load(checkpoint: Checkpoint, **options: Any) -> OpenClipEncoder:

@@ -54,9 +54,12 @@ class PairEncoder:
 
     @cached_property
     def store_key(self) -> str:
-        """Rows of another precision, and those that are not of length one, are kept apart."""
+        """Rows of another precision, device or decoder, and those that are not of length one, are kept apart."""
+        from cmprompt.images import decode_path
+
         encodings = dict.fromkeys(_encoding(side) for side in (self.images, self.texts))
-        return f"{self.model_id}/{'+'.join(encodings)}/pair{'' if self.unit_rows else '/raw'}"
+        end = "pair" if self.unit_rows else "pair/raw"
+        return f"{self.model_id}/{'+'.join(encodings)}/{decode_path(self.exact)}/{end}"
 
     def encode_images(self, pixels: Array) -> Array:
         """(N, 3, H, W) uint8 -> (N, dim) float32 rows, of length one unless `raw_images`."""
@@ -119,8 +122,8 @@ def load_pair(
 ) -> PairEncoder:
     """`pair:IMAGE|TEXT`: `classic`, `timm:NAME` (images), `embedding` (texts) or a model's own. Raises UsageError."""
     image, _, text = name.removeprefix(PREFIX).partition("|")
-    sides = _side(image, IMAGE_ENCODERS, device, load_model), _side(text, TEXT_ENCODERS, device, load_model)
-    return PairEncoder(*sides, batch_size, threads)
+    images = _side(image, IMAGE_ENCODERS, device, load_model, batch_size=batch_size)
+    return PairEncoder(images, _side(text, TEXT_ENCODERS, device, load_model), batch_size, threads)
 
 
 def trainable(encoder: Any) -> Any:
@@ -136,7 +139,9 @@ def _encoding(side: Any) -> str:
     return key.removeprefix(f"{side.model_id}/")
 
 
-def _side(name: str, table: dict[str, str], device: str, load_model: Callable[[str], Encoder]) -> Any:
+def _side(
+    name: str, table: dict[str, str], device: str, load_model: Callable[[str], Encoder], **options: int | None
+) -> Any:
     kind, _, rest = name.partition(":")
     if kind not in table:
         if kind in {**IMAGE_ENCODERS, **TEXT_ENCODERS}:
@@ -147,7 +152,7 @@ def _side(name: str, table: dict[str, str], device: str, load_model: Callable[[s
             names = ("timm:NAME" if kind == "timm" else kind for kind in sorted(table))
             raise UnknownModel(f"{error}; on this side {', '.join(names)} go too") from error
     make = resolve(table, "encoder", kind)
-    return make(rest, device) if rest else make()
+    return make(rest, device, **options) if rest else make(**options)
 
 
 def with_tokens(side: Any, method: str) -> Any:

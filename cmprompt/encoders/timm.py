@@ -16,18 +16,29 @@ from typing import Any
 
 import numpy as np
 
-from cmprompt.encoders.devices import pick_device
+from cmprompt.encoders.batches import Batched
+from cmprompt.encoders.devices import cores, pick_device
 from cmprompt.errors import ModelError, UsageError
 from cmprompt.types import Array, Preprocess
 
 WEIGHTS = "model.safetensors"
+MOST_IMAGES = 16  # at once; on a processor one for each core, so that one alone waits for no more than itself
 RANDOM = "random"  # `timm:vgg16/random`: seeded random weights, for trying things out without a download
 
 
 class TimmImages:
-    """`timm:NAME`; `NAME/random` has seeded random weights, `NAME/128px` sees pictures of that size."""
+    """`timm:NAME`; `NAME/random` has seeded random weights, `NAME/128px` sees pictures of that size.
 
-    def __init__(self, name: str, device: str = "auto", weights: Mapping[str, Array] | None = None) -> None:
+    Every batch has one fixed shape, as in `OpenClipEncoder`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        device: str = "auto",
+        batch_size: int | None = None,
+        weights: Mapping[str, Array] | None = None,
+    ) -> None:
         from timm import is_model
 
         self.name, *options = name.split("/")
@@ -44,6 +55,7 @@ class TimmImages:
         self.size_px = _size_px(name, [option for option in options if option != RANDOM])
         self.weights = weights
         self.device = pick_device(device)
+        self.batch_size = batch_size or (min(MOST_IMAGES, cores()) if self.device == "cpu" else MOST_IMAGES)
 
     @cached_property
     def model(self) -> Any:
@@ -68,7 +80,7 @@ class TimmImages:
     def dim(self) -> int:
         """D of the features, from one empty picture: what networks say of themselves may be that of their head."""
         side = self.preprocess.size_px
-        return int(self.encode_raw(np.zeros((1, 3, side, side), np.uint8)).shape[1])
+        return int(self._rows(np.zeros((1, 3, side, side), np.uint8)).shape[1])
 
     @cached_property
     def model_id(self) -> str:
@@ -78,6 +90,11 @@ class TimmImages:
             digest.update(name.encode() + tensor.cpu().numpy().tobytes())
         return f"timm-{self.name}@{digest.hexdigest()[:12]}"
 
+    @property
+    def store_key(self) -> str:
+        """The pair that it is a side of says how its pixels come about."""
+        return f"{self.model_id}/fp32/torch-{self.device.split(':')[0]}"
+
     def encode_images(self, pixels: Array) -> Array:
         """(N, 3, H, W) uint8 -> (N, D) float32 unit rows."""
         rows = self.encode_raw(pixels)
@@ -85,7 +102,21 @@ class TimmImages:
         return unit
 
     def encode_raw(self, pixels: Array) -> Array:
-        """(N, 3, H, W) uint8 -> (N, D) float32, as the network gives them."""
+        """(N, 3, H, W) uint8 -> (N, D) float32, as the network gives them.
+
+        Raises ItemError("out_of_memory") where a single image does not fit.
+        """
+        return self._rows_in_batches(pixels)
+
+    @cached_property
+    def _rows_in_batches(self) -> Batched:
+        return Batched(self._rows, self.batch_size)
+
+    @cached_property
+    def _tokens_in_batches(self) -> Batched:
+        return Batched(self._tokens, self.batch_size)
+
+    def _rows(self, pixels: Array) -> Array:
         import torch
 
         model = self.model
@@ -98,6 +129,9 @@ class TimmImages:
 
         Raises UsageError for a network whose features have no places.
         """
+        return self._tokens_in_batches(pixels)
+
+    def _tokens(self, pixels: Array) -> Array:
         import torch
 
         model = self.model  # loads outside inference mode, where its weights could not be trained later
@@ -129,7 +163,7 @@ class TimmImages:
 
     def with_image_tower(self, weights: Mapping[str, Array], digest: str) -> TimmImages:
         """The same with the weights of a trained `image_tower`; their hash is part of `model_id` as all weights are."""
-        return TimmImages("/".join([self.name, *self.options]), self.device, weights)
+        return TimmImages("/".join([self.name, *self.options]), self.device, self.batch_size, weights)
 
     def _load(self) -> Any:
         import torch
