@@ -16,7 +16,7 @@ from cmprompt.encoders.classic import ClassicImages, ClassicTexts, classic_image
 from cmprompt.encoders.pair import PairEncoder, load_pair
 from cmprompt.encoders.tfidf import TfidfTexts
 from cmprompt.encoders.timm import TimmImages
-from cmprompt.errors import ModelError, UsageError
+from cmprompt.errors import UnknownModel, UsageError
 from cmprompt.heads.io import load_head, read_settings
 from cmprompt.images import decode_path
 
@@ -125,8 +125,10 @@ def test_a_pair_hands_the_size_of_its_batches_to_a_timm_network() -> None:
 
 
 def test_an_unknown_network_is_named_with_its_neighbours() -> None:
-    with pytest.raises(ModelError, match="vgg16"):
+    with pytest.raises(UnknownModel, match="did you mean vgg16"):
         TimmImages("vgg_16")
+    with pytest.raises(UnknownModel, match=r"timm network ''"):
+        load_pair("pair:timm|classic", "cpu", load_encoder)
 
 
 def test_a_pair_pads_the_narrower_side() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from cmprompt.encoders.batches import Batched
 from cmprompt.encoders.devices import cores, pick_device
-from cmprompt.errors import ModelError, UsageError
+from cmprompt.errors import ModelError, UnknownModel, UsageError, unknown
 from cmprompt.types import Array, Preprocess
 
 WEIGHTS = "model.safetensors"
@@ -34,20 +34,19 @@ class TimmImages:
 
     def __init__(
         self,
-        name: str,
+        name: str = "",
         device: str = "auto",
         batch_size: int | None = None,
         weights: Mapping[str, Array] | None = None,
     ) -> None:
+        """Raises UnknownModel for a network that timm does not have, UsageError for an option or device."""
         from timm import is_model
 
         self.name, *options = name.split("/")
         if not is_model(self.name):
             from timm import list_models
 
-            from cmprompt.errors import unknown
-
-            raise ModelError(
+            raise UnknownModel(
                 unknown("timm network", self.name, list_models(), listed_by="timm.list_models() gives their names")
             )
         self.options = options
