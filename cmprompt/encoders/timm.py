@@ -18,6 +18,7 @@ import numpy as np
 
 from cmprompt.encoders.batches import Batched
 from cmprompt.encoders.devices import cores, pick_device
+from cmprompt.encoders.torch import normalised
 from cmprompt.errors import ModelError, UnknownModel, UsageError, unknown
 from cmprompt.types import Array, Preprocess
 
@@ -143,8 +144,7 @@ class TimmImages:
     def _normalised(self, pixels: Array) -> Any:
         import torch
 
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.preprocess.mean, self.preprocess.std))
-        return ((torch.from_numpy(np.ascontiguousarray(pixels)).float() / 255 - mean) / std).to(self.device)
+        return normalised(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device), self.preprocess)
 
     def image_tower(self) -> Any:
         """A network of its own to train: normalised (N, 3, H, W) -> (N, D)."""

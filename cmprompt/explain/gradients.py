@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cmprompt.encoders.torch import normalised
 from cmprompt.types import Array, Preprocess
 
 LEGRAD = "LeGrad (Bousselham et al. 2024)"
@@ -29,10 +30,9 @@ def heat_maps(visual: Any, pixels: Array, aims: Array, preprocess: Preprocess) -
     if run is None:
         return None
     weight = next(visual.parameters())
-    mean, std = (torch.tensor(v, device=weight.device).view(3, 1, 1) for v in (preprocess.mean, preprocess.std))
     with torch.enable_grad():
-        x = torch.from_numpy(np.array(pixels)).to(weight.device).float().div_(255)
-        x = ((x - mean) / std)[None].to(weight.dtype).requires_grad_()  # (1, 3, H, W)
+        x = normalised(torch.from_numpy(np.array(pixels)[None]).to(weight.device), preprocess)  # (1, 3, H, W)
+        x = x.to(weight.dtype).requires_grad_()
         heat = run(x, torch.from_numpy(aims).to(weight.device))
     maps: Array = heat.detach().float().cpu().numpy()
     return method, maps

@@ -14,6 +14,7 @@ import numpy as np
 
 from cmprompt.encoders.devices import torch_threads
 from cmprompt.encoders.pair import trainable
+from cmprompt.encoders.torch import normalised
 from cmprompt.encoders.tuned import Tower, with_towers
 from cmprompt.errors import UsageError
 from cmprompt.heads.calibrate import calibration, cooled
@@ -95,23 +96,18 @@ class _Tower:
     """The image tower of an encoder, open to gradients, its rows as the encoder gives them."""
 
     def __init__(self, encoder: Encoder) -> None:
-        import torch
-
         self.encoder = encoder
         self.module = trainable(encoder).image_tower().eval().requires_grad_(True)  # eval: statistics stay as they are
         self.device = next(self.module.parameters()).device
         self.raw = bool(getattr(encoder, "raw_images", False))
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (encoder.preprocess.mean, encoder.preprocess.std))
-        self.statistics = mean, std
 
     def rows(self, pixels: Array) -> Any:
         """(N, 3, H, W) uint8 -> (N, D), with gradients."""
         import torch
         from torch.nn import functional
 
-        mean, std = self.statistics
-        x = (torch.from_numpy(pixels).float() / 255 - mean) / std
-        rows = self.module(x.to(self.device)).cpu()
+        x = normalised(torch.from_numpy(pixels).to(self.device), self.encoder.preprocess)
+        rows = self.module(x).cpu()
         rows = rows if self.raw else functional.normalize(rows, dim=-1)
         return functional.pad(rows, (0, self.encoder.dim - rows.shape[1]))
 
