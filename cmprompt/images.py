@@ -93,14 +93,12 @@ def from_frame(frame: Frame, preprocess: Preprocess, *, exact: bool = False) -> 
     return Decoded(_channels_first(fit(image, preprocess, exact=exact)))
 
 
-def open_rgb(
-    data: bytes, *, least_px: int | None = None, allow_truncated: bool = False, max_pixels: int = MAX_PIXELS
-) -> Image.Image:
+def open_rgb(data: bytes, *, least_px: int | None = None) -> Image.Image:
     """The upright RGB picture, for reports and explanations; a JPEG may come smaller, its short side >= `least_px`.
 
     Raises ItemError as `decode` does.
     """
-    return _upright(data, least_px, allow_truncated, max_pixels).image
+    return _upright(data, least_px, allow_truncated=False, max_pixels=MAX_PIXELS).image
 
 
 def decode_path(exact: bool) -> str:

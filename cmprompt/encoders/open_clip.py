@@ -297,8 +297,3 @@ class OpenClipEncoder:
 def _locks() -> dict[str, Lock]:
     """One for each back end that loads by itself."""
     return {name: Lock() for name in ("images", "texts", "torch")}
-
-
-def load(checkpoint: Checkpoint, **options: Any) -> OpenClipEncoder:
-    """The registry's name for it."""
-    return OpenClipEncoder(checkpoint, **options)

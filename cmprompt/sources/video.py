@@ -25,7 +25,6 @@ SHORT_SIDE_PX = 512  # more than any model looks at; a frame of a 4K film would 
 SCENE_FPS = 1.0  # without --fps or --frames: one frame a second, and the first one of each scene
 CUT = 0.4  # of a frame's colours gone in the next one: another scene; a shaken camera changes up to 0.25
 THUMBNAIL_PX = 32
-MAX_PIXELS = 178_956_970
 GENERATE_TIMES = 1  # PyAV's default invents presentation times; those of AVI files then run back and forth
 ENDINGS = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .ogv .mts .m2ts".split())
 
@@ -253,6 +252,8 @@ def _tagged_length_s(stream: Any) -> float:
 
 
 def _refuse_huge(frame: Any) -> None:
+    from cmprompt.images import MAX_PIXELS
+
     if frame.width * frame.height > MAX_PIXELS:
         raise ItemError("too_large", f"frames of {frame.width} x {frame.height} pixels; the cap is {MAX_PIXELS}")
 
