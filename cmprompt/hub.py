@@ -11,7 +11,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -159,18 +158,19 @@ def keep(name: str, pickled: Path, *, accept_licence: bool = False) -> Checkpoin
     folder = folder_of(zoo.canonical(name))
     config = _config_of(model, lambda: folder / CONFIG)
     texts = _text_files(Hub(progress=False), config["model_cfg"]["text_cfg"])
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / WEIGHTS[0]
-    weights.unlink(missing_ok=True)  # of a run that was stopped
-    convert(pickled, weights)
-    try:
-        made = lay_out(folder, replace(model, repo=""), "", config, texts, copy=False)
-        load_towers(made, "cpu", "float32")
-    except ModelError as error:
-        for path in (folder / MANIFEST, weights):
-            path.unlink(missing_ok=True)
-        raise ModelError(f"{pickled} is not {model.name}: {error}") from error
-    return made
+    with writing(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+        with in_turn(folder / ".lock"), TemporaryDirectory(prefix=".", dir=folder) as temporary:
+            made = Path(temporary)
+            convert(pickled, made / WEIGHTS[0])
+            _fill(made, config, texts, copy=False)
+            write_manifest(made, model.name, licence=model.licence)
+            try:
+                load_towers(read_folder(made), "cpu", "float32")
+            except ModelError as error:
+                raise ModelError(f"{pickled} is not {model.name}: {error}") from error
+            _move(made, folder)
+    return read_folder(folder)
 
 
 def repair(checkpoint: Checkpoint, error: ModelError) -> Checkpoint:
@@ -234,13 +234,18 @@ def lay_out(
     folder.mkdir(parents=True, exist_ok=True)
     with in_turn(folder / ".lock"), TemporaryDirectory(prefix=".", dir=folder) as temporary:
         made = Path(temporary)
-        (made / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
-        for name, path in paths.items():
-            (made / name).parent.mkdir(exist_ok=True)
-            _place(path, made / name, copy)
+        _fill(made, config, paths, copy)
         write_manifest(made, model.name, repo=model.repo, revision=commit, licence=model.licence)
         _move(made, folder)
     return read_folder(folder)
+
+
+def _fill(folder: Path, config: dict[str, Any], paths: dict[str, Path], copy: bool) -> None:
+    """The configuration and the files, but no manifest."""
+    (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+    for name, path in paths.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        _place(path, folder / name, copy)
 
 
 def _move(made: Path, folder: Path) -> None:

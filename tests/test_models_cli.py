@@ -107,6 +107,8 @@ def test_a_pickled_model_is_converted_and_kept(
     assert run(["models", "convert", str(tmp_path / "small.pt"), "--as", registered]) == 0
     rows = [load_encoder(name, device="cpu").encode_texts(["a cat"]) for name in (registered, f"local-dir:{small}")]
     np.testing.assert_array_equal(*rows)
+    assert run(["models", "verify", registered]) == 0
+    assert "ok\t" in capsys.readouterr().out
     assert run(["models", "convert", str(tmp_path / "small.pt"), "--as", registered]) == 4
     assert "here already" in capsys.readouterr().err
 
