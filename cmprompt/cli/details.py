@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from cmprompt.cli import road
 from cmprompt.errors import counted
-from cmprompt.utf8 import clean
 
 if TYPE_CHECKING:
     from cmprompt.embed import Stats
@@ -36,10 +35,14 @@ class Details:
 
     def failure(self, id: str, status: str, error: str | None) -> None:
         """One input that failed."""
+        from cmprompt.utf8 import clean
+
         self.say(f"{clean(id)}: {status}: {error}")
 
     def skipped(self, path: str) -> None:
         """A file that a walk left out."""
+        from cmprompt.utf8 import clean
+
         self.say(f"skipped {clean(path)}")
 
     def work(self, stats: Stats) -> None:

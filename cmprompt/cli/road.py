@@ -13,7 +13,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmprompt.errors import CmpromptError, UsageError, counted
-from cmprompt.utf8 import clean
 
 if TYPE_CHECKING:
     from cmprompt.embed import Stats
@@ -328,6 +327,8 @@ def describe_run(
     sets: Sequence[str] = (),
 ) -> Iterator[str]:
     """The lines of --dry-run: with what, and what would be read."""
+    from cmprompt.utf8 import clean
+
     yield f"model\t{encoder.model_id}"
     yield f"encoding\t{encoding_of(encoder)}"
     yield f"head\t{head}"
