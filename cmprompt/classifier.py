@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from cmprompt.heads.zero_shot import Pool
     from cmprompt.store import Store
 
+T = TypeVar("T")
 BLOCK = 1024  # vectors scored at once
+VECTORS = "vectors"  # the model of a head that was fitted without one
 
 
 class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -35,6 +37,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             the labels; or the kind of head that `fit` fits
     none    whether `predict` may answer `none_name`; it does below a label's own threshold anyhow
     store   True: the user's store, so that nothing is encoded twice; a directory or a Store; False: none
+
+    Another parameter counts from the next call on; `labels`, `prompts`, `pool` and `head`, once fitted, from the next
+    `fit` on, before which another model is refused.
 
     X, wherever it is asked for, is a sequence of paths, of encoded bytes, of (H, W, 3) uint8 arrays, of PIL images or
     of `Item` (for text beside the image), or a float array (N, D) of vectors that `encoder_` has made.
@@ -110,12 +115,12 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         self._classes = {str(value): value for value in classes}
         names = [str(target) for target in targets]
         x = Features.of_images(_scaled(rows))
-        self._head = fit(self._kind(), x, names, labels=list(self._classes), model_id="vectors", **options)
+        self._head = fit(self._kind(), x, names, labels=list(self._classes), model_id=VECTORS, **options)
         return self
 
     def _kind(self) -> str:
         """The head that `fit` fits."""
-        return self.head if isinstance(self.head, str) and not os.path.isdir(self.head) else "linear"
+        return self.head if isinstance(self.head, str) and self._saved_head() is None else "linear"
 
     def predict(self, X: Any) -> Array:
         """(N,) labels. Raises ItemError naming the first image that fails."""
@@ -167,31 +172,56 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         head = getattr(self, "_head", None)
         if isinstance(head, Tuned):
             return head.encoder
-        if not hasattr(self, "_encoder"):
+        if self.model is None:
+            raise UsageError("there is no model to read this with; name one by model=, or give (N, D) vectors")
+        if not isinstance(self.model, str):
+            return self.model
+        name, saved = self.model, self._saved_head() if self.model == "auto" else None
+
+        def load() -> Encoder:
             from cmprompt.encoders import load_encoder
+            from cmprompt.heads.io import model_of
 
-            given = self.model
-            if given is None:
-                raise UsageError("there is no model to read this with; name one by model=, or give (N, D) vectors")
-            if given == "auto" and isinstance(self.head, str | os.PathLike) and os.path.isdir(self.head):
-                from cmprompt.heads.io import model_of
+            return load_encoder(name if saved is None else model_of(saved), self.device, self.precision)
 
-                given = model_of(self.head)
-            self._encoder = load_encoder(given, self.device, self.precision) if isinstance(given, str) else given
-        return self._encoder
+        return self._made("encoder", (name, saved, self.device, self.precision), load)
 
     @property
     def head_(self) -> Head:
-        """The head in use: fitted, given, loaded, or built from the labels' text at its first use."""
-        if not hasattr(self, "_head"):
-            self._head = self._given_head() or self._zero_shot(self.labels)
-        return self._head
+        """The head in use: fitted, given, loaded, or built from the labels' text at its first use.
+
+        Raises ModelError where it was given for another model, or fitted on one.
+        """
+        if hasattr(self, "_head"):
+            self._check_fitted_on()
+            return self._head
+        of = (self.head, self.labels, self.prompts, self.pool, self.model, self.device, self.precision)
+        return self._made("head", of, lambda: self._given_head() or self._zero_shot(self.labels))
+
+    def _check_fitted_on(self) -> None:
+        """Raises ModelError where `model` is no longer the one that the head was fitted on."""
+        from cmprompt.heads.io import check_model
+
+        if self.model is not None or self._head.model_id != VECTORS:
+            check_model(self._head, self.encoder_, type(self._head).__name__, "call fit again")
+
+    def _made(self, name: str, of: tuple[object, ...], make: Callable[[], T]) -> T:
+        """What `make` gives, once for the same objects `of`."""
+        kept: dict[str, tuple[tuple[object, ...], Any]] = self.__dict__.setdefault("_kept", {})
+        if name not in kept or any(one is not other for one, other in zip(kept[name][0], of, strict=True)):
+            kept[name] = of, make()
+        value: T = kept[name][1]
+        return value
+
+    def _saved_head(self) -> str | os.PathLike[str] | None:
+        """The directory that `head` names, if it does."""
+        return self.head if isinstance(self.head, str | os.PathLike) and os.path.isdir(self.head) else None
 
     def _thresholds(self) -> dict[str, str]:
         """The labels' own, which are for zero-shot: a head that was fitted or given has other scores."""
         from cmprompt.labels import label_set
 
-        if self.head is not None or hasattr(self, "_classes") or not isinstance(self.labels, Mapping):
+        if self.head is not None or hasattr(self, "_head") or not isinstance(self.labels, Mapping):
             return {}
         return label_set(self.labels, minimum=1).thresholds
 
@@ -226,19 +256,14 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return zero_shot(self.encoder_, prompts, pool=self.pool, store=self._store())
 
     def _store(self) -> Store | None:
-        if isinstance(self.store, bool):
-            from cmprompt.store import open_store
+        from cmprompt.store import Store, open_store
 
-            if not hasattr(self, "_opened"):
-                self._opened = open_store() if self.store else None
-            return self._opened
-        if isinstance(self.store, str | os.PathLike):
-            from cmprompt.store import Store
-
-            if not hasattr(self, "_opened"):
-                self._opened = Store(self.store)
-            return self._opened
-        return self.store
+        given = self.store
+        if isinstance(given, Store):
+            return given
+        if isinstance(given, bool):
+            return self._made("store", (given,), open_store) if given else None
+        return self._made("store", (given,), lambda: Store(given))
 
     def _rows(self, X: Any, needs: frozenset[str]) -> tuple[Features, list[Item]]:
         """The vectors of X and its items; no items of what is vectors already. Raises as `_embedded` does."""

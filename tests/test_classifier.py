@@ -18,6 +18,7 @@ from cmprompt import PromptClassifier
 from cmprompt.encoders.embedding import Unlearned
 from cmprompt.encoders.pair import PairEncoder
 from cmprompt.errors import CmpromptError, ItemError, ModelError, UsageError
+from cmprompt.heads.max_pool import MaxPoolHead
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.types import Array, FileBytes, Item
 
@@ -78,6 +79,45 @@ def test_it_is_a_scikit_learn_estimator(colours: Path) -> None:
     assert model.score(paths(colours), COLOURS) == 1.0
     assert model.get_params()["labels"] == COLOURS
     assert model.set_params(labels=["blue", "red"]).labels == ["blue", "red"]
+
+
+def test_a_parameter_counts_from_the_next_call_on() -> None:
+    model = classifier()
+    assert model.predict(np.eye(8)[[0]]).tolist() == ["red"]
+    model.set_params(labels={"sky": ["blue"], "fire": ["red", "green"]})
+    assert model.predict(np.eye(8)[:3]).tolist() == ["fire", "fire", "sky"]
+    assert model.classes_.tolist() == ["sky", "fire"]
+    assert isinstance(model.set_params(pool="max").head_, MaxPoolHead)
+    model.set_params(pool="mean", labels=["red"], prompts=["{}", "green {}"])
+    assert model.head_.weight[0, 1] > 0.1 > model.set_params(prompts="{}").head_.weight[0, 1]
+    assert model.set_params(model=FakeEncoder("other")).head_.model_id == "other"
+
+
+def test_another_head_or_store_counts_from_the_next_call_on(tmp_path: Path) -> None:
+    model = classifier(store=tmp_path / "one")
+    for store in ("one", "one", "two"):
+        model.set_params(store=tmp_path / store).predict([draw("red")])
+    assert model.encoder_.images_encoded == 2
+    model.set_params(labels=None, head=zero_shot(model.encoder_, {"b": ["blue"], "r": ["red"]}))
+    assert model.predict(np.eye(8)[[0]]).tolist() == ["r"]
+    assert model.set_params(labels=COLOURS, head=None).predict(np.eye(8)[[0]]).tolist() == ["red"]
+
+
+def test_another_name_loads_another_model(model: str) -> None:
+    named = PromptClassifier(COLOURS, model="tiny", store=False)
+    first = named.encoder_.model_id
+    assert named.set_params(model=model).encoder_.model_id != first
+    assert named.set_params(precision="fp32").encoder_ is named.encoder_
+
+
+def test_a_fitted_head_stays_until_the_next_fit() -> None:
+    x, swapped = np.eye(8)[np.arange(30) % 3], np.array(["blue", "red", "green"] * 10)
+    model = classifier().fit(x, swapped)
+    model.set_params(labels=["red", "blue"], pool="max", none_name="?", device="cpu")
+    assert model.predict(x).tolist() == swapped.tolist()
+    with pytest.raises(ModelError, match="fitted on fake, and this model is other; call fit again"):
+        model.set_params(model=FakeEncoder("other")).predict(x)
+    assert model.set_params(pool="mean").fit(x[:2], ["blue", "red"]).classes_.tolist() == ["red", "blue"]
 
 
 def test_labels_may_have_phrases(colours: Path) -> None:
