@@ -228,6 +228,16 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def __sklearn_is_fitted__(self) -> bool:
         return self.model is not None or hasattr(self, "_head")  # zero-shot needs no fitting
 
+    def __sklearn_clone__(self) -> PromptClassifier:
+        return type(self)(**self.get_params(deep=False))  # a model or a store that was given is one for all copies
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and other processes: the parameters, a Store as its directory, and what `fit` learned."""
+        from cmprompt.store import Store
+
+        state = {name: value for name, value in super().__getstate__().items() if name != "_kept"}
+        return {**state, "store": self.store.path} if isinstance(self.store, Store) else state
+
     def _given_head(self) -> Head | None:
         if self.head is None:
             return None

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import pickle
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import FakeEncoder, draw, encode
 from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
-from cmprompt import PromptClassifier
+from cmprompt import PromptClassifier, load_encoder
 from cmprompt.encoders.embedding import Unlearned
 from cmprompt.encoders.pair import PairEncoder
 from cmprompt.errors import CmpromptError, ItemError, ModelError, UsageError
 from cmprompt.heads.max_pool import MaxPoolHead
 from cmprompt.heads.zero_shot import zero_shot
+from cmprompt.store import Store
 from cmprompt.types import Array, FileBytes, Item
 
 COLOURS = ["red", "green", "blue"]
@@ -139,6 +143,24 @@ def test_a_store_spares_the_second_run(colours: Path, tmp_path: Path) -> None:
     classifier(model=first, store=tmp_path / "store").predict(paths(colours))
     classifier(model=second, store=tmp_path / "store").predict(paths(colours))
     assert (first.images_encoded, second.images_encoded) == (3, 0)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda used: pickle.loads(pickle.dumps(used))])
+def test_a_used_classifier_can_be_copied(tmp_path: Path, copied: Callable[[object], PromptClassifier]) -> None:
+    pictures, swapped = [draw(colour) for colour in COLOURS] * 4, ["blue", "red", "green"] * 4
+    model = PromptClassifier(COLOURS, model="tiny", store=tmp_path / "store")
+    assert copied(model).predict(pictures[:3]).tolist() == model.predict(pictures[:3]).tolist()
+    assert model.fit(pictures, swapped).predict(pictures).tolist() == swapped
+    assert copied(model).predict(pictures).tolist() == swapped
+    kept = copied(classifier(store=Store(tmp_path / "store")))
+    assert kept.predict(pictures[:3]).tolist() == COLOURS
+
+
+def test_clones_share_a_model_and_a_store_that_were_given(tmp_path: Path) -> None:
+    model = PromptClassifier(COLOURS, model=load_encoder("tiny"), store=Store(tmp_path / "store"))
+    model.predict([draw("red")])
+    assert (clone(model).model, clone(model).store) == (model.model, model.store)
+    assert cross_val_score(model, [draw(colour) for colour in COLOURS] * 4, COLOURS * 4, cv=2).tolist() == [1.0, 1.0]
 
 
 def test_a_head_may_be_given(colours: Path) -> None:
