@@ -29,7 +29,7 @@ VECTORS = "vectors"  # the model of a head that was fitted without one
 class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """`PromptClassifier(["cat", "dog"]).predict(["a.jpg"])`.
 
-    labels  a list, or `{label: phrase, phrases or {"prompts": [...]}}` as a JSON label file may hold
+    labels  a list or an array, or `{label: phrase, phrases or {"prompts": [...]}}` as a JSON label file may hold
     model   a name for `load_encoder`, or an Encoder; "auto": a saved head's own, else the best one here; None: there is
             none, X is vectors from elsewhere, and `fit` comes before `predict`
     prompts names or files of template sets, or templates that hold {}; None: photo prompts in the labels' language
@@ -47,7 +47,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def __init__(
         self,
-        labels: Sequence[str] | Mapping[str, object] | None = None,
+        labels: Sequence[str] | Array | Mapping[str, object] | None = None,
         *,
         model: str | Encoder | None = "auto",
         prompts: str | Sequence[str] | None = None,
@@ -96,9 +96,10 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         from cmprompt.encoders.pair import PairEncoder
         from cmprompt.labels import label_set
 
+        labels = self._labels()
         if not isinstance(self.encoder_, PairEncoder):
-            return {"prior": self._zero_shot(self.labels or names)}
-        return {"labels": list(label_set(self.labels, minimum=1).phrases)} if self.labels else {}
+            return {"prior": self._zero_shot(labels or names)}
+        return {"labels": list(label_set(labels, minimum=1).phrases)} if labels else {}
 
     def _fit_vectors(self, X: Any, y: Any, options: Mapping[str, Any]) -> PromptClassifier:
         """On (N, D) vectors of any width, without text. Raises ValueError, as scikit-learn's classifiers do."""
@@ -196,7 +197,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             self._check_fitted_on()
             return self._head
         of = (self.head, self.labels, self.prompts, self.pool, self.model, self.device, self.precision)
-        return self._made("head", of, lambda: self._given_head() or self._zero_shot(self.labels))
+        return self._made("head", of, lambda: self._given_head() or self._zero_shot(self._labels()))
 
     def _check_fitted_on(self) -> None:
         """Raises ModelError where `model` is no longer the one that the head was fitted on."""
@@ -216,6 +217,11 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def _saved_head(self) -> str | os.PathLike[str] | None:
         """The directory that `head` names, if it does."""
         return self.head if isinstance(self.head, str | os.PathLike) and os.path.isdir(self.head) else None
+
+    def _labels(self) -> Sequence[str] | Mapping[str, object] | None:
+        """`labels`, as a list where they are an array or a column of a table."""
+        labels: Any = self.labels
+        return labels.tolist() if hasattr(labels, "tolist") else labels  # type: ignore[no-any-return]
 
     def _thresholds(self) -> dict[str, str]:
         """The labels' own, which are for zero-shot: a head that was fitted or given has other scores."""

@@ -124,6 +124,14 @@ def test_a_fitted_head_stays_until_the_next_fit() -> None:
     assert model.set_params(pool="mean").fit(x[:2], ["blue", "red"]).classes_.tolist() == ["red", "blue"]
 
 
+def test_labels_may_be_an_array() -> None:
+    model = classifier(labels=np.array(COLOURS))
+    assert model.predict(np.eye(8)[:3]).tolist() == COLOURS
+    assert model.fit(np.eye(8)[np.arange(12) % 3], COLOURS * 4).classes_.tolist() == COLOURS
+    with pytest.raises(UsageError, match="no labels"):
+        classifier(labels=np.array([])).predict(np.eye(8))
+
+
 def test_labels_may_have_phrases(colours: Path) -> None:
     model = classifier(labels={"warm": ["red"], "cold": ["blue", "green"]})
     assert model.predict(paths(colours)).tolist() == ["warm", "cold", "cold"]
