@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cmprompt.encoders.devices import blas_threads, cores
+from cmprompt.errors import UsageError
 from cmprompt.types import Array
 
 SMALL = 1 << 24  # multiplications in one product of all rows, below which one thread is quicker than several
@@ -44,7 +45,9 @@ class Loss:
 
 
 def softmax_loss(target: Array, outputs: int) -> Loss:
-    """Cross entropy of one-of-K rows; `target` (N,) int."""
+    """Cross entropy of one-of-K rows; `target` (N,) int. Raises UsageError for K = 1, where it has no curvature."""
+    if outputs == 1:
+        raise UsageError("there is one label only; a head needs at least two labels to tell apart")
 
     def slope(logits: Array, target: Array) -> tuple[Array, Array]:
         rows = np.arange(len(target))
