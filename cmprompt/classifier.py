@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from ast import literal_eval
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -73,33 +74,45 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def fit(self, X: Any, y: Sequence[Any], **options: Any) -> PromptClassifier:
         """Fit a head on labelled images, from the text of the labels where these are known; keywords go to `heads.fit`.
 
-        Without `labels` the text is the targets' own names. Raises ItemError naming the first image that fails.
+        Without `labels` the text is the targets' own names. Raises ItemError naming the first image that fails,
+        ValueError for one class alone.
         """
+        from sklearn.utils.validation import column_or_1d
+
         from cmprompt.heads.fit import fit, with_tokens
 
         if self.model is None:
             return self._fit_vectors(X, y, options)
-        targets = np.asarray(y)
+        of_classes = options.get("task", "classes") == "classes"
+        targets = column_or_1d(y, warn=True) if of_classes else np.asarray(y)
         if len(targets) != len(X):
             raise UsageError(f"{len(X)} images and {len(targets)} targets; give one target for each image")
+        values = _values(targets) if of_classes else {}
+        _check_several(self._labels() or values)
         self.__dict__.pop("_head", None)  # its own towers, where it has any, are not those to start from
-        start = self._start(sorted({str(target) for target in targets}))
+        start = self._start(list(values))
         needs = frozenset({"image", "text"}) if any(getattr(x, "text", None) for x in X) else frozenset({"image"})
         features, items = self._rows(X, with_tokens(self._kind(), needs))
-        self._classes: dict[str, Any] = {}
         given = {"encoder": self.encoder_, "items": items, **start, **options}
-        self._head: Head = fit(self._kind(), features, targets, **given)
+        self._keep(fit(self._kind(), features, targets, **given), values)
         return self
 
+    def _keep(self, head: Head, values: Mapping[str, Any]) -> None:
+        """What `fit` learned: a head, and its labels as the targets have them; none where they are no classes."""
+        self._classes = {label: _value(label, values) for label in head.labels} if values else {}
+        self._head = head
+
     def _start(self, names: list[str]) -> dict[str, Any]:
-        """What a fit starts from: the text of the labels, or of the `names`; labels alone where no text means any."""
+        """What a fit starts from: the text of the labels, else of the `names`; labels alone where no text means any."""
         from cmprompt.encoders.pair import PairEncoder
         from cmprompt.labels import label_set
 
-        labels = self._labels()
+        labels = self._labels() or names
+        if not labels:
+            return {}
         if not isinstance(self.encoder_, PairEncoder):
-            return {"prior": self._zero_shot(labels or names)}
-        return {"labels": list(label_set(labels, minimum=1).phrases)} if labels else {}
+            return {"prior": self._zero_shot(labels)}
+        return {"labels": list(label_set(labels, minimum=1).phrases)}
 
     def _fit_vectors(self, X: Any, y: Any, options: Mapping[str, Any]) -> PromptClassifier:
         """On (N, D) vectors of any width, without text. Raises ValueError, as scikit-learn's classifiers do."""
@@ -110,13 +123,10 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
         rows, targets = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(targets)
-        classes = np.unique(targets)
-        if len(classes) < 2:
-            raise ValueError(f"only one class, {classes[0]!r}; a classifier needs two to tell apart")
-        self._classes = {str(value): value for value in classes}
-        names = [str(target) for target in targets]
+        values = _values(targets)
+        _check_several(values)
         x = Features.of_images(_scaled(rows))
-        self._head = fit(self._kind(), x, names, labels=list(self._classes), model_id=VECTORS, **options)
+        self._keep(fit(self._kind(), x, targets, labels=list(values), model_id=VECTORS, **options), values)
         return self
 
     def _kind(self) -> str:
@@ -136,9 +146,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         rule = Rule.parse(top_k=1, none=self.none, none_name=self.none_name, label_thresholds=limits)
         vocabulary = vocabulary_vectors(self.encoder_, self._store()) if needs_vocabulary(self.head_, rule) else None
         predictions = predict(self._embedded(X, self.head_.needs), self.head_, rule, vocabulary=vocabulary)
-        found = [self.none_name if p.label is None else p.label for p in predictions]
-        own = getattr(self, "_classes", None)
-        return np.array([own[label] for label in found]) if own else np.array(found, dtype=np.str_)
+        return self._as_given([self.none_name if p.label is None else p.label for p in predictions])
 
     def predict_proba(self, X: Any) -> Array:
         """(N, C) float64 probabilities, a column for each of `classes_`. Raises as `predict` does."""
@@ -157,13 +165,23 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         best = best_labels(vectors, weight, 2)
         for row in np.flatnonzero(~best.products.any(axis=1)):  # zeros, or at right angles to the best two
             _directed(vectors[row : row + 1], int(row))
-        return np.array(self.head_.labels, dtype=np.str_)[best.columns[:, 0]]
+        return self.classes_[best.columns[:, 0]]
 
     @property
     def classes_(self) -> Array:
-        """(C,) the labels, in the order of the head; of a fit on vectors as they were given."""
-        own = getattr(self, "_classes", None)
+        """(C,) the labels, in the order of the head; those of a fit as they were given."""
+        own = self._own_classes()
         return np.array(list(own.values())) if own else np.array(self.head_.labels, dtype=np.str_)
+
+    def _own_classes(self) -> dict[str, Any]:
+        """The labels of a fit as its targets had them; nothing before one."""
+        return self._classes if hasattr(self, "_head") else {}
+
+    def _as_given(self, labels: list[str]) -> Array:
+        """(N,) `labels` as the targets of a fit had them; where numbers and `none_name` may meet, of objects."""
+        own, kind = self._own_classes(), self.classes_.dtype
+        values = [own.get(label, label) for label in labels]
+        return np.array(values, np.str_ if kind.kind == "U" else object if self.none else kind)
 
     @property
     def encoder_(self) -> Encoder:
@@ -309,6 +327,30 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
                 if outcome.status != "ok":
                     raise ItemError(outcome.status, f"{item.id}: {outcome.status}: {outcome.error}")
             yield batch
+
+
+def _values(targets: Array) -> dict[str, Any]:
+    """The values of (N,) targets by their names, in their own order."""
+    try:
+        return {str(value): value for value in np.unique(targets)}
+    except TypeError as error:  # None among names, say
+        raise UsageError("targets of more than one type; give texts or numbers throughout") from error
+
+
+def _check_several(classes: Collection[str]) -> None:
+    """Raises ValueError for one alone, as scikit-learn's classifiers do."""
+    if len(classes) == 1:
+        raise ValueError(f"only one class, {next(iter(classes))!r}; a classifier needs two to tell apart")
+
+
+def _value(label: str, values: Mapping[str, Any]) -> Any:
+    """What targets with these `values` would have for a label, though none has it."""
+    if label in values or any(isinstance(value, str) for value in values.values()):
+        return values.get(label, label)
+    try:
+        return literal_eval(label)
+    except (ValueError, SyntaxError) as error:
+        raise UsageError(f"label {label!r} is no number, and the targets are: {', '.join(values)}") from error
 
 
 def _are_vectors(x: Any) -> bool:

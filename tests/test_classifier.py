@@ -17,14 +17,14 @@ from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
-from cmprompt import PromptClassifier, load_encoder
+from cmprompt import PromptClassifier, fit, load_encoder
 from cmprompt.encoders.embedding import Unlearned
 from cmprompt.encoders.pair import PairEncoder
 from cmprompt.errors import CmpromptError, ItemError, ModelError, UsageError
 from cmprompt.heads.max_pool import MaxPoolHead
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.store import Store
-from cmprompt.types import Array, FileBytes, Item
+from cmprompt.types import Array, Features, FileBytes, Item
 
 COLOURS = ["red", "green", "blue"]
 
@@ -258,6 +258,48 @@ def test_fit_gives_an_embedding_the_texts_it_learns_from(labels: list[str] | Non
         assert fitted.classes_.tolist() == (labels or ["left", "right"])
         assert fitted.encoder_.model_id == fitted.head_.model_id != encoder.model_id
         assert fitted.score(items, names) == 1.0
+
+
+@pytest.mark.parametrize("labels", [None, ["10", "9", "8", "7"]])
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_a_fit_on_pictures_keeps_the_type_of_its_targets(labels: list[str] | None, head: str) -> None:
+    pictures, numbers = [draw(colour) for colour in COLOURS] * 4, [8, 9, 10] * 4
+    model = classifier(labels=labels, head=head).fit(pictures, numbers)
+    assert model.classes_.tolist() == ([10, 9, 8, 7] if labels else [8, 9, 10])
+    assert model.predict(pictures).tolist() == numbers
+    assert model.score(pictures, numbers) == 1.0
+    assert model.predict(np.zeros((0, 8))).dtype == model.classes_.dtype
+    truths = [number == 9 for number in numbers]
+    assert model.set_params(labels=None).fit(pictures, truths).predict(pictures).tolist() == truths
+
+
+def test_none_of_these_may_stand_among_numbers(model: str) -> None:
+    pictures = [draw("red"), draw("blue")]
+    fitted = PromptClassifier(model=model, head="coop", none=True, none_name="?", store=False)
+    fitted.fit(pictures * 2, [1, 2] * 2, epochs=1)
+    rows = np.concatenate([fitted.head_.weight, -fitted.head_.weight.sum(0, keepdims=True)])
+    assert fitted.predict(rows).tolist() == [1, 2, "?"]
+
+
+def test_targets_are_of_one_type_that_the_labels_are_of() -> None:
+    with pytest.raises(UsageError, match="targets of more than one type"):
+        classifier().fit(np.eye(8)[:2], [None, "red"])
+    with pytest.raises(UsageError, match="label 'cat' is no number"):
+        classifier(labels=["1", "2", "cat"]).fit(np.eye(8)[:2], [1, 2])
+
+
+def test_cross_validation_keeps_numbers() -> None:
+    x, numbers = np.eye(8)[np.arange(30) % 3], np.arange(30) % 3
+    assert cross_val_score(classifier(labels=None), x, numbers, cv=3).tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.parametrize("labels", [None, ["red"]])
+def test_one_class_is_refused(head: str, labels: list[str] | None) -> None:
+    with pytest.raises(ValueError, match="only one class, 'red'"):
+        classifier(labels=labels, head=head).fit([draw("red")] * 4, ["red"] * 4)
+    with pytest.raises(UsageError, match="at least two labels"):
+        fit("linear", Features.of_images(np.eye(8)[:4]), ["red"] * 4, labels=["red"])
 
 
 CIFAR = ("airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "boat", "truck")
