@@ -88,7 +88,9 @@ def decode(
 
 
 def from_frame(frame: Frame, preprocess: Preprocess, *, exact: bool = False) -> Decoded:
-    """A decoded frame, (H, W, 3) uint8, to pixels."""
+    """A decoded frame, (H, W, 3) uint8, to pixels. Raises ItemError where it has none."""
+    if not frame.pixels.size:
+        raise ItemError("unreadable", f"a picture of {frame.pixels.shape[1]} x {frame.pixels.shape[0]} pixels")
     image = Image.fromarray(np.ascontiguousarray(frame.pixels))
     return Decoded(_channels_first(fit(image, preprocess, exact=exact)))
 
