@@ -274,6 +274,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
                 raise UsageError(f"head {name!r} is no directory of a saved head; if it is a kind, call fit first")
             head = load_head(head)
         check_model(head, self.encoder_, name, "name the head's own by model=")
+        if self._labels():
+            raise UsageError(f"head {name!r} brings its own labels; leave labels out")
         return head
 
     def _zero_shot(self, labels: Sequence[str] | Mapping[str, object] | None) -> Head:

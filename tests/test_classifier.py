@@ -175,7 +175,9 @@ def test_a_head_may_be_given(colours: Path) -> None:
     head = zero_shot(FakeEncoder(), {"sky": ["blue"], "fire": ["red"]})
     assert classifier(labels=None, head=head).predict(paths(colours))[[0, 2]].tolist() == ["fire", "sky"]
     with pytest.raises(ModelError, match="other"):
-        classifier(head=zero_shot(FakeEncoder("other"), {"a": ["red"]})).predict(paths(colours))
+        classifier(labels=None, head=zero_shot(FakeEncoder("other"), {"a": ["red"]})).predict(paths(colours))
+    with pytest.raises(UsageError, match="head 'LinearHead' brings its own labels; leave labels out"):
+        classifier(head=head).predict(paths(colours))
 
 
 @pytest.mark.parametrize(
