@@ -83,6 +83,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
         if self.model is None:
             return self._fit_vectors(X, y, options)
+        _check_many(X)
         of_classes = options.get("task", "classes") == "classes"
         targets = column_or_1d(y, warn=True) if of_classes else np.asarray(y)
         if len(targets) != len(X):
@@ -273,9 +274,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             if not os.path.isdir(head):
                 raise UsageError(f"head {name!r} is no directory of a saved head; if it is a kind, call fit first")
             head = load_head(head)
-        check_model(head, self.encoder_, name, "name the head's own by model=")
         if self._labels():
             raise UsageError(f"head {name!r} brings its own labels; leave labels out")
+        check_model(head, self.encoder_, name, "name the head's own by model=")
         return head
 
     def _zero_shot(self, labels: Sequence[str] | Mapping[str, object] | None) -> Head:
@@ -322,8 +323,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             return
         from cmprompt.embed import embed
 
-        if isinstance(X, str | bytes):
-            raise UsageError("X is one path; give a list of them, even of one")
+        _check_many(X)
         for batch in embed(_items(X), self.encoder_, self._store(), needs=needs):
             for item, outcome in zip(batch.items, batch.outcomes, strict=True):
                 if outcome.status != "ok":
@@ -406,6 +406,12 @@ def _scaled(rows: Array) -> Array:
     return np.nan_to_num(unit(rows))
 
 
+def _check_many(X: Any) -> None:
+    """Raises UsageError for what is no sequence of pictures."""
+    if isinstance(X, str | bytes) or _is_picture(X) or not (hasattr(X, "__iter__") or hasattr(X, "__getitem__")):
+        raise UsageError(f"X is {_kind_of(X)}; give a list of paths or pictures, even of one")
+
+
 def _items(X: Iterable[Any]) -> Iterator[Item]:
     """What a caller may hand in, as items."""
     for place, x in enumerate(X):
@@ -427,7 +433,17 @@ def _source(x: Any, place: int) -> Any:
         from cmprompt.colour import to_rgb
 
         return lambda: Frame(np.asarray(to_rgb(ImageOps.exif_transpose(x))))
-    if isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.ndim == 3 and x.shape[2] == 3:
+    if _is_picture(x):
         return lambda: Frame(x)
-    kind = f"an array {x.shape} of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
-    raise UsageError(f"X[{place}] is {kind}; give paths, bytes, PIL images, (H, W, 3) uint8 arrays or (N, D) vectors")
+    usual = "paths, bytes, PIL images, (H, W, 3) uint8 arrays or (N, D) vectors"
+    raise UsageError(f"X[{place}] is {_kind_of(x)}; give {usual}")
+
+
+def _is_picture(x: Any) -> bool:
+    """(H, W, 3) uint8"""
+    return isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.ndim == 3 and x.shape[2] == 3
+
+
+def _kind_of(x: Any) -> str:
+    """What a message calls `x`."""
+    return f"an array {x.shape} of {x.dtype}" if isinstance(x, np.ndarray) else f"one {type(x).__name__}"

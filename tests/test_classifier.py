@@ -185,8 +185,9 @@ def test_a_head_may_be_given(colours: Path) -> None:
     [
         (["/nowhere.jpg"], ItemError, "/nowhere.jpg: missing"),
         ([b"no picture"], ItemError, r"X\[0\]: unreadable"),
-        ("a.jpg", UsageError, "give a list"),
-        ([3], UsageError, r"X\[0\] is int"),
+        ([3], UsageError, r"X\[0\] is one int; give paths"),
+        ([draw("red"), np.zeros((0, 5, 3), np.uint8)], ItemError, r"X\[1\]: unreadable: a picture of 5 x 0 pixels"),
+        ([draw("red", (0, 5))], ItemError, r"X\[0\]: unreadable: a picture of 0 x 5 pixels"),
         (np.zeros((2, 9)), UsageError, "vectors of 9 numbers; this model's have 8"),
         (np.zeros((2, 8)), CmpromptError, "zero"),
     ],
@@ -194,6 +195,24 @@ def test_a_head_may_be_given(colours: Path) -> None:
 def test_nonsense_says_what_and_where(x: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         classifier().predict(x)
+
+
+@pytest.mark.parametrize(
+    ("x", "kind"),
+    [
+        ("a.jpg", "one str"),
+        (b"GIF", "one bytes"),
+        (Path("a.jpg"), "one .*Path"),
+        (draw("red"), "one Image"),
+        (np.zeros((9, 7, 3), np.uint8), r"an array \(9, 7, 3\) of uint8"),
+        (Item("x", None), "one Item"),
+        (None, "one NoneType"),
+    ],
+)
+def test_one_picture_alone_is_no_list(x: object, kind: str) -> None:
+    for ask in (classifier().predict, classifier().predict_proba, lambda x: classifier().fit(x, ["red"])):
+        with pytest.raises(UsageError, match=f"X is {kind}; give a list of paths or pictures"):
+            ask(x)
 
 
 def test_many_vectors_are_labelled_as_one_by_one() -> None:
