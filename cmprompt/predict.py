@@ -96,25 +96,32 @@ class _Judge:
     ) -> Prediction:
         """`ranked`: the best columns with their probabilities, two of them at least where there are two."""
         margin = ranked[0][1] - ranked[1][1] if len(ranked) > 1 else None
-        label, probability = self._label(scores, row, ranked[0], passed)
-        if self.rule.min_margin is not None and margin is not None and margin < self.rule.min_margin:
-            label = None
+        close = self.rule.min_margin is not None and margin is not None and margin < self.rule.min_margin
+        nothing = self._is_none(scores, row, ranked[0][0])
+        label, probability = self._label(scores, row, ranked[0], passed, nothing)
+        several = () if close or nothing else self._labels(scores, row, passed)
         return Prediction(
             item,
             flags=flags,
-            label=label,
+            label=None if close else label,
             score=probability,
             cosine=self._cosine(scores, row, ranked[0][0]),
             margin=margin,
             top=tuple((self.names[column], value) for column, value in ranked[: self.rule.top_k]),
-            labels=self._labels(scores, row, passed) if self.rule.kind == "sigmoid" else None,
+            labels=several if self.rule.kind == "sigmoid" else None,
         )
 
-    def _label(self, scores: Scores, row: int, best: tuple[int, float], passed: Array) -> tuple[str | None, float]:
+    def _is_none(self, scores: Scores, row: int, winner: int) -> bool:
+        """Whether the answer is none of the labels."""
+        far = self.rule.none and scores.z is not None and bool((scores.z[row] < self.none_limits).all())
+        return far or winner == len(self.labels)
+
+    def _label(
+        self, scores: Scores, row: int, best: tuple[int, float], passed: Array, nothing: bool
+    ) -> tuple[str | None, float]:
         """The answer and its probability; that of none-of-these under sigmoid is what the best label leaves."""
         column, probability = best
-        far = self.rule.none and scores.z is not None and bool((scores.z[row] < self.none_limits).all())
-        if far or column == len(self.labels):
+        if nothing:
             rest = 1.0 - probability if self.rule.kind == "sigmoid" else float(scores.probability[row, -1])
             return self.rule.none_name, rest
         return self.labels[column] if passed[column] else None, probability

@@ -77,6 +77,11 @@ def test_none_with_a_bias_and_with_one_label() -> None:
     assert by_cosines([0.41], Rule(none=True), ["cat"], bias=np.full(1, -9, np.float32)).label == "cat"
 
 
+def test_none_of_these_names_no_labels_however_low_their_threshold() -> None:
+    prediction = by_cosines([0.1, 0.39, 0.0], Rule.parse(multi_label=True, none=True, threshold="0.05"))
+    assert (prediction.label, prediction.labels) == ("none of these", ())
+
+
 @pytest.mark.parametrize(("best", "label", "labels"), [(0.41, "dog", ("dog",)), (0.39, "none of these", ())])
 def test_none_among_many_labels(best: float, label: str, labels: tuple[str, ...]) -> None:
     prediction = by_cosines([0.1, best, 0.0], Rule("sigmoid", none=True))

@@ -129,6 +129,11 @@ def test_a_margin(min_margin: float, label: str | None) -> None:
     assert by_logits([[2.0, 1.0, 0.0]], Rule.parse(min_margin=min_margin))[0].label == label
 
 
+def test_a_margin_withholds_several_labels_too() -> None:
+    rule = Rule.parse(multi_label=True, threshold="0.3", min_margin=0.9)
+    assert (by_logits([[2.0, 1.0, 0.0]], rule)[0].label, by_logits([[2.0, 1.0, 0.0]], rule)[0].labels) == (None, ())
+
+
 def test_one_label_has_no_margin() -> None:
     prediction = by_logits([[2.0]], Rule(min_margin=0.5), labels=["cat"])[0]
     assert (prediction.label, prediction.score, prediction.margin) == ("cat", 1.0, None)
