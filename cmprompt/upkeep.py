@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +18,8 @@ from cmprompt.segments import checksums
 from cmprompt.store import DAY_S, Key, Store
 
 BLOCK = 8192  # rows copied or checked at once
+SEGMENT = re.compile(r"\d{6,}-\d+\.float(16|32)")  # as `Key.file_name`; a folder may hold what is not the store's
+ASIDE = re.compile(r"aside-\d{8}-\d{6}-\d+")  # as `Catalogue.aside`
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def summary(store: Store) -> Summary:
         return [(key, counts.get(key.id, 0)) for key in store.keys()], files
 
     keys, files = store.run(count)
-    return Summary(keys, files, sorted(store.path.glob("aside-*")), _size(store.path))
+    return Summary(keys, files, _asides(store.path), _size(store.path))
 
 
 def prune(
@@ -127,14 +129,14 @@ def _sweep(store: Store) -> None:
         with store.catalogue.transaction() as db:
             db.execute("DELETE FROM files WHERE sha256 NOT IN (SELECT sha256 FROM vectors)")
             names = {Key(*row).file_name for row in db.execute("SELECT * FROM keys")}
-            for path in (store.path / "segments").iterdir():
+            for path in _segments(store.path / "segments"):
                 if path.name not in names:
                     with suppress(PermissionError):
                         path.unlink()
         store.catalogue.db.execute("VACUUM")
         store.catalogue.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        for folder in store.path.glob("aside-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in _asides(store.path):
+            _remove(folder)
 
     store.run(sweep)
 
@@ -152,9 +154,31 @@ def _verify(store: Store, key: Key) -> tuple[int, int]:
     return len(records), len(bad)
 
 
+def _remove(aside: Path) -> None:
+    """Delete the store's own files of what was set aside, and the folder where nothing else is in it."""
+    with suppress(OSError):
+        for path in _own_files(aside):
+            path.unlink()
+        for folder in (aside / "segments", aside):
+            if folder.exists():
+                folder.rmdir()
+
+
 def _size(folder: Path) -> int:
     """Bytes of the store's own files."""
-    own = [folder / name for name in FILE_NAMES] + [
-        path for name in ("segments", "aside-*") for path in folder.glob(f"{name}/**/*")
-    ]
-    return sum(path.stat().st_size for path in own if path.is_file())
+    return sum(path.stat().st_size for each in (folder, *_asides(folder)) for path in _own_files(each))
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """What the store's own naming made in `folder`: the store, or what was set aside of it."""
+    catalogue = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
+    return [*catalogue, *_segments(folder), *_segments(folder / "segments")]
+
+
+def _segments(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*") if SEGMENT.fullmatch(path.name) and path.is_file()]
+
+
+def _asides(folder: Path) -> list[Path]:
+    found = (path for path in folder.glob("aside-*") if ASIDE.fullmatch(path.name) and not path.is_symlink())
+    return sorted(path for path in found if path.is_dir())

@@ -39,6 +39,50 @@ def test_a_store_that_is_not_there_is_not_made(
     assert "nothing is kept" in capsys.readouterr().out and not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("command", ["info", "prune", "clear", "verify"])
+def test_a_folder_that_is_no_store_is_left_as_it_is(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = put_others(tmp_path)
+    assert run(["store", command, "--store", str(tmp_path)]) == 0
+    assert "nothing is kept" in capsys.readouterr().out and files_of(tmp_path) == others
+
+
+@pytest.mark.parametrize("command", ["prune", "clear"])
+def test_only_the_stores_own_files_go(command: str, tmp_path: Path) -> None:
+    others = put_others(tmp_path)
+    fill(tmp_path)
+    (tmp_path / "catalogue.sqlite").write_bytes(b"damaged")
+    fill(tmp_path)  # sets the first one aside, with what else is among its segments
+    put_others(tmp_path)
+    (segment,) = (tmp_path / "segments").glob("*.float16")
+    segment.rename(segment.with_name("000009-2.float16"))  # named by nothing in the catalogue
+    (aside,) = tmp_path.glob("aside-20*")
+    assert run(["store", command, "--store", str(tmp_path)]) == 0
+    left = files_of(tmp_path) - {"open.lock", *(f"catalogue.sqlite{end}" for end in ("", "-wal", "-shm"))}
+    assert left == others | {f"{aside.name}/segments/holiday.mp4", f"{aside.name}/segments/more/notes.txt"}
+
+
+def test_what_was_set_aside_goes_with_its_folder(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "catalogue.sqlite").write_bytes(b"damaged")
+    fill(tmp_path)
+    assert run(["store", "prune", "--store", str(tmp_path)]) == 0
+    assert not list(tmp_path.glob("aside-*"))
+
+
+def put_others(folder: Path) -> set[str]:
+    """Files of somebody else's, in places like the store's."""
+    for name in ("segments/holiday.mp4", "segments/more/notes.txt", "aside-notes/a.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("mine")
+    return files_of(folder)
+
+
+def files_of(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
 def test_prune_to_a_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hashes = fill(tmp_path)
     assert run(["store", "prune", "--store", str(tmp_path), "--max-size", "320B"]) == 0

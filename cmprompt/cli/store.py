@@ -129,10 +129,11 @@ def _existing(directory: str | None, notice: Say) -> Store | None:
     """The store that the flag names, else the default one; None, and a line, where there is none yet."""
     from pathlib import Path
 
+    from cmprompt.catalogue import FILE_NAMES
     from cmprompt.store import Store, default_store_dir
 
     path = Path(directory) if directory is not None else default_store_dir()
-    if not path.is_dir():
+    if not (path / FILE_NAMES[0]).is_file():
         typer.echo(f"# {path}: nothing is kept yet")
         return None
     return Store(path, notice)
