@@ -30,6 +30,7 @@ from cmprompt.cli import (
     store,
 )
 from cmprompt.cli.help import Group, GroupedCommand
+from cmprompt.cli.streams import prepare_streams
 from cmprompt.errors import CmpromptError, OutputError
 from cmprompt.signals import Interrupted, stop_signals
 
@@ -87,6 +88,7 @@ def _configure(
 
 def main() -> None:
     """Run the command line and exit with the status that the outcome has."""
+    prepare_streams()
     status = 0
     try:
         status = run(sys.argv[1:])
