@@ -17,6 +17,7 @@ from cmprompt.registry import WRITERS
 from cmprompt.types import Item, Prediction
 from cmprompt.writers import choose_format, make_writer, to_record
 from cmprompt.writers.parquet import ROWS_PER_GROUP
+from cmprompt.writers.rows import to_bytes
 
 AWKWARD = ["a\nb.jpg", "tab\t.jpg", 'quote".jpg', "-n.jpg", "back\\slash.jpg", "\U0001f600.jpg", "cr\r.jpg", "=1+1.jpg"]
 RAW = os.fsdecode(b"caf\xe9.jpg")
@@ -213,6 +214,17 @@ def test_a_table_keeps_to_its_width(monkeypatch: pytest.MonkeyPatch, columns: st
     lines = written("table", good("folder/" * 20 + "写真.jpg", top=many), bad("x" * 300)).decode().splitlines()
     assert len(lines) == 2
     assert max(map(cell_len, lines)) <= int(columns)
+
+
+@pytest.mark.parametrize("columns", ["", "abc", "-5", "0", "7", "²", "9" * 5000])
+def test_what_is_no_width_leaves_a_table_at_eighty_cells(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    wanted = written("table", good()), to_bytes([{"id": "a.jpg", "text": "x" * 99}], "table")
+    monkeypatch.setenv("COLUMNS", columns)
+    assert (written("table", good()), to_bytes([{"id": "a.jpg", "text": "x" * 99}], "table")) == wanted
+    stream = Terminal()
+    make_writer("table", stream).write(to_record(good()))
+    assert b"cat" in stream.getvalue()
 
 
 def test_a_table_shows_the_end_of_a_long_path_and_the_bar() -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from cmprompt.writers.records import Record
 
 BAR_CELLS = 10
+CELLS = 80  # of a line, where neither COLUMNS nor a terminal says
+LEAST_CELLS = 20  # less shows nothing; COLUMNS=0 is how some shells say that they do not know
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 class TableWriter:
-    """One line a record, as wide as the terminal (80 cells elsewhere). Colour only on a terminal without NO_COLOR."""
+    """One line a record, as wide as `width_of` says. Colour only on a terminal without NO_COLOR."""
 
     def __init__(self, stream: BinaryIO, header: Mapping[str, Any] | None = None) -> None:
         from rich.console import Console
@@ -23,10 +26,10 @@ class TableWriter:
         self._text = io.StringIO()
         terminal = stream.isatty()
         colour = terminal and not os.environ.get("NO_COLOR")
-        width = None if terminal else int(os.environ.get("COLUMNS") or 80)
         self._console = Console(
-            file=self._text, force_terminal=terminal, no_color=not colour, width=width, highlight=False, markup=False
-        )
+            file=self._text, force_terminal=terminal, no_color=not colour, width=width_of(terminal), highlight=False,
+            markup=False,
+        )  # fmt: skip
         cells = self._console.width
         self._label_cells = max(12, min(24, cells // 5))
         self._id_cells = max(16, (cells - self._label_cells - BAR_CELLS - 10) // 2)
@@ -63,6 +66,17 @@ class TableWriter:
         others = [f"{printable(name)} {value:.0%}" for name, value in record["top"] if name != record["label"]]
         texts = [printable(text) for text, _ in record.get("descriptors", ())[:1]]
         line.append("  " + ", ".join([*(f"[{flag}]" for flag in record.get("flags", ())), *texts, *others]), "dim")
+
+
+def width_of(terminal: bool) -> int:
+    """The cells of a line: COLUMNS where it is a width, else the terminal's own, else CELLS."""
+    asked = os.environ.get("COLUMNS", "")
+    if len(asked) <= 4 and asked.isdecimal() and int(asked) >= LEAST_CELLS:
+        return int(asked)
+    if terminal:
+        with suppress(OSError):
+            return os.get_terminal_size().columns or CELLS
+    return CELLS
 
 
 def _name(record: Record) -> str:
