@@ -21,8 +21,8 @@ from cmprompt.atomic import beside, locked, replacing, writing
 from cmprompt.errors import OutputError, UsageError
 from cmprompt.journal import Journal
 from cmprompt.types import Item, Prediction
-from cmprompt.writers import Record, Writer, make_writer, to_record
-from cmprompt.writers.records import identity
+from cmprompt.writers import COLUMNAR, Record, Writer, make_writer, to_record
+from cmprompt.writers.records import identity, own_names
 
 _FREE = ("versions",)  # may differ between a run and the one that goes on with it
 
@@ -53,23 +53,25 @@ def open_output(
     overwrite: bool = False,
     batch_size: int = 64,
     argv: Sequence[str] = (),
+    say: Callable[[str], None] = lambda message: None,
 ) -> Iterator[StreamOutput | FileOutput]:
     """Where the records go: standard output without a `path`, else a file under a lock.
 
     Use: `if output.finished: return`, then `for p in predict(embed(output.remaining(items), ...)): output.write(p)`.
     Leaving the block finishes the output; leaving it by an exception keeps the journal for `resume`.
+    `say` is told where a stream has no place for a column that came late.
     Raises OutputError where the file cannot be written, is there already or is being written by another run,
     UsageError where `resume` meets the journal of another run.
     """
     if path is None:
-        yield from _streaming(sys.stdout.buffer, "standard output", header, options)
+        yield from _streaming(sys.stdout.buffer, "standard output", header, options, say)
     elif os.path.exists(path) and not os.path.isfile(path):
         if os.path.isdir(path):
             raise OutputError(f"cannot write {path}: it is a folder; name a file")
         with writing(path):
             stream = open(path, "wb")  # a device or a pipe: nothing to rename
         try:
-            yield from _streaming(stream, path, header, options)
+            yield from _streaming(stream, path, header, options, say)
         finally:
             with suppress(OSError):  # what could not be written has been said
                 stream.close()
@@ -82,18 +84,28 @@ def open_output(
 
 
 class StreamOutput:
-    """Records to a stream as they come. Nothing to resume."""
+    """Records to a stream as they come. Nothing to resume; in COLUMNAR formats the first record's columns are all."""
 
     finished = False
     done = 0
     hint: str | None = None
 
-    def __init__(self, writer: Writer, name: str, options: OutputOptions, flush: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        name: str,
+        options: OutputOptions,
+        flush: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
         self.statuses: Counter[str] = Counter()
         self._writer = writer
         self._name = name
         self._options = options
         self._flush = flush
+        self._say = say
+        self._columns: tuple[str, ...] | None = None  # of the first record
+        self._watched = options.format in COLUMNAR
 
     def remaining(self, items: Iterable[Item]) -> Iterator[Item]:
         """All of `items`."""
@@ -102,14 +114,28 @@ class StreamOutput:
     def write(self, prediction: Prediction) -> None:
         """Add one record. Raises OutputError; BrokenPipeError passes."""
         self.statuses[prediction.status] += 1
+        record = self._options.record(prediction)
+        if self._watched:
+            self._watch(own_names(record))
         with writing(self._name):
-            self._writer.write(self._options.record(prediction))
+            self._writer.write(record)
             self._flush()
 
     def close(self) -> None:
         """Write what is held back."""
         with writing(self._name):
             self._writer.close()
+
+    def _watch(self, names: tuple[str, ...]) -> None:
+        """Say once that a column is left out: the first record's stand for all."""
+        if self._columns is None:
+            self._columns = names
+        elif late := [name for name in names if name not in self._columns]:
+            self._say(
+                f"column {late[0]!r} is left out, since the first record has none; -o FILE or --format jsonl keeps "
+                "the columns of all"
+            )
+            self._watched = False
 
 
 class FileOutput:
@@ -129,6 +155,7 @@ class FileOutput:
         self._argv = list(argv)
         self._started_s = time.time()
         self._pending: list[dict[str, Any]] = []
+        self._columns: dict[str, None] = {}  # what any record has beside FIELDS, in the order they came
         self._journal: Journal | None = None
 
     @property
@@ -178,13 +205,14 @@ class FileOutput:
                         f"the inputs have changed since the run was stopped: {record['id']!r} was there, now {now}; "
                         "--overwrite starts again"
                     )
-                self.statuses[record["status"]] += 1
+                self._count(record)
         yield from rest
 
     def write(self, prediction: Prediction) -> None:
         """Add one record. Raises OutputError."""
-        self.statuses[prediction.status] += 1
-        self._pending.append(self._options.record(prediction))
+        record = self._options.record(prediction)
+        self._count(record)
+        self._pending.append(record)
         if len(self._pending) >= self._batch_size:
             self._flush()
 
@@ -203,6 +231,10 @@ class FileOutput:
             raise
         finally:
             self._let_go()
+
+    def _count(self, record: Record) -> None:
+        self.statuses[record["status"]] += 1
+        self._columns |= dict.fromkeys(own_names(record))
 
     def _continue(self, journal: Journal) -> None:
         difference = _difference(journal.header, self._header)
@@ -234,7 +266,9 @@ class FileOutput:
         self._flush()
         header = self._header if self._options.header else None
         with replacing(self.path) as stream:
-            writer = make_writer(self._options.format, stream, header, csv_safe=self._options.csv_safe)
+            writer = make_writer(
+                self._options.format, stream, header, csv_safe=self._options.csv_safe, columns=list(self._columns)
+            )
             for record in self._journal.records():
                 writer.write(record)
             writer.close()
@@ -261,11 +295,11 @@ class FileOutput:
 
 
 def _streaming(
-    stream: BinaryIO, name: str, header: Mapping[str, Any], options: OutputOptions
+    stream: BinaryIO, name: str, header: Mapping[str, Any], options: OutputOptions, say: Callable[[str], None]
 ) -> Iterator[StreamOutput]:
     with writing(name):
         writer = make_writer(options.format, stream, header if options.header else None, csv_safe=options.csv_safe)
-    output = StreamOutput(writer, name, options, stream.flush if options.flush else lambda: None)
+    output = StreamOutput(writer, name, options, stream.flush if options.flush else lambda: None, say)
     yield output
     output.close()
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from conftest import FakeEncoder
 
@@ -184,6 +185,41 @@ def test_a_device_is_written_as_a_stream(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="/dev/full"), open_output("/dev/full", HEADER, OutputOptions()) as output:
         for item in items() * 1000:
             output.write(decide(item))
+
+
+def late() -> list[Prediction]:
+    """A failure without columns, then rows that bring one each."""
+    rows = [{}, {"price": "1"}, {"price": "2", "size": "L"}]
+    return [Prediction(Item(f"{i}.jpg", None, columns=own), label="cat", score=0.5) for i, own in enumerate(rows)]
+
+
+@pytest.mark.parametrize("fmt", ["tsv", "csv", "parquet"])
+@pytest.mark.parametrize("stop_at", [1, 2, 3])
+def test_a_file_has_the_columns_of_every_record(tmp_path: Path, fmt: str, stop_at: int) -> None:
+    path, options = tmp_path / f"a.{fmt}", OutputOptions(fmt, header=True, keep_columns=True)
+    with pytest.raises(Killed), open_output(str(path), HEADER, options, batch_size=1) as output:
+        for prediction in late()[:stop_at]:
+            output.write(prediction)
+        raise Killed
+    with open_output(str(path), HEADER, options, batch_size=1, resume=True) as output:
+        rest = list(output.remaining(prediction.item for prediction in late()))
+        for prediction in late()[len(late()) - len(rest) :]:
+            output.write(prediction)
+    if fmt == "parquet":
+        rows = pq.read_table(path).to_pylist()
+    else:
+        lines = [line.split("\t" if fmt == "tsv" else ",") for line in path.read_text().splitlines()]
+        rows = [dict(zip(lines[0], (cell or None for cell in line), strict=True)) for line in lines[1:]]
+    assert [(row["price"], row["size"]) for row in rows] == [(None, None), ("1", None), ("2", "L")]
+
+
+@pytest.mark.parametrize(("fmt", "notices"), [("tsv", 1), ("csv", 1), ("parquet", 1), ("jsonl", 0), ("table", 0)])
+def test_a_stream_says_once_that_a_column_came_too_late(fmt: str, notices: int, capfdbinary) -> None:
+    said: list[str] = []
+    with open_output(None, HEADER, OutputOptions(fmt, keep_columns=True), say=said.append) as output:
+        for prediction in late():
+            output.write(prediction)
+    assert len(said) == notices and all("'price' is left out" in line for line in said)
 
 
 def test_errors_of_the_body_pass_unchanged(tmp_path: Path) -> None:

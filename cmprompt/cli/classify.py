@@ -169,7 +169,7 @@ def command(
     with (
         open_output(
             output, about, OutputOptions(form, header, keep_columns, csv_safe, stdin_jsonl, timeline), resume=resume,
-            overwrite=overwrite, batch_size=getattr(encoder, "batch_size", BATCH_SIZE), argv=sys.argv[1:],
+            overwrite=overwrite, batch_size=getattr(encoder, "batch_size", BATCH_SIZE), argv=sys.argv[1:], say=say,
         ) as out,
         progress,
     ):  # fmt: skip

@@ -13,7 +13,9 @@ from cmprompt.errors import UsageError, unknown
 from cmprompt.registry import WRITERS, resolve
 from cmprompt.writers.records import Record, to_record
 
-__all__ = ["Record", "Writer", "choose_format", "make_writer", "to_record"]
+__all__ = ["COLUMNAR", "Record", "Writer", "choose_format", "make_writer", "to_record"]
+
+COLUMNAR = ("tsv", "csv", "parquet")  # formats that have the same columns from the first record to the last
 
 
 class Writer(Protocol):
@@ -29,10 +31,19 @@ class Writer(Protocol):
 
 
 def make_writer(
-    name: str, stream: BinaryIO, header: Mapping[str, Any] | None = None, *, csv_safe: bool = False
+    name: str,
+    stream: BinaryIO,
+    header: Mapping[str, Any] | None = None,
+    *,
+    csv_safe: bool = False,
+    columns: Sequence[str] | None = None,
 ) -> Writer:
-    """The writer that `name` calls. Raises UsageError that lists the known formats."""
-    options = {"safe": True} if csv_safe and name == "csv" else {}
+    """The writer that `name` calls. Raises UsageError that lists the known formats.
+
+    `columns`: what records have beside FIELDS, for the formats in COLUMNAR; by default what the first record has.
+    """
+    options: dict[str, Any] = {"safe": True} if csv_safe and name == "csv" else {}
+    options |= {"columns": columns} if columns is not None and name in COLUMNAR else {}
     writer: Writer = resolve(WRITERS, "format", name)(stream, header, **options)
     return writer
 

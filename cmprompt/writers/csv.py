@@ -5,37 +5,47 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from cmprompt.writers.records import FIELDS, Record
+from cmprompt.writers.records import FIELDS, Record, own_names
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
 
 
 class CsvWriter:
-    """Every field of a record has its column, then the kept columns of the first record. Lists are JSON.
+    """Every field of a record has its column, then `columns`, by default what else the first record has. Lists are
+    JSON.
 
     `safe` puts an apostrophe before text that a spreadsheet would run as a formula; numbers stay numbers.
     """
 
-    def __init__(self, stream: BinaryIO, header: Mapping[str, Any] | None = None, *, safe: bool = False) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        header: Mapping[str, Any] | None = None,
+        *,
+        safe: bool = False,
+        columns: Sequence[str] | None = None,
+    ) -> None:
         self._stream = stream
         self._safe = safe
         self._columns: tuple[str, ...] = ()
+        if columns is not None:
+            self._begin(columns)
 
     def write(self, record: Record) -> None:
         if not self._columns:
-            self._begin(record)
+            self._begin(own_names(record))
         self._line([record.get(name) for name in self._columns])
 
     def close(self) -> None:
         if not self._columns:
-            self._begin({})
+            self._begin(())
         self._stream.flush()
 
-    def _begin(self, record: Record) -> None:
-        self._columns = (*FIELDS, *(key for key in record if key not in FIELDS))
+    def _begin(self, columns: Sequence[str]) -> None:
+        self._columns = (*FIELDS, *columns)
         self._line(self._columns)
 
     def _line(self, values: list[Any] | tuple[str, ...]) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
-from cmprompt.writers.records import FIELDS, SECONDS, Record
+from cmprompt.writers.records import FIELDS, SECONDS, Record, own_names
 
 ROWS_PER_GROUP = 16_384
 
 
 class ParquetWriter:
-    """The columns are the record's fields, then what else the first record has, as text but for seconds.
+    """The columns are the record's fields, then `columns`, by default what else the first record has, as text but
+    for seconds.
 
     The run's header is in the file's metadata under `cmprompt`.
     """
 
-    def __init__(self, stream: BinaryIO, header: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, stream: BinaryIO, header: Mapping[str, Any] | None = None, *, columns: Sequence[str] | None = None
+    ) -> None:
         self._stream = stream
+        self._columns = columns
         self._metadata = {} if header is None else {"cmprompt": json.dumps(header)}
         self._rows: list[Record] = []
         self._writer: Any = None
@@ -39,7 +43,8 @@ class ParquetWriter:
         import pyarrow.parquet as pq
 
         if self._writer is None:
-            schema = _schema(self._rows[0] if self._rows else {}).with_metadata(self._metadata)
+            columns = own_names(self._rows[0] if self._rows else {}) if self._columns is None else self._columns
+            schema = _schema(columns).with_metadata(self._metadata)
             self._writer = pq.ParquetWriter(self._stream, schema, compression="zstd")
         schema = self._writer.schema
         kept = [name for name in schema.names if name not in (*FIELDS, *SECONDS)]
@@ -48,16 +53,15 @@ class ParquetWriter:
         self._rows = []
 
 
-def _schema(first: Record) -> Any:
-    """The fixed fields and the kept columns of the first record."""
+def _schema(columns: Sequence[str]) -> Any:
+    """The fixed fields and then `columns`."""
     import pyarrow as pa
 
     text, texts = pa.string(), pa.list_(pa.string())
     top = pa.list_(pa.struct([("label", text), ("score", pa.float64())]))
     types = {"labels": texts, "flags": texts, "top": top}
     types |= {name: pa.float64() for name in ("score", "cosine", "margin", "value", *SECONDS)}
-    kept = [name for name in first if name not in FIELDS]
-    return pa.schema([(name, types.get(name, text)) for name in (*FIELDS, *kept)])
+    return pa.schema([(name, types.get(name, text)) for name in (*FIELDS, *columns)])
 
 
 def _top(row: Record) -> list[dict[str, Any]] | None:

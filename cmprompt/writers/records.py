@@ -61,6 +61,11 @@ def to_record(prediction: Prediction, *, keep_columns: bool = False, timeline: b
     return record
 
 
+def own_names(record: Record) -> tuple[str, ...]:
+    """What a record has beside FIELDS."""
+    return tuple(name for name in record if name not in FIELDS)
+
+
 def _seconds(prediction: Prediction) -> tuple[float | None, float | None]:
     """From when to when; None of a clip that could not be opened, which has no stretch."""
     item = prediction.item

@@ -8,26 +8,30 @@ for, so that every line is a record to `head`, `cut` and `wc -l`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
-from cmprompt.writers.records import FIELDS, Record
+from cmprompt.writers.records import Record, own_names
 
 COLUMNS = ("id", "label", "score", "status", "error")
 ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 class TsvWriter:
-    """Kept columns are those of the first record."""
+    """After the five, `columns`; by default what else the first record has."""
 
-    def __init__(self, stream: BinaryIO, header: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, stream: BinaryIO, header: Mapping[str, Any] | None = None, *, columns: Sequence[str] | None = None
+    ) -> None:
         self._stream = stream
         self._named = header is not None
-        self._kept: tuple[str, ...] | None = None
+        self._kept: Sequence[str] | None = None
+        if columns is not None:
+            self._begin(columns)
 
     def write(self, record: Record) -> None:
         if self._kept is None:
-            self._begin(tuple(key for key in record if key not in FIELDS))
+            self._begin(own_names(record))
         labels = record.get("labels")
         label = record.get("label") if labels is None else "|".join(labels) or record.get("label")
         score = record.get("value", record.get("score"))
@@ -39,7 +43,7 @@ class TsvWriter:
             self._begin(())
         self._stream.flush()
 
-    def _begin(self, kept: tuple[str, ...]) -> None:
+    def _begin(self, kept: Sequence[str]) -> None:
         self._kept = kept
         if self._named:
             self._line(*COLUMNS, *kept)
