@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -55,8 +56,8 @@ def vector_file(
     `texts` and `targets`: keep those of the inputs too. Raises UsageError for an ending that is not known or has no
     place for texts, OutputError where it cannot be written, is there already, or is being written by another run.
     """
-    target = Path(path)
-    ending = target.suffix.lower()
+    target = Path(os.path.realpath(path))  # a link is written through
+    ending = Path(path).suffix.lower()
     if ending not in ENDINGS:
         raise UsageError(unknown("kind of vector file", ending or path, ENDINGS))
     if texts and ending == ".npy":

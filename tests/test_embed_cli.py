@@ -90,6 +90,21 @@ def test_an_existing_file_and_a_busy_one_are_refused(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_written_through(tmp_path: Path, there: bool) -> None:
+    real, link = tmp_path / "real" / "v.bin", tmp_path / "link.npy"
+    real.parent.mkdir()
+    link.symlink_to(real)
+    if there:
+        real.write_text("old")
+        with pytest.raises(OutputError, match="--overwrite"), vector_file(str(link), 8, ABOUT):
+            pass
+    with vector_file(str(link), 8, ABOUT, overwrite=there):
+        pass
+    assert link.is_symlink() and np.load(real).shape == (0, 8)
+    assert sorted(path.name for path in real.parent.iterdir()) == ["v.bin", "v.bin.ids.jsonl"]
+
+
 def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"did you mean \.npy"), vector_file(str(tmp_path / "v.pkl"), 8, ABOUT):
         pass
