@@ -66,6 +66,12 @@ def test_an_unknown_name_has_status_2_and_an_absent_model_3(
     assert "ViT-B-32" in capsys.readouterr().err
 
 
+def test_the_bundled_model_needs_no_pull(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["models", "pull", "tiny"]) == 0
+    assert capsys.readouterr().err == "cmprompt: tiny is bundled with cmprompt; there is nothing to pull\n"
+    assert run(["models", "pull", "tiny", "--to", str(tmp_path / "tiny")]) == 2
+
+
 def test_verify_reads_the_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = save_model(tmp_path / "model", SMALL)
     write_manifest(folder, "mine")

@@ -67,7 +67,13 @@ def pull(
     from pathlib import Path
 
     from cmprompt import hub
+    from cmprompt.errors import UsageError
 
+    if name == "tiny":
+        if to:
+            raise UsageError("tiny is bundled with cmprompt, so there is nothing to pull; leave --to out")
+        _say("tiny is bundled with cmprompt; there is nothing to pull")
+        return
     target = Path(to).expanduser() if to else None
     checkpoint = hub.pull(name, to=target, accept_licence=accept_licence, progress=sys.stderr.isatty(), notices=_say)
     typer.echo(f"{checkpoint.name}\t{checkpoint.revision}\t{checkpoint.folder}")
