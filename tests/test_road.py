@@ -13,10 +13,11 @@ import pytest
 from conftest import FakeEncoder
 
 from cmprompt.cli import road
+from cmprompt.cli.app import run
 from cmprompt.embed import Stats
 from cmprompt.errors import UsageError
 from cmprompt.sources import SourceOptions
-from cmprompt.types import Array
+from cmprompt.types import Array, Item
 
 
 class Calibrated(FakeEncoder):
@@ -84,6 +85,24 @@ def test_timings_share_reading_and_decoding_among_the_threads_that_ran() -> None
         "read": 1.0,
         "decode": 2.0,
     }
+
+
+def test_a_dry_run_has_a_line_for_each_input(fake_encoder: FakeEncoder) -> None:
+    names = ["a\nb.jpg", "tab\t.jpg", "back\\slash.jpg", "caf\udce9.jpg"]
+    items = [Item(name, None) for name in names]
+    lines = list(road.describe_run(fake_encoder, {"a\tb": ["a photo of a\nb"]}, "zero-shot", items))
+    assert lines[3:] == [
+        r"label	a\tb	1 text	a photo of a\nb", r"input	a\nb.jpg", r"input	tab\t.jpg", r"input	back\\slash.jpg",
+        "input	caf\ufffd.jpg"]  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_dry_run_refuses_what_the_run_would(colours: Path, more: list[str], capsys) -> None:
+    line = ["classify", str(colours), "--labels", "red,green", "--model", "tiny", *more]
+    assert run([*line, "--pool", "foo"]) == 2
+    assert "unknown pool 'foo'" in capsys.readouterr().err
+    assert run([*line, "--translate-labels", "nope.txt"]) == 2
+    assert "nope.txt" in capsys.readouterr().err
 
 
 def test_what_is_begun_is_made_meanwhile_and_comes_in_order() -> None:

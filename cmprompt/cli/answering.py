@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from cmprompt.cli import road
-from cmprompt.errors import UsageError
+from cmprompt.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from cmprompt.cli.road import Say
@@ -89,7 +89,15 @@ def wanted(
     return Wanted(chosen, texts, described=describe is not None)
 
 
-def translations(path: str | None, judge: Head | RowQuestions, chosen: Wanted, level: int | None) -> dict[str, str]:
+def check_pool(pool: str, chosen: Wanted) -> None:
+    """Raises UsageError where texts are to be pooled in a way that is not known."""
+    from cmprompt.heads.zero_shot import POOLS
+
+    if chosen.head is None and pool not in POOLS:
+        raise UsageError(unknown("pool", pool, POOLS))
+
+
+def translations(path: str | None, chosen: Wanted, level: int | None) -> dict[str, str]:
     """What --translate-labels says of the labels that are shown; of all, where rows bring their answers."""
     from cmprompt.questions import NO
     from cmprompt.scores import level_labels
@@ -100,7 +108,8 @@ def translations(path: str | None, judge: Head | RowQuestions, chosen: Wanted, l
     if chosen.sets:
         return read_translations(path)
     no = (NO,) if chosen.asked and chosen.asked.yes_no else ()
-    return read_translations(path, (*level_labels(judge.labels, level)[0], *no))
+    labels = chosen.head.labels if chosen.head else tuple(chosen.texts)
+    return read_translations(path, (*level_labels(labels, level)[0], *no))
 
 
 def decider(

@@ -123,6 +123,8 @@ def command(
         multi_label=multi_label, top_k=top_k, threshold=threshold, label_thresholds=wanted.labels.thresholds,
         min_margin=min_margin, none=none, none_name=none_name, level=level,
     ))  # fmt: skip
+    answering.check_pool(pool, wanted)
+    names = answering.translations(translate_labels, wanted, level)
     encoder = road.for_good(load_encoder(
         road.model_for(head, model), device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, compiled=compiled, notices=say,
@@ -156,7 +158,6 @@ def command(
     if wanted.texts and not (resume or stdin_jsonl) and streams_of(encoder) > 1:
         ahead = road.begun(see(read(), kept.reopened() if kept else None))  # while the texts are encoded
     judge = wanted.judge(encoder, pool, kept, stats)
-    names = answering.translations(translate_labels, judge, wanted, level)
     decide = answering.decider(judge, wanted, rule, encoder, kept, names)
     details.run(encoder, kept, wanted.texts or None)
     about = run_header(

@@ -326,18 +326,23 @@ def describe_run(
     items: Iterable[Item],
     sets: Sequence[str] = (),
 ) -> Iterator[str]:
-    """The lines of --dry-run: with what, and what would be read."""
-    from cmprompt.utf8 import clean
-
-    yield f"model\t{encoder.model_id}"
-    yield f"encoding\t{encoding_of(encoder)}"
-    yield f"head\t{head}"
+    """The lines of --dry-run, escaped as TSV is: with what, and what would be read."""
+    yield _line("model", encoder.model_id)
+    yield _line("encoding", encoding_of(encoder))
+    yield _line("head", head)
     for name in sets:
-        yield f"prompts\t{name}"
+        yield _line("prompts", name)
     for label, texts in (prompts or {}).items():
-        yield f"label\t{label}\t{counted(len(texts), 'text')}\t{texts[0]}"
+        yield _line("label", label, counted(len(texts), "text"), texts[0])
     for item in items:
-        yield f"input\t{clean(item.id)}"
+        yield _line("input", item.id)
+
+
+def _line(*cells: str) -> str:
+    from cmprompt.utf8 import clean
+    from cmprompt.writers.tsv import ESCAPES
+
+    return "\t".join(clean(cell).translate(ESCAPES) for cell in cells)
 
 
 def encoding_of(encoder: Any) -> str:
