@@ -10,14 +10,18 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, Any, cast
+from typing import IO, Any, Self, cast
 
 from cmprompt.errors import ItemError
 
 MAX_MEMBER_BYTES = 256 << 20
 _MAX_RATIO = 300
 _RATIO_COUNTS_FROM = 1 << 20
+_BLOCK_BYTES = 1 << 20
 PICKLES = (".pkl", ".pickle", ".pyd", ".pyc", ".pt", ".pth")
+
+_faults = cast(Any, tarfile)  # its stubs do not know all of them
+_END, _CUT = _faults.EOFHeaderError, (_faults.EmptyHeaderError, _faults.TruncatedHeaderError)
 
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 
@@ -40,13 +44,29 @@ def _tar_members(path: str) -> Iterator[Member]:
         is_gzip = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         stream: Any = gzip.GzipFile(fileobj=file) if is_gzip else file
-        with tarfile.open(fileobj=cast(IO[bytes], _Capped(stream)), mode="r:") as archive:
+        with tarfile.open(fileobj=cast(IO[bytes], _Capped(stream)), mode="r:", tarinfo=_Header) as archive:
             while (info := archive.next()) is not None:
                 cast(Any, archive).members.clear()  # tarfile remembers every member it has seen
                 if not info.isdir():
                     yield Member(
                         info.name, _reader(_refusal_of_tar(info), partial(archive.extractfile, info), info.size)
                     )
+        while is_gzip and stream.read(_BLOCK_BYTES):  # gzip's checksum stands at its end
+            pass
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header, whose faults are raised, where `tarfile` would take them for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            if isinstance(error, _END) or archive.offset == 0:  # where there is no archive at all, `tarfile` says so
+                raise
+            what = "unexpected end of data" if isinstance(error, _CUT) else str(error)
+            raise tarfile.ReadError(f"{what} at byte {archive.offset}") from error
 
 
 class _Capped:

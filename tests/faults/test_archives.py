@@ -173,6 +173,42 @@ def test_a_cut_archive_gives_what_came_before(mode: str, tmp_path: Path) -> None
     assert set(found.values()) == {"truncated"}
 
 
+def header_of(path: Path, name: str) -> int:
+    """Where the header of this member begins."""
+    with tarfile.open(path) as archive:
+        return archive.getmember(name).offset
+
+
+@pytest.mark.parametrize("place", [0, 100, 130, 511])
+def test_a_damaged_header_is_no_end_of_an_archive(place: int, tmp_path: Path) -> None:
+    path = tar_of(tmp_path / "a.tar", *((f"{name}.png", PNG) for name in "abcd"))
+    data = bytearray(path.read_bytes())
+    data[header_of(path, "b.png") + place] ^= 1
+    path.write_bytes(data)
+    assert outcomes(path) == {"a.png": "ok", str(path): "unreadable"}
+
+
+@pytest.mark.parametrize("kept", [0, 1, 511])
+def test_an_archive_cut_at_a_header_is_not_whole(kept: int, tmp_path: Path) -> None:
+    path = tar_of(tmp_path / "a.tar", *((f"{name}.png", PNG) for name in "abc"))
+    path.write_bytes(path.read_bytes()[: header_of(path, "b.png") + kept])
+    assert outcomes(path) == {"a.png": "ok", str(path): "truncated"}
+
+
+def test_one_block_of_zeros_ends_an_archive(tmp_path: Path) -> None:
+    path = tar_of(tmp_path / "a.tar", ("a.png", PNG), ("b.png", PNG))
+    path.write_bytes(path.read_bytes()[: header_of(path, "b.png")] + bytes(512))
+    assert outcomes(path) == {"a.png": "ok"}
+
+
+@pytest.mark.parametrize(("ending", "status"), [(b"", "truncated"), (bytes(8), "unreadable")])
+def test_the_checksum_of_a_compressed_archive_is_looked_at(ending: bytes, status: str, tmp_path: Path) -> None:
+    path = tar_of(tmp_path / "a.tar.gz", ("a.png", PNG), mode="w:gz")
+    assert outcomes(path) == {"a.png": "ok"}
+    path.write_bytes(path.read_bytes()[:-8] + ending)
+    assert outcomes(path) == {"a.png": "ok", str(path): status}
+
+
 def test_an_encrypted_member_is_unsupported(tmp_path: Path) -> None:
     data = bytearray(zip_of(tmp_path / "a.zip", ("a.png", PNG)).read_bytes())
     data[data.index(b"PK\1\2") + 8] |= 1
