@@ -60,7 +60,7 @@ def expand(labels: LabelSet, sets: Sequence[PromptSet]) -> dict[str, tuple[str, 
         label: phrases if label in labels.verbatim else _fill_sets(phrases, sets)
         for label, phrases in labels.phrases.items()
     }
-    if bare := next((label for label, texts in prompts.items() if not texts), None):
+    if (bare := next((label for label, texts in prompts.items() if not texts), None)) is not None:
         raise UsageError(f"label {bare!r} has no text; name a prompt set with --prompts")
     return prompts
 
@@ -174,7 +174,7 @@ def _templates(value: object, path: Path) -> tuple[str, ...]:
 def _checked(prompt_set: PromptSet, where: str, text: str = "") -> PromptSet:
     if not prompt_set.templates:
         raise UsageError(f"{where}: no templates")
-    if bare := next((template for template in prompt_set.templates if not has_place(template)), None):
+    if (bare := next((template for template in prompt_set.templates if not has_place(template)), None)) is not None:
         raise UsageError(f"{place(where, text, bare)}: template {bare!r} has no {{}} for the label")
     return prompt_set
 

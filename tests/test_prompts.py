@@ -127,6 +127,7 @@ def test_choosing_sets() -> None:
     ("name", "text", "message"),
     [
         ("a.toml", 'templates = ["a {}",\n"a cat"]', "a.toml, line 2: template 'a cat' has no {}"),
+        ("a.toml", 'templates = ["",\n"a {}"]', "a.toml: template '' has no {}"),
         ("a.toml", 'name = "a"\ntemplate = ["a {}"]', "a.toml, line 2: unknown key 'template'; did you mean templates"),
         ("a.toml", 'name = "a"', "needs templates"),
         ("a.toml", "templates = []", "no templates"),
@@ -155,6 +156,8 @@ def test_unknown_names_list_the_near_ones() -> None:
         load_prompt_set("absent.toml")
     with pytest.raises(UsageError, match="--template: template 'a cat' has no"):
         inline_set(["a cat"])
+    with pytest.raises(UsageError, match="--template: template '' has no"):
+        inline_set(["a {}", ""])
 
 
 def test_questions_are_put_into_their_set() -> None:
