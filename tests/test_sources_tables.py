@@ -120,6 +120,20 @@ def test_json_lines(tmp_path: Path) -> None:
     assert [(item.id, item.text, item.target) for item in items] == [("a.jpg", "one", "3"), ("b.jpg", None, "0.5")]
 
 
+def test_a_column_that_the_first_line_of_json_lacks_is_found_later(tmp_path: Path) -> None:
+    rows = [{"title": "a caption"}, {"image": "cat.png", "text": "t", "title": "a cat"}, {"title": "b", "label": "x"}]
+    items = read(table(tmp_path, "\n".join(map(json.dumps, rows)), "t.jsonl"))
+    assert [item.text for item in items] == ["a caption", "a cat", "b"]  # the column that is chosen stays
+    assert [item.image is None for item in items] == [True, False, True] and items[1].id == "cat.png"
+    assert [item.target for item in items] == [None, None, "x"]
+
+
+def test_a_line_of_json_may_lack_the_column_of_a_flag(tmp_path: Path) -> None:
+    path = table(tmp_path, '{"pic": "a.jpg", "text": "a"}\n{"text": "b", "url": "u"}\n', "t.jsonl")
+    first, second = read(path, image_col="pic")
+    assert first.id == "a.jpg" and second.image is None and second.text == "b"
+
+
 def test_parquet_of_pictures_in_the_hugging_face_way(tmp_path: Path) -> None:
     data = encode(draw("red"))
     rows = [{"bytes": data, "path": "x.png"}, {"bytes": data, "path": None}, {"bytes": None, "path": "y.png"}]

@@ -31,16 +31,23 @@ class Columns:
     text: str | None
     target: str | None
 
+    @property
+    def names(self) -> list[str]:
+        """Of those that are there."""
+        return [name for name in (self.image, self.text, self.target) if name is not None]
+
 
 def read_table(path: str, options: SourceOptions) -> Iterator[Item]:
     """One item for each row; `id` is the picture's cell as written, or `table:line` where there is none.
 
     Raises UsageError, which names the line.
     """
-    columns: Columns | None = None
+    columns = Columns(None, None, None)
+    names: tuple[str, ...] | None = None
     for row in read_rows(path):
-        if columns is None:
-            columns = choose_columns(path, list(row.cells), options)
+        if tuple(row.cells) != names:  # a line of JSON has its own
+            names = tuple(row.cells)
+            columns = _completed(columns, choose_columns(path, [*columns.names, *names], options))
         yield _item(path, row, columns)
 
 
@@ -59,6 +66,15 @@ def choose_columns(path: str, names: Sequence[str], options: SourceOptions) -> C
             f"{path}: no column of pictures or texts among {', '.join(map(repr, names))}; name one by --image-col"
         )
     return columns
+
+
+def _completed(columns: Columns, found: Columns) -> Columns:
+    """`columns`, those that are missing as `found`: what a first row had no cell for, a later one may have."""
+    return Columns(
+        found.image if columns.image is None else columns.image,
+        found.text if columns.text is None else columns.text,
+        found.target if columns.target is None else columns.target,
+    )
 
 
 def _column(path: str, names: Sequence[str], options: SourceOptions, field: str, known: Sequence[str]) -> str | None:
