@@ -98,47 +98,46 @@ def _read_spec(spec: str) -> list[Entry]:
 
 def _collect(entries: Sequence[Entry], name: str, minimum: int) -> LabelSet:
     """Check the entries against each other and give every label its phrases."""
-    seen: dict[str, Entry] = {}
+    seen: dict[tuple[str, ...], Entry] = {}
     for entry in entries:
         _check(entry, seen)
-        seen[entry.label] = entry
+        seen[_parts(entry.label)] = entry
     if len(seen) < minimum:
-        raise UsageError(_too_few(seen, minimum))
-    spoken = _spoken(list(seen))
+        raise UsageError(_too_few(entries, minimum))
+    spoken = _spoken([entry.label for entry in entries])
     return LabelSet(
-        phrases={label: entry.phrases or (spoken[label],) for label, entry in seen.items()},
-        thresholds={label: entry.threshold for label, entry in seen.items() if entry.threshold is not None},
+        phrases={entry.label: entry.phrases or (spoken[entry.label],) for entry in entries},
+        thresholds={entry.label: entry.threshold for entry in entries if entry.threshold is not None},
         name=name,
-        verbatim=frozenset(label for label, entry in seen.items() if entry.described),
+        verbatim=frozenset(entry.label for entry in entries if entry.described),
     )
 
 
-def _check(entry: Entry, seen: Mapping[str, Entry]) -> None:
+def _check(entry: Entry, seen: Mapping[tuple[str, ...], Entry]) -> None:
     if not entry.label:
         raise UsageError(f"{entry.where}: an empty label")
-    if not all(part.strip() for part in entry.label.split("/")):
+    if not all(parts := _parts(entry.label)):
         raise UsageError(f"{entry.where}: label {entry.label!r} has an empty level; write parent/child")
-    if entry.label in seen:
-        raise UsageError(f"{entry.where}: label {entry.label!r} is given twice, first by {seen[entry.label].where}")
+    if parts in seen:
+        raise UsageError(f"{entry.where}: label {entry.label!r} is given twice, first by {seen[parts].where}")
     for text in (entry.label, *entry.phrases):
         # a lone surrogate is a byte of argv that is not UTF-8: tokenizers stumble over it
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise UsageError(f"{entry.where}: label {text!r} is not UTF-8")
 
 
-def _too_few(seen: Mapping[str, Entry], minimum: int) -> str:
-    if not seen:
+def _too_few(entries: Sequence[Entry], minimum: int) -> str:
+    if not entries:
         return "no labels; give --labels cat,dog or --labels @FILE or --labels @everyday"
-    ((label, entry), *_) = seen.items()
     return (
-        f"{entry.where}: one label only, {label!r}, which every image would get; "
+        f"{entries[0].where}: one label only, {entries[0].label!r}, which every image would get; "
         f"give at least {minimum}, or ask whether it fits with --none or --multi-label"
     )
 
 
 def _spoken(labels: Sequence[str]) -> dict[str, str]:
     """Each label as it is read aloud: its last part, with its parents in brackets where another label ends the same."""
-    parts = {label: [part.strip() for part in label.split("/")] for label in labels}
+    parts = {label: _parts(label) for label in labels}
     endings = Counter(path[-1].casefold() for path in parts.values())
 
     def spoken(path: Sequence[str]) -> str:
@@ -156,5 +155,11 @@ def _name(specs: Sequence[str], literal: Sequence[str]) -> str:
 
 
 def first_parts(label: str, level: int) -> str:
-    """`a/b` of the label `a/b/c` at level 2; a label with fewer parts as it is."""
-    return "/".join(label.split("/")[:level])
+    """`a/b` of the label `a/b/c`, or `a / b / c`, at level 2; a label with no more parts as it is."""
+    parts = _parts(label)
+    return label if len(parts) <= level else "/".join(parts[:level])
+
+
+def _parts(label: str) -> tuple[str, ...]:
+    """`a` and `b` of the label `a/b`, or `a / b`."""
+    return tuple(part.strip() for part in label.split("/"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cmprompt.errors import UsageError
-from cmprompt.labels import LabelSet, everyday, label_set, load_labels
+from cmprompt.labels import LabelSet, everyday, first_parts, label_set, load_labels
 
 
 def written(folder: Path, text: str | bytes, name: str = "labels.txt") -> str:
@@ -62,6 +62,16 @@ def test_json_list_keeps_every_character() -> None:
 def test_hierarchy_is_read_by_its_leaf() -> None:
     labels = load_labels(["animal/cat,animal/bird/crane,machine/crane,dog"])
     assert [texts[0] for texts in labels.phrases.values()] == ["cat", "crane (bird, animal)", "crane (machine)", "dog"]
+
+
+def test_blanks_around_a_slash_part_no_branch() -> None:
+    labels = load_labels(["animal / cat,animal/dog,plant, animal /bird / crow"])
+    assert list(labels.phrases) == ["animal / cat", "animal/dog", "plant", "animal /bird / crow"]
+    assert [first_parts(label, 1) for label in labels.phrases] == ["animal", "animal", "plant", "animal"]
+    assert [first_parts(label, 2) for label in labels.phrases][2:] == ["plant", "animal/bird"]
+    assert first_parts("animal / cat", 2) == "animal / cat"  # as a table has it
+    with pytest.raises(UsageError, match="label 'animal/cat' is given twice"):
+        load_labels(["animal / cat,animal/cat"])
 
 
 @pytest.mark.parametrize(
