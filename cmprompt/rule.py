@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -95,6 +95,21 @@ class Rule:
         """The units its thresholds are in."""
         own = () if self.threshold is None else (self.threshold,)
         return frozenset(threshold.unit for threshold in (*own, *self.label_thresholds.values()))
+
+    def check_labels(self, shown: Sequence[str]) -> None:
+        """Raises UsageError where an answer would tell nothing: every image gets the one label that is `shown`, or none
+        of these is called as one of them."""
+        if self.none and self.none_name.strip() in shown:
+            raise UsageError(
+                f"--none: its answer {self.none_name!r} could not be told from the label of that name; "
+                "call it otherwise by --none-name"
+            )
+        if len(shown) == 1 and not (self.none or self.kind == "sigmoid" or self.units & {"z", "cos"}):
+            leaves = "" if self.level is None else f"--level {self.level} leaves "
+            raise UsageError(
+                f"{leaves}one label only, {shown[0]!r}, which every image would get; "
+                "take more, or ask whether it fits with --none or --multi-label"
+            )
 
     def of_label(self, label: str) -> Threshold | None:
         """The threshold of one label."""

@@ -120,15 +120,20 @@ def decider(
     store: Store | None,
     names: Mapping[str, str],
 ) -> Decide:
-    """From vectors to predictions, with descriptions and translations where they are asked for."""
+    """From vectors to predictions, with descriptions and translations where they are asked for.
+
+    Raises UsageError where `rule` cannot tell the labels that are shown apart.
+    """
     from cmprompt.descriptors import Descriptors, with_descriptors
     from cmprompt.embed import embed_texts
     from cmprompt.openset import vocabulary_vectors
     from cmprompt.predict import predict
     from cmprompt.questions import RowQuestions
-    from cmprompt.scores import needs_vocabulary
+    from cmprompt.scores import level_labels, needs_vocabulary
     from cmprompt.translation import translated
 
+    labels = tuple(chosen.labels.phrases) if chosen.sets else judge.labels
+    rule.check_labels([names.get(label, label) for label in level_labels(labels, rule.level)[0]])
     if isinstance(judge, RowQuestions):
         return lambda rows: translated(judge.answer(rows, rule), names)
     vocabulary = vocabulary_vectors(encoder, store) if needs_vocabulary(judge, rule) else None
