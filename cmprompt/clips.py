@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
@@ -30,7 +31,7 @@ def sampling_of(fps: float | None, frames: int | None) -> Sampling:
     """The flags --fps and --frames. Raises UsageError where both are given or one is not positive."""
     if fps is not None and frames is not None:
         raise UsageError("--fps and --frames exclude each other; give one")
-    if fps is not None and fps <= 0:
+    if fps is not None and not 0 < fps < math.inf:  # nan is not either
         raise UsageError(f"--fps {fps:g}: give a number above 0")
     return Sampling(fps, frames)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -153,3 +154,9 @@ def test_flags_that_make_no_sense() -> None:
         sampling_of(1.0, 3)
     with pytest.raises(UsageError, match="above 0"):
         sampling_of(0.0, None)
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, math.nan, math.inf])
+def test_a_rate_that_is_none_is_refused(fps: float) -> None:
+    with pytest.raises(UsageError, match="give a number above 0"):
+        sampling_of(fps, None)
