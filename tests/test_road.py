@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,18 @@ def test_what_fails_in_the_beginning_is_told_to_who_reads() -> None:
     with pytest.raises(UsageError, match="no such column"):
         list(ahead)
     assert list(road.begun(iter([]))) == []
+
+
+def test_a_run_without_anything_to_do_says_what_was_empty() -> None:
+    said: list[str] = []
+    road.warn_of_nothing(Counter(), ["photos", "t.csv", "more"], 2, said.append)
+    assert said == ["no rows in t.csv", "no images in photos, more; 2 other files skipped, --all-files tries them"]
+    road.warn_of_nothing(Counter(), ["photos", "t.csv"], 0, said.append, limit=0)
+    road.warn_of_nothing(Counter(ok=1), ["photos", "t.csv"], 0, said.append)
+    assert len(said) == 2
+
+
+def test_a_limit_of_0_claims_nothing_of_the_inputs(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--labels", "red,blue", "--model", "tiny", "--no-store"]
+    assert run(["classify", str(colours), *flags, "--limit", "0"]) == 0
+    assert "no images" not in capsys.readouterr().err

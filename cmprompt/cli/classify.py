@@ -185,7 +185,7 @@ def command(
             out.write(prediction)
             write_s += perf_counter() - before_s
             progress.count(prediction.status, prediction.item.id, prediction.error)
-    road.warn_of_nothing(out.statuses, sources, progress.skipped, say)
+    road.warn_of_nothing(out.statuses, sources, progress.skipped, say, limit)
     details.work(stats)
     if show_timings:
         print_timings(

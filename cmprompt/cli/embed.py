@@ -114,7 +114,7 @@ def command(
                 out.write(embedded)
                 write_s += perf_counter() - before_s
                 progress.take(embedded)
-    road.warn_of_nothing(progress.statuses, sources, progress.skipped, say)
+    road.warn_of_nothing(progress.statuses, sources, progress.skipped, say, limit)
     details.work(stats)
     if show_timings:
         print_timings(stats, perf_counter() - started_s, start_s=start_s, write_s=write_s)

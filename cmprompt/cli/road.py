@@ -288,11 +288,19 @@ def count_in_background(
     threading.Thread(target=count, name="cmprompt-count", daemon=True).start()
 
 
-def warn_of_nothing(statuses: Counter[Status] | Counter[str], inputs: Sequence[str], skipped: int, say: Say) -> None:
-    """Say so where a run had nothing to do: a mistyped folder looks like an empty one."""
-    if inputs and not statuses.total():
+def warn_of_nothing(
+    statuses: Counter[Status] | Counter[str], inputs: Sequence[str], skipped: int, say: Say, limit: int | None = None
+) -> None:
+    """Say so where a run had nothing to do, though `limit` let it: a mistyped folder looks like an empty one."""
+    from cmprompt.sources.names import is_table_name
+
+    if statuses.total() or limit == 0:
+        return
+    if tables := [name for name in inputs if is_table_name(name)]:
+        say(f"no rows in {', '.join(tables)}")
+    if folders := [name for name in inputs if not is_table_name(name)]:
         others = f"; {skipped:,} other files skipped, --all-files tries them" if skipped else ""
-        say(f"no images in {', '.join(inputs)}{others}")
+        say(f"no images in {', '.join(folders)}{others}")
 
 
 def exit_status(statuses: Counter[str]) -> int:
