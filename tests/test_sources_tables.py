@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,21 @@ def test_parquet_of_pictures_in_the_hugging_face_way(tmp_path: Path) -> None:
     assert inside.image is not None and inside.image() == data and nameless.image is not None
     assert nameless.image() == data and beside.image == FileBytes(str(tmp_path / "y.png"))
     assert inside.columns == {"text": "a"}
+
+
+def test_cells_that_are_no_text_are_spelled_as_json(tmp_path: Path) -> None:
+    row = {"image": "a.jpg", "label": True, "n": None, "size": {"w": 1, "é": None}, "boxes": [[1, 2], [3]], "x": 1.5}
+    (item,) = read(table(tmp_path, json.dumps(row), "t.jsonl"))
+    assert item.target == "true" and item.columns == {
+        "label": "true", "n": "", "size": '{"w": 1, "é": null}', "boxes": "[1, 2] | [3]", "x": "1.5",
+    }  # fmt: skip
+
+
+def test_bytes_of_parquet_are_text(tmp_path: Path) -> None:
+    rows = {"image": ["a.jpg"], "label": ["chat é".encode()], "raw": [{"b": b"\xff"}], "on": [datetime(2024, 5, 1)]}
+    pq.write_table(pa.table(rows), tmp_path / "t.parquet")
+    (item,) = read(tmp_path / "t.parquet")
+    assert item.columns == {"label": "chat é", "raw": '{"b": "\ufffd"}', "on": "2024-05-01 00:00:00"}
 
 
 def test_parquet_of_bytes_and_of_paths(tmp_path: Path) -> None:

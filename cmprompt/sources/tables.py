@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,13 +127,22 @@ def _picture(path: str, row: Row, name: str | None) -> tuple[str, Callable[[], b
 
 def _together(value: Any) -> str:
     """A cell as text; of a list, all its entries (labels, choices)."""
-    return " | ".join(map(_plain, value)) if isinstance(value, list | tuple) else _plain(value)
+    return " | ".join(map(_spelled, value)) if isinstance(value, list | tuple) else _spelled(value)
 
 
 def _plain(value: Any) -> str:
     """A cell as text; of a list, its first entry (one of several captions)."""
     if isinstance(value, list | tuple):
         value = value[0] if value else None
+    return _spelled(value)
+
+
+def _spelled(value: Any) -> str:
+    """One value as text: what is true, false or holds others as JSON writes it, nothing for null, bytes as UTF-8."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else str(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, bool | dict | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=_spelled)
+    return str(value)
