@@ -154,6 +154,18 @@ def test_cells_that_are_no_text_are_spelled_as_json(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_target_is_what_stands_between_blanks(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image,label\na.png, cat\nb.png,cat \nc.png,  \n")
+    assert [item.target for item in read_items([str(tmp_path / "t.csv")])] == ["cat", "cat", None]
+
+
+def test_numbers_that_are_none_are_empty_cells(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"image": "a.png", "label": NaN}\n{"image": "b.png", "label": 2.5}\n')
+    pq.write_table(pa.table({"image": ["a.png", "b.png"], "label": [float("nan"), 2.5]}), tmp_path / "t.parquet")
+    for name in ("t.jsonl", "t.parquet"):
+        assert [item.target for item in read_items([str(tmp_path / name)])] == [None, "2.5"]
+
+
 def test_bytes_of_parquet_are_text(tmp_path: Path) -> None:
     rows = {"image": ["a.jpg"], "label": ["chat é".encode()], "raw": [{"b": b"\xff"}], "on": [datetime(2024, 5, 1)]}
     pq.write_table(pa.table(rows), tmp_path / "t.parquet")

@@ -103,7 +103,7 @@ def _item(path: str, row: Row, columns: Columns) -> Item:
         id,
         image,
         text=cell(columns.text),
-        target=cell(columns.target, _together),
+        target=(cell(columns.target, _together) or "").strip() or None,
         columns={name: clean(value) for name, value in others.items()},
     )
 
@@ -138,8 +138,10 @@ def _plain(value: Any) -> str:
 
 
 def _spelled(value: Any) -> str:
-    """One value as text: what is true, false or holds others as JSON writes it, nothing for null, bytes as UTF-8."""
-    if value is None:
+    """One value as text: what is true, false or holds others as JSON writes it, nothing for null and for NaN, which is
+    how tables of numbers say so; bytes as UTF-8.
+    """
+    if value is None or value != value:
         return ""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
