@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from ast import literal_eval
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -13,17 +13,27 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from cmprompt.encoders.batches import unit
-from cmprompt.errors import CmpromptError, ItemError, UsageError
+from cmprompt.errors import ItemError, UsageError
+from cmprompt.given import (
+    BLOCK,
+    are_vectors,
+    batch_of,
+    batches_of,
+    check_dim,
+    check_finite,
+    check_many,
+    directed,
+    items_of,
+    scaled,
+)
 from cmprompt.rule import Rule
-from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Frame, Head, Item, Outcome
+from cmprompt.types import Array, Embedded, Encoder, Features, Head, Item
 
 if TYPE_CHECKING:
     from cmprompt.heads.zero_shot import Pool
     from cmprompt.store import Store
 
 T = TypeVar("T")
-BLOCK = 1024  # vectors scored at once
 VECTORS = "vectors"  # the model of a head that was fitted without one
 
 
@@ -83,7 +93,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
         if self.model is None:
             return self._fit_vectors(X, y, options)
-        _check_many(X)
+        check_many(X)
         of_classes = options.get("task", "classes") == "classes"
         targets = column_or_1d(y, warn=True) if of_classes else np.asarray(y)
         if len(targets) != len(X):
@@ -126,7 +136,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         check_classification_targets(targets)
         values = _values(targets)
         _check_several(values)
-        x = Features.of_images(_scaled(rows))
+        x = Features.of_images(scaled(rows))
         self._keep(fit(self._kind(), x, targets, labels=list(values), model_id=VECTORS, **options), values)
         return self
 
@@ -142,7 +152,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         from cmprompt.scores import needs_vocabulary
 
         limits = self._thresholds()
-        if _are_vectors(X) and not (self.none or limits) and (weight := _plain_weight(self.head_)) is not None:
+        if are_vectors(X) and not (self.none or limits) and (weight := _plain_weight(self.head_)) is not None:
             return self._nearest(X, weight)
         rule = Rule.parse(top_k=1, none=self.none, none_name=self.none_name, label_thresholds=limits)
         vocabulary = vocabulary_vectors(self.encoder_, self._store()) if needs_vocabulary(self.head_, rule) else None
@@ -161,11 +171,11 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """(N,) labels of (N, D) vectors by the largest product alone, which their lengths do not change."""
         from cmprompt.heads.ranking import best_labels
 
-        _check_dim(vectors, self.encoder_.dim)
-        _check_finite(vectors)
+        check_dim(vectors, self.encoder_.dim)
+        check_finite(vectors)
         best = best_labels(vectors, weight, 2)
         for row in np.flatnonzero(~best.products.any(axis=1)):  # zeros, or at right angles to the best two
-            _directed(vectors[row : row + 1], int(row))
+            directed(vectors[row : row + 1], int(row))
         return self.classes_[best.columns[:, 0]]
 
     @property
@@ -307,7 +317,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         batches = list(self._embedded(X, needs))
         if not batches:
             raise UsageError("X is empty; there is nothing to fit on")
-        items = [] if _are_vectors(X) else [item for batch in batches for item in batch.items]
+        items = [] if are_vectors(X) else [item for batch in batches for item in batch.items]
         return Features.joined([batch.features for batch in batches]), items
 
     def _embedded(self, X: Any, needs: frozenset[str]) -> Iterator[Embedded]:
@@ -315,16 +325,16 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         if self.model is None:
             from sklearn.utils.validation import validate_data
 
-            rows = _scaled(validate_data(self, X, reset=False, dtype=[np.float64, np.float32]))
-            yield from (_batch(rows[at : at + BLOCK], at) for at in range(0, len(rows), BLOCK))
+            rows = scaled(validate_data(self, X, reset=False, dtype=[np.float64, np.float32]))
+            yield from (batch_of(rows[at : at + BLOCK], at) for at in range(0, len(rows), BLOCK))
             return
-        if _are_vectors(X):
-            yield from _vectors(X, self.encoder_.dim)
+        if are_vectors(X):
+            yield from batches_of(X, self.encoder_.dim)
             return
         from cmprompt.embed import embed
 
-        _check_many(X)
-        for batch in embed(_items(X), self.encoder_, self._store(), needs=needs):
+        check_many(X)
+        for batch in embed(items_of(X), self.encoder_, self._store(), needs=needs):
             for item, outcome in zip(batch.items, batch.outcomes, strict=True):
                 if outcome.status != "ok":
                     raise ItemError(outcome.status, f"{item.id}: {outcome.status}: {outcome.error}")
@@ -355,95 +365,8 @@ def _value(label: str, values: Mapping[str, Any]) -> Any:
         raise UsageError(f"label {label!r} is no number, and the targets are: {', '.join(values)}") from error
 
 
-def _are_vectors(x: Any) -> bool:
-    """(N, D) numbers, which need no encoder."""
-    return isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype.kind == "f"
-
-
 def _plain_weight(head: Head) -> Array | None:
     """(C, D) of a head that is a product with text vectors and nothing more, or None."""
     from cmprompt.heads.linear import LinearHead
 
     return head.weight if isinstance(head, LinearHead) and head.text_built else None
-
-
-def _vectors(rows: Array, dim: int) -> Iterator[Embedded]:
-    """(N, D) vectors, made unit rows, as batches."""
-    _check_dim(rows, dim)
-    for at in range(0, len(rows), BLOCK):
-        yield _batch(_directed(rows[at : at + BLOCK], at), at)
-
-
-def _batch(rows: Array, first: int) -> Embedded:
-    """(N, D) unit rows, numbered from `first`."""
-    items = tuple(Item(str(first + place), None) for place in range(len(rows)))
-    return Embedded(items, (Outcome(),) * len(rows), Features.of_images(rows))
-
-
-def _check_dim(rows: Array, dim: int) -> None:
-    if rows.shape[1] != dim:
-        raise UsageError(f"vectors of {rows.shape[1]} numbers; this model's have {dim}")
-
-
-def _check_finite(rows: Array) -> None:
-    for at in range(0, len(rows), BLOCK):
-        whole = np.isfinite(rows[at : at + BLOCK]).all(axis=1)
-        if not whole.all():
-            raise CmpromptError(f"vector {at + int(whole.argmin())} is zero or not a number")
-
-
-def _directed(rows: Array, first: int) -> Array:
-    """(N, D) float32 rows of length 1. Raises CmpromptError, which counts from `first`, where one has no direction."""
-    directed = unit(rows)
-    bad = np.isnan(directed).any(axis=1)
-    if bad.any():
-        raise CmpromptError(f"vector {first + int(bad.argmax())} is zero or not a number")
-    return directed
-
-
-def _scaled(rows: Array) -> Array:
-    """(N, D) float32 rows of length 1; a zero row stays zero, as scikit-learn's `normalize` leaves it."""
-    return np.nan_to_num(unit(rows))
-
-
-def _check_many(X: Any) -> None:
-    """Raises UsageError for what is no sequence of pictures."""
-    if isinstance(X, str | bytes) or _is_picture(X) or not (hasattr(X, "__iter__") or hasattr(X, "__getitem__")):
-        raise UsageError(f"X is {_kind_of(X)}; give a list of paths or pictures, even of one")
-
-
-def _items(X: Iterable[Any]) -> Iterator[Item]:
-    """What a caller may hand in, as items."""
-    for place, x in enumerate(X):
-        if isinstance(x, Item):
-            yield x
-        elif isinstance(x, str | os.PathLike):
-            yield Item(os.fspath(x), FileBytes(os.fspath(x)))
-        else:
-            yield Item(f"X[{place}]", _source(x, place))
-
-
-def _source(x: Any, place: int) -> Any:
-    """A function that gives the bytes or the frame of `x`."""
-    if isinstance(x, bytes):
-        return lambda: x
-    if hasattr(x, "getexif"):  # a PIL image
-        from PIL import ImageOps
-
-        from cmprompt.colour import to_rgb
-
-        return lambda: Frame(np.asarray(to_rgb(ImageOps.exif_transpose(x))))
-    if _is_picture(x):
-        return lambda: Frame(x)
-    usual = "paths, bytes, PIL images, (H, W, 3) uint8 arrays or (N, D) vectors"
-    raise UsageError(f"X[{place}] is {_kind_of(x)}; give {usual}")
-
-
-def _is_picture(x: Any) -> bool:
-    """(H, W, 3) uint8"""
-    return isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.ndim == 3 and x.shape[2] == 3
-
-
-def _kind_of(x: Any) -> str:
-    """What a message calls `x`."""
-    return f"an array {x.shape} of {x.dtype}" if isinstance(x, np.ndarray) else f"one {type(x).__name__}"
