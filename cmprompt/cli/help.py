@@ -6,6 +6,8 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from cmprompt.cli.precedence import settle
+
 
 class _Help:
     """`-h` before `--help` each time: typer takes them from a set."""
@@ -20,6 +22,11 @@ class Group(_Help, TyperGroup):
 
 class GroupedCommand(_Help, TyperCommand):
     """Lists the options under their `rich_help_panel`, the command's own first and the help flag last."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, without the settings that do not go with what is typed."""
+        settle(ctx)
+        return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """`[OPTIONS] TABLE`, `[OPTIONS] [INPUT]...`: brackets for what may be left out."""

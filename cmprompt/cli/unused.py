@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from cmprompt.cli.precedence import typed
 from cmprompt.errors import UsageError
 
 NAMED = ("labels", "label", "question", "describe", "compare_prompts")  # each makes prompts a line of the table
@@ -90,17 +91,7 @@ def refuse(context: typer.Context, **known: Any) -> None:
     `known` are values that are more than their flag says. A setting of the environment or a file may lie idle: it is
     for all runs.
     """
-    values = {**context.params, **known}
-    given = {
-        str(each.name): "/".join(each.opts)
-        for each in context.command.params
-        if _is_typed(context, str(each.name)) and values.get(str(each.name)) != each.default
-    }
+    values, given = {**context.params, **known}, typed(context)
     for case in TABLE:
         if case.holds(values) and (idle := [given[name] for name in case.flags if name in given]):
             raise UsageError(f"{case.what} makes no use of {', '.join(idle)}; {case.advice}")
-
-
-def _is_typed(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
