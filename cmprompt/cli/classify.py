@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def command(
+    context: typer.Context,
     inputs: o.Inputs = None,
     files_from: o.FilesFrom = None,
     null: o.NullSeparated = False,
@@ -83,7 +84,7 @@ def command(
     started_s = perf_counter()
     from dataclasses import replace
 
-    from cmprompt.cli import answering, road
+    from cmprompt.cli import answering, road, unused
     from cmprompt.cli.details import Details, print_timings
     from cmprompt.cli.progress import Progress
     from cmprompt.clips import pooled, sampling_of, segments, with_frames
@@ -113,6 +114,7 @@ def command(
             "--stdin-jsonl answers in JSON lines on standard output; leave -o, --format and --timeline out"
         )
     form = "jsonl" if stdin_jsonl else choose_format(format, output, terminal=sys.stdout.isatty())
+    unused.refuse(context, unused.CLASSIFY, form=form)
     one_will_do = none or multi_label or (threshold or "").startswith(("z:", "cos:"))
     multi_label = multi_label or road.is_multi_label(head)
     wanted = answering.wanted(

@@ -91,10 +91,10 @@ def command(
     say = road.speaker(quiet)
     if task not in TASKS:
         raise UsageError(unknown("--task value", task, TASKS))
-    unused.refuse(context)
+    unused.refuse(context, unused.EVALUATE)
     labelled, tunes = task == "classification", tune_prompts or tune_thresholds
     multi_label = multi_label or (labelled and any(map(road.is_multi_label, head or [])))
-    unused.refuse(context, multi_label=multi_label)  # a head may say so
+    unused.refuse(context, unused.EVALUATE, multi_label=multi_label)  # a head may say so
     source = SourceOptions(
         image_col=image_col, text_col=text_col, target_col=target_col, usual_columns=road.usual_columns(head or []),
         limit=limit,

@@ -1,8 +1,8 @@
-"""Flags of `evaluate` that change nothing beside others: refused by name, not passed over."""
+"""Flags of `evaluate` and `classify` that change nothing beside others: refused by name, not passed over."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,9 @@ class Unused:
     advice: str = "leave out what it cannot use"
 
 
-TABLE = (
+WITHOUT_NONE = Unused("a run without --none", lambda flags: not flags["none"], ("none_name",), "add --none")
+
+EVALUATE = (
     Unused(
         "--task retrieval",
         lambda flags: flags["task"] == "retrieval",
@@ -81,17 +83,33 @@ TABLE = (
         ("none", "min_margin"),
         "give --threshold, or add --predictions FILE",
     ),
-    Unused("a run without --none", lambda flags: not flags["none"], ("none_name",), "add --none"),
+    WITHOUT_NONE,
+)
+
+# `form` is the format that is written
+CLASSIFY = (
+    Unused("--head", lambda flags: bool(flags["head"]), ("prompts", "template", "pool", "language")),
+    Unused("--prompts", lambda flags: bool(flags["prompts"]), ("language",)),
+    Unused("--template", lambda flags: bool(flags["template"]), ("language",)),
+    WITHOUT_NONE,
+    Unused("a run without -o", lambda flags: not flags["output"], ("resume", "overwrite"), "add -o FILE"),
+    Unused(
+        "a format other than csv",
+        lambda flags: flags["form"] != "csv",
+        ("csv_safe",),
+        "add --format csv, or name a .csv file by -o",
+    ),
+    Unused("a table for people", lambda flags: flags["form"] == "table", ("header",), "add --format tsv or jsonl"),
 )
 
 
-def refuse(context: typer.Context, **known: Any) -> None:
+def refuse(context: typer.Context, table: Sequence[Unused], **known: Any) -> None:
     """Raises UsageError for flags on the command line that the others leave without effect.
 
     `known` are values that are more than their flag says. A setting of the environment or a file may lie idle: it is
     for all runs.
     """
     values, given = {**context.params, **known}, typed(context)
-    for case in TABLE:
+    for case in table:
         if case.holds(values) and (idle := [given[name] for name in case.flags if name in given]):
             raise UsageError(f"{case.what} makes no use of {', '.join(idle)}; {case.advice}")

@@ -1,0 +1,78 @@
+"""Flags of `cmprompt classify` that nothing would come of are refused by name, before anything is read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cmprompt.cli.app import run
+from cmprompt.heads.io import save_head
+from cmprompt.heads.linear import LinearHead
+
+LINE = ["classify", "nowhere.jpg", "--model", "tiny"]
+LABELS, HEAD = ["--labels", "cat,dog"], ["--head", "H"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that holds a head of another model."""
+    monkeypatch.chdir(tmp_path)
+    save_head(LinearHead(np.eye(2, 8, dtype=np.float32), ("a/cat", "a/dog"), "another@0"), tmp_path / "H")
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ([*LABELS, "--resume"], "--resume"),
+        ([*LABELS, "--overwrite"], "--overwrite"),
+        ([*LABELS, "--none-name", "other"], "--none-name"),
+        ([*HEAD, "--prompts", "photo"], "--prompts"),
+        ([*HEAD, "--template", "a {}"], "--template"),
+        ([*HEAD, "--pool", "max"], "--pool"),
+        ([*HEAD, "--language", "es"], "--language"),
+        ([*LABELS, "--prompts", "photo", "--language", "es"], "--language"),
+        ([*LABELS, "--template", "a {}", "--language", "es"], "--language"),
+        ([*LABELS, "--csv-safe"], "--csv-safe"),
+        ([*LABELS, "--csv-safe", "-o", "x.jsonl"], "--csv-safe"),
+        ([*LABELS, "--header", "--format", "table"], "--header"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(flags: list[str], named: str, capsys) -> None:
+    assert run([*LINE, *flags]) == 2
+    said = capsys.readouterr().err
+    assert f"makes no use of {named}" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "status"),
+    [
+        ([*LABELS, "--resume", "-o", "x.jsonl"], 1),
+        ([*LABELS, "--overwrite", "--csv-safe", "--header", "-o", "x.csv"], 1),
+        ([*LABELS, "--none", "--none-name", "other", "--header"], 1),
+        ([*LABELS, "--language", "es"], 1),
+        ([*HEAD, "--level", "1", "--multi-label", "--threshold", "0.3"], 3),
+    ],
+)
+def test_what_goes_together_is_taken(flags: list[str], status: int, capsys) -> None:
+    assert run([*LINE, *flags]) == status  # no such picture; another model's head
+    assert "makes no use" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "flags", "status"),
+    [
+        ("OVERWRITE", "true", LABELS, 1),
+        ("RESUME", "true", LABELS, 1),
+        ("NONE_NAME", "other", LABELS, 1),
+        ("CSV_SAFE", "true", LABELS, 1),
+        ("HEADER", "true", [*LABELS, "--format", "table"], 1),
+        ("LANGUAGE", "es", [*LABELS, "--prompts", "photo"], 1),
+        ("PROMPTS", "photo", HEAD, 3),
+    ],
+)
+def test_a_setting_for_all_runs_may_lie_idle(
+    name: str, value: str, flags: list[str], status: int, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"CMPROMPT_{name}", value)
+    assert run([*LINE, *flags]) == status
+    assert "makes no use" not in capsys.readouterr().err
