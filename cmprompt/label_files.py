@@ -15,13 +15,16 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from cmprompt.errors import UsageError
 
 ENTRY_KEYS = ("prompts", "phrases", "threshold")
 _COLON = re.compile(r":(?:\s+|$)")
-_THRESHOLD = re.compile(r"(?:z:|cos:)?[+-]?(?:\d+\.?\d*|\.\d+)")
+_KEY_ENDS = re.compile(r"'?\s*[:=.]|'?\s*\]\s*(?:\n|$)")
+_GLUE = re.compile(r"[\w-]")
+_THRESHOLD = re.compile(r"(?:z:|cos:)?[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def entries_of(data: object, where: str, text: str = "") -> list[Entry]:
     if isinstance(data, Mapping):
         return [_entry(label, value, place(where, text, str(label))) for label, value in data.items()]
     if isinstance(data, (list, tuple)):
-        return [Entry(_string(label, where), place(where, text, str(label))) for label in data]
+        return [Entry(_string(label, where), place(where, text, str(label), is_key=False)) for label in data]
     raise UsageError(f"{where}: labels are a list or a mapping of label to descriptions, not {type(data).__name__}")
 
 
@@ -84,11 +87,20 @@ def parse_toml(text: str, path: Path) -> dict[str, object]:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
 
 
-def place(where: str, text: str, needle: str) -> str:
-    """`where`, with the first line of `text` that holds `needle`."""
-    forms = (json.dumps(needle), json.dumps(needle, ensure_ascii=False), needle)
-    found = next((text.find(form) for form in forms if form in text), -1) if text and needle else -1
+def place(where: str, text: str, needle: str, *, is_key: bool = True) -> str:
+    """`where`, with the first line of `text` that holds `needle`, as a key where there is such a one."""
+    forms = dict.fromkeys((json.dumps(needle), json.dumps(needle, ensure_ascii=False), needle)) if needle else ()
+    keys = (_find_key(text, form) for form in forms if is_key)
+    found = next((at for at in chain(keys, (text.find(form) for form in forms)) if at >= 0), -1)
     return f"{where}, line {text.count(chr(10), 0, found) + 1}" if found >= 0 else where
+
+
+def _find_key(text: str, form: str) -> int:
+    """Where `form` stands alone before a colon, an equals sign or a dot, or as a table of TOML; -1 for nowhere."""
+    at = text.find(form)
+    while at >= 0 and not (_KEY_ENDS.match(text, at + len(form)) and not _GLUE.fullmatch(text, at - 1, at)):
+        at = text.find(form, at + 1)
+    return at
 
 
 def _parse_json(text: str, path: Path) -> object:

@@ -39,7 +39,8 @@ class LabelSet:
 def load_labels(specs: Sequence[str], literal: Sequence[str] = (), *, minimum: int = 2) -> LabelSet:
     """Read the values of --labels (`specs`) and of --label (`literal`, one label each, commas kept), in that order.
 
-    Raises UsageError for a file that cannot be read, an empty or repeated label, or fewer than `minimum` labels.
+    Raises UsageError for a file that cannot be read, an empty or repeated label, or fewer than `minimum` labels, unless
+    the one that is there has a limit of its own.
     """
     specs = [specs] if isinstance(specs, str) else specs
     entries = [entry for spec in specs for entry in _read_spec(spec)]
@@ -102,7 +103,7 @@ def _collect(entries: Sequence[Entry], name: str, minimum: int) -> LabelSet:
     for entry in entries:
         _check(entry, seen)
         seen[_parts(entry.label)] = entry
-    if len(seen) < minimum:
+    if len(seen) < minimum and not (seen and _has_own_limit(entries[0])):
         raise UsageError(_too_few(entries, minimum))
     spoken = _spoken([entry.label for entry in entries])
     return LabelSet(
@@ -124,6 +125,11 @@ def _check(entry: Entry, seen: Mapping[tuple[str, ...], Entry]) -> None:
         # a lone surrogate is a byte of argv that is not UTF-8: tokenizers stumble over it
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise UsageError(f"{entry.where}: label {text!r} is not UTF-8")
+
+
+def _has_own_limit(entry: Entry) -> bool:
+    """Whether the label may not fit, though it be the only one: a probability among one is always 1."""
+    return (entry.threshold or "").startswith(("z:", "cos:"))
 
 
 def _too_few(entries: Sequence[Entry], minimum: int) -> str:

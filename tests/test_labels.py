@@ -9,6 +9,7 @@ import pytest
 
 from cmprompt.errors import UsageError
 from cmprompt.labels import LabelSet, everyday, first_parts, label_set, load_labels
+from cmprompt.rule import Rule, Threshold
 
 
 def written(folder: Path, text: str | bytes, name: str = "labels.txt") -> str:
@@ -54,6 +55,18 @@ def test_thresholds_beside_prompts_or_phrases(tmp_path: Path) -> None:
     assert labels.phrases == {"cat": ("A cat.",), "dog": ("dog",), "emu": ("bird",)} and labels.verbatim == {"cat"}
 
 
+@pytest.mark.parametrize("written_as", ["0.00001", "1E-5"])
+def test_a_threshold_may_be_as_small_as_json_writes_it(tmp_path: Path, written_as: str) -> None:
+    labels = load_labels([written(tmp_path, f'{{"cat": {{"threshold": {written_as}}}, "dog": []}}', "t.json")])
+    assert Rule.parse(label_thresholds=labels.thresholds).label_thresholds == {"cat": Threshold("p", 1e-5)}
+
+
+@pytest.mark.parametrize("limit", ["z:1.5", "cos:0.2"])
+def test_one_label_with_a_limit_of_its_own_is_enough(tmp_path: Path, limit: str) -> None:
+    labels = load_labels([written(tmp_path, f'{{"cat": {{"threshold": "{limit}"}}}}', "t.json")])
+    assert labels.thresholds == {"cat": limit}
+
+
 def test_json_list_keeps_every_character() -> None:
     strange = ["a {b} c", "{}", "one\ntwo", "x, y", "colon: here", "#1", "@home"]
     assert list(label_set(strange).phrases) == strange
@@ -92,6 +105,11 @@ def test_blanks_around_a_slash_part_no_branch() -> None:
         ("3", "a.json", "not int"),
         ('cat = ["x"]\ncat = ["y"]', "a.toml", "not valid TOML: .*line 2"),
         ('dog = []\n[cat]\nprompt = ["x"]', "a.toml", "line 2: label 'cat' has the unknown key 'prompt'"),
+        ('category = ["a cat"]\n\ncat = [3]', "a.toml", "a.toml, line 3: 3 is not a text"),
+        ("dog = []\n'my cat' = [3]", "a.toml", "a.toml, line 2: 3 is not a text"),
+        ('{"pet": ["cat"],\n"cat": [3]}', "a.json", "a.json, line 2: 3 is not a text"),
+        ('["cat",\n"dog",\n"big cat", "dog"]', "a.json", "a.json, line 2: label 'dog' is given twice"),
+        ('{"cat": {"threshold": 0.9}}', "a.json", "one label only, 'cat'"),
         ('{"cat": {"threshold": "high"}, "dog": []}', "a.json", "threshold 'high' is none of"),
         ('{"cat": {"prompts": ["a"], "phrases": ["b"]}, "dog": []}', "a.json", "both prompts"),
     ],
