@@ -46,13 +46,12 @@ def find_suspects(embedded: Iterable[Embedded], *, fdr: float = 0.1, keep_column
     """Check every pair and every label of what is embedded (needs "image" and "text").
 
     `keep_columns`: records end with the table's own columns, one named as a field of theirs as `input_NAME`.
-    Raises UsageError where there is nothing to check.
+    Raises UsageError where no row has a picture, or none a text or a label.
     """
     rows = _collect(embedded)
     pairs = [place for place, text in enumerate(rows.texts) if text is not None]
     labelled = [place for place, item in enumerate(rows.items) if item.target not in (None, "")]
-    if not pairs and not labelled:
-        raise UsageError("nothing to check: no row has a text or a label; name a column by --text-col or --target-col")
+    _require_something([*rows.items, *(item for item, _ in rows.failures)])
     records = [{**identity(item), "status": "ok", "suspicion": 0.0, "flagged": False} for item in rows.items]
     notices: list[str] = []
     if pairs:
@@ -71,6 +70,14 @@ def find_suspects(embedded: Iterable[Embedded], *, fdr: float = 0.1, keep_column
     ]
     flagged = sum(record["flagged"] for record in records)
     return Suspects([*records, *failures], notices, flagged, len(failures))
+
+
+def _require_something(items: list[Item]) -> None:
+    """Raises UsageError where there is nothing to check, however many pictures can be read."""
+    if not any(item.text or item.target not in (None, "") for item in items):
+        raise UsageError("nothing to check: no row has a text or a label; name a column by --text-col or --target-col")
+    if all(item.image is None for item in items):
+        raise UsageError("nothing to check: no row has a picture; name the column by --image-col")
 
 
 def _collect(embedded: Iterable[Embedded]) -> _Rows:

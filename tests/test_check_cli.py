@@ -70,6 +70,15 @@ def test_a_row_that_cannot_be_read_has_a_record(tmp_path: Path, capsys: pytest.C
     assert records[-1]["status"] == "missing" and records[-1]["id"].endswith("7.png")
 
 
+def test_pictures_that_cannot_be_read_at_all_have_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.png").write_text("no picture")
+    source = write_table(tmp_path / "t.csv", [("gone.png", "red"), ("broken.png", "blue")])
+    assert check(str(source), "--format", "jsonl") == 1
+    shown = capsys.readouterr()
+    assert [json.loads(line)["status"] for line in shown.out.splitlines()] == ["missing", "unreadable"]
+    assert "nothing to check" not in shown.err
+
+
 def test_own_columns_are_kept_and_formulas_defused(tmp_path: Path) -> None:
     table(tmp_path)
     rows = [(f"{i}.png", f"={name} {i}", f"{i} EUR") for i, name in enumerate(list(COLOURS) * 10)]

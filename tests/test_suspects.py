@@ -71,6 +71,20 @@ def test_every_row_has_a_record_failures_last() -> None:
     assert found.failed == 2
 
 
+def test_pictures_that_all_fail_are_records() -> None:
+    def gone() -> bytes:
+        raise ItemError("missing", "no such file")
+
+    found = check([Item("a", gone, "red"), Item("b", gone, None, "blue"), Item("c", None, "green")])
+    assert [record["status"] for record in found.records] == ["missing"] * 3
+    assert (found.failed, found.notices) == (3, [])
+
+
+def test_texts_and_labels_without_pictures_have_nothing_to_check() -> None:
+    with pytest.raises(UsageError, match=r"no row has a picture; name the column by --image-col"):
+        check([Item("a", None, "red", "red"), Item("b", None, "blue", "blue")])
+
+
 def test_a_table_of_images_alone_has_nothing_to_check() -> None:
     with pytest.raises(UsageError, match="nothing to check"):
         check([item("a", "red", 0)])
