@@ -357,6 +357,30 @@ def test_what_cannot_be_explained_is_refused_before_a_model_is_read(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--top-k", "1"], "--top-k"),
+        (["--method", "occlusion"], "--method"),
+        (["--pool", "max"], "--pool"),
+        (["--prompts", "photo", "--template", "a {}"], "--prompts, --template"),
+        (["--language", "en"], "--language"),
+    ],
+)
+def test_what_words_make_no_use_of_is_refused(flags: list[str], named: str, half_red: str, capsys: Any) -> None:
+    assert run(["explain", half_red, "--head", "nowhere.head", "--text", "red", *flags]) == 2
+    assert f"--head makes no use of {named};" in capsys.readouterr().err
+
+
+def test_a_setting_that_words_make_no_use_of_may_lie_idle(
+    half_red: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("CMPROMPT_PROMPTS", "photo")
+    run(["explain", half_red, "--head", "nowhere.head", "--text", "red", "--top-k", "all"])
+    shown = capsys.readouterr().err
+    assert "nowhere.head" in shown and "makes no use" not in shown
+
+
 def rising(array: Array) -> bool:
     return bool((np.diff(array) > 0).all())
 

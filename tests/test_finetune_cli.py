@@ -265,6 +265,31 @@ def test_flags_that_make_no_sense(arguments: list[str], says: str, fit, capsys) 
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--labels", "a,b"], "--labels"),
+        (["--label", "a"], "--label"),
+        (["--prompts", "nope", "--template", "bad"], "--prompts, --template"),
+        (["--language", "xx"], "--language"),
+        (["--pool", "zzz"], "--pool"),
+    ],
+)
+def test_numbers_have_no_labels_and_no_prompts(arguments: list[str], named: str, fit, capsys) -> None:
+    assert fit("--task", "regression", *arguments, source=Path("nowhere.csv")) == 2
+    assert f"--task regression makes no use of {named};" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--use", "text"], ["--image-encoder", "classic"]], ids=["texts", "own-encoder"])
+def test_prompts_of_a_fit_that_starts_from_none_are_refused(arguments, fit, table: Path, monkeypatch, capsys) -> None:
+    rows = [(*line.split(","), line.split(",")[1]) for line in table.read_text().splitlines()[1:]]
+    source = write_table(table.parent / "named.csv", rows, ("image", "label", "text"))
+    assert fit(*arguments, "--labels", "red,green,blue", "--prompts", "photo", "--pool", "scores", source=source) == 2
+    assert "a fit that starts from no zero-shot head makes no use of --pool, --prompts;" in capsys.readouterr().err
+    monkeypatch.setenv("CMPROMPT_PROMPTS", "photo")
+    assert fit(*arguments, "--labels", "red,green,blue", "--pool", "mean", "--force", source=source) == 0
+
+
 def test_a_new_label_is_added_without_forgetting_the_old(fit, table: Path, tmp_path: Path, capsys) -> None:
     rows = [tuple(line.split(",")) for line in table.read_text().splitlines()[1:]]
     two = write_table(table.parent / "two.csv", [row for row in rows if row[1] != "blue"])

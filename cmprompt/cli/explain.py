@@ -12,6 +12,7 @@ EXPLAINING = "Explaining"
 
 
 def command(
+    context: typer.Context,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The picture to explain.")],
     labels: o.Labels = None,
     label: o.Label = None,
@@ -72,7 +73,7 @@ def command(
     best label below speaks for each. With a fitted head that reads texts: the label that each word of the text pushes,
     and by how much of its logit.
     """  # fmt: skip
-    from cmprompt.cli import road
+    from cmprompt.cli import road, unused
     from cmprompt.cli.details import Details
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError, unknown
@@ -97,6 +98,7 @@ def command(
         raise UsageError("-o draws labels on the picture, and --head explains words; leave one out")
     if head is not None and level is not None:
         raise UsageError("--level goes with --labels, and --head explains words; leave one out")
+    unused.refuse(context, unused.EXPLAIN)
     fitted = road.read_head(head, labels, label)
     texts = {} if fitted else road.read_prompts(labels, label, prompts, template, language, say=say)[1]
     encoder = load_encoder(

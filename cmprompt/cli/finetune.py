@@ -16,6 +16,7 @@ Table = Annotated[
 
 
 def command(
+    context: typer.Context,
     table: Table,
     image_col: o.ImageCol = None,
     text_col: o.TextCol = None,
@@ -71,7 +72,7 @@ def command(
     from pathlib import Path
 
     from cmprompt import report, row_checks
-    from cmprompt.cli import fitting, road
+    from cmprompt.cli import fitting, road, unused
     from cmprompt.cli.details import Details
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.classic import with_stop_words
@@ -102,6 +103,7 @@ def command(
         unfreeze=unfreeze,
         augment=augment,
     )
+    unused.refuse(context, unused.FINETUNE)
     source_path = Path(table)  # without the slash that a folder's name may end in
     target = Path(output or f"{source_path.with_suffix('') if source_path.is_file() else source_path}.head")
     check_free(target, overwrite)
@@ -125,6 +127,7 @@ def command(
     encoder, counted = with_counts(encoder, [item.text for item in data.items if item.text])
     needs = plan.needs(data)
     from_text = not plan.regression and "image" in needs and (old is not None or not isinstance(encoder, PairEncoder))
+    unused.refuse(context, unused.FINETUNE, from_text=from_text)
     texts = None
     if from_text or (not plan.regression and (labels or label)):
         _, texts = fitting.texts_of(

@@ -1,4 +1,4 @@
-"""Flags of `evaluate` and `classify` that change nothing beside others: refused by name, not passed over."""
+"""Flags that change nothing beside others: refused by name, not passed over."""
 
 from __future__ import annotations
 
@@ -100,6 +100,20 @@ CLASSIFY = (
         "add --format csv, or name a .csv file by -o",
     ),
     Unused("a table for people", lambda flags: flags["form"] == "table", ("header",), "add --format tsv or jsonl"),
+)
+
+PROMPTS = ("pool", "prompts", "template", "language")
+FINETUNE = (
+    Unused("--task regression", lambda flags: flags["task"] == "regression", ("labels", "label", *PROMPTS)),
+    Unused("a fit that starts from no zero-shot head", lambda flags: not flags.get("from_text", True), PROMPTS),
+)
+EXPLAIN = (
+    Unused(
+        "--head",
+        lambda flags: bool(flags["head"]),
+        ("top_k", "method", *PROMPTS),
+        "it explains the words of a text; leave out what it cannot use",
+    ),
 )
 
 
