@@ -74,7 +74,7 @@ def fit_on_trial(
 
     `prior`: the zero-shot head, for its row of the table (named `before`) and for the heads that start from text;
     `vocabulary` (V, D) where `answers.wants_vocabulary` says so; `views` (N, V, D): crops and flips of the rows of
-    `data`. A row of `data` whose picture is also among those that judge is left out.
+    `data`. A row of `data` whose picture (or without one, its text) is also among those that judge is left out.
     """
     everything = features if judging is None else Features.joined([features, judging])
     every_row = [data] if judges is None else [data, judges]
@@ -111,11 +111,13 @@ def fit_on_trial(
 
 
 def _apart(features: Features, groups: Array, count: int) -> tuple[Array, Array]:
-    """(training rows, judging rows): those from `count` on judge, the others train but for their pictures."""
-    shared = features.has_image & np.isin(groups, groups[count:])
+    """(training rows, judging rows): those from `count` on judge, the others train but for their pictures and texts."""
+    shared = (features.has_image | features.has_text) & np.isin(groups, groups[count:])
     rows = np.flatnonzero(~shared[:count])
     if not len(rows):
-        raise UsageError("every picture of the table is also in the one that --val names; nothing is left to train on")
+        raise UsageError(
+            "every picture or text of the table is also in the one that --val names; nothing is left to train on"
+        )
     return rows, np.arange(count, len(features))
 
 

@@ -145,6 +145,20 @@ def test_a_picture_that_judges_is_not_trained_on(fit, table: Path, tmp_path: Pat
     assert "nothing is left" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("use", [[], ["--use", "text"]], ids=["no pictures", "pictures unread"])
+def test_a_text_that_judges_is_not_trained_on(fit, table: Path, tmp_path: Path, capsys, use: list[str]) -> None:
+    pictures = [line.split(",") for line in table.read_text().splitlines()[1:]]
+    rows = [(image, f"a {colour} thing, number {n}", colour) for n, (image, colour) in enumerate(pictures)]
+    own, header = (rows, ("image", "text", "label")) if use else ([row[1:] for row in rows], ("text", "label"))
+    source, judges = (
+        write_table(table.parent / name, part, header) for name, part in (("all.csv", own), ("part.csv", own[45:]))
+    )
+    assert fit(*use, "--force", "--val", judges, source=source) == 0
+    assert read_settings(tmp_path / "out.head")["record"]["fit"]["trained_on"] == 45
+    assert fit(*use, "--val", source, source=source, output="none.head") == 2
+    assert "every picture or text of the table is also in the one" in capsys.readouterr().err
+
+
 def test_numbers(fit, table: Path, tmp_path: Path, capsys) -> None:
     values = {"red": 100.0, "green": 200.0, "blue": 300.0}
     rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
