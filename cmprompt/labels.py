@@ -58,7 +58,7 @@ def describe(path: str, chosen: LabelSet | None = None) -> LabelSet:
 
     Raises UsageError where that leaves none described.
     """
-    found = load_labels([f"@{path}"], minimum=1)
+    found = _collect(_read_file(path), Path(path).stem, 1)
     chosen = chosen or found
     described = {label: found.phrases[label] for label in chosen.phrases if label in found.verbatim}
     if not described:
@@ -91,10 +91,20 @@ def _read_spec(spec: str) -> list[Entry]:
         return [Entry(part.strip(), f"--labels {spec!r}") for part in spec.split(",")] if spec.strip() else []
     if spec[1:] in VOCABULARIES:
         return [Entry(word, spec) for word in everyday()]
-    path = Path(expanduser(spec[1:]))  # no shell opens the ~ of @~/labels.txt
+    path = Path(spec[1:])
     if not path.suffix and path.name == spec[1:] and not path.exists():
         raise UsageError(f"{unknown('label list', spec[1:], VOCABULARIES)}; no file of that name is here either")
-    return read_entries(path)
+    return _read_file(spec[1:])
+
+
+def _read_file(name: str) -> list[Entry]:
+    """The entries of a label file."""
+    if not name:
+        raise UsageError("a label file without a name; write @FILE")
+    entries = read_entries(Path(expanduser(name)))  # no shell opens the ~ of @~/labels.txt
+    if not entries:
+        raise UsageError(f"{name}: no labels; write one on each line")
+    return entries
 
 
 def _collect(entries: Sequence[Entry], name: str, minimum: int) -> LabelSet:

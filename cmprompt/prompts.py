@@ -133,7 +133,7 @@ def load_prompt_set(name: str) -> PromptSet:
     if name in prompt_set_names():
         return read_prompt_file(prompts_dir() / f"{name}.toml", verbatim=False)
     path = Path(name)
-    if not path.exists() and not path.suffix and path.name == name:
+    if not name or (not path.exists() and not path.suffix and path.name == name):
         raise UsageError(unknown("prompt set", name, prompt_set_names()))
     return read_prompt_file(path, verbatim=True)
 

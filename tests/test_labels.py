@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cmprompt.errors import UsageError
-from cmprompt.labels import LabelSet, everyday, first_parts, label_set, load_labels
+from cmprompt.labels import LabelSet, describe, everyday, first_parts, label_set, load_labels
 from cmprompt.rule import Rule, Threshold
 
 
@@ -95,7 +95,7 @@ def test_blanks_around_a_slash_part_no_branch() -> None:
         ("cat\ndog: a |", "a.txt", "line 2: an empty phrase"),
         ("cat\nbird//crow", "a.txt", "line 2: label 'bird//crow' has an empty level"),
         ("\n\nonly", "a.txt", "line 3: one label only, 'only'"),
-        ("# nothing", "a.txt", "no labels"),
+        ("# nothing", "a.txt", "a.txt: no labels"),
         (b"cat\ncaf\xe9", "a.txt", "a.txt, line 2: byte 0xe9 is not UTF-8"),
         ('{"cat": [], \n"cat": []}', "a.json", "'cat' is given twice"),
         ('{"cat": \n[1], "dog": []}', "a.json", "a.json, line 1: 1 is not a text"),
@@ -127,6 +127,7 @@ def test_bad_files_are_named(tmp_path: Path, text: str | bytes, name: str, messa
         (["cat"], ["cat"], "--label: label 'cat' is given twice"),
         (["@evryday"], [], "unknown label list 'evryday'; did you mean everyday"),
         (["@absent/labels.txt"], [], "absent/labels.txt: cannot be read"),
+        (["@"], [], "without a name; write @FILE"),
         (["caf\udce9,dog"], [], "is not UTF-8"),
     ],
 )
@@ -144,6 +145,11 @@ def test_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_is_no_label_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         load_labels([f"@{tmp_path}"])
+
+
+def test_descriptions_come_from_a_file_alone() -> None:
+    with pytest.raises(UsageError, match=r"^nope: cannot be read \(No such file"):
+        describe("nope")
 
 
 def test_one_label_where_that_makes_sense() -> None:

@@ -152,6 +152,8 @@ def test_lines_make_a_prompt_file(tmp_path: Path) -> None:
 def test_unknown_names_list_the_near_ones() -> None:
     with pytest.raises(UsageError, match="unknown prompt set 'skech'; did you mean sketch"):
         load_prompt_set("skech")
+    with pytest.raises(UsageError, match="unknown prompt set ''; known: "):
+        load_prompt_set("")
     with pytest.raises(UsageError, match=r"absent\.toml: cannot be read"):
         load_prompt_set("absent.toml")
     with pytest.raises(UsageError, match="--template: template 'a cat' has no"):

@@ -67,6 +67,8 @@ def test_files_are_known_by_their_path(tree: Path) -> None:
         ("c*", ["c/d/e.webp", "c/f.jpeg", "c2/h.tif"]),
         ("c/.h*", ["c/.hidden.jpg"]),
         ("c{1..3}/h.tif", ["c1/h.tif", "c2/h.tif", "c3/h.tif"]),
+        ("*.{jpg,PNG}", ["b.jpg", "a.PNG"]),
+        ("c{/f.*,{2,3}/h.tif}", ["c/f.jpeg", "c2/h.tif", "c3/h.tif"]),
         ("*.gif", ["*.gif"]),
     ],
 )

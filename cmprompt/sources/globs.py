@@ -1,4 +1,4 @@
-"""Quoted globs and brace ranges, expanded here: sorted, in one pass over the folders, each match once."""
+"""Quoted globs and braces, expanded here: sorted, in one pass over the folders, each match once."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from fnmatch import fnmatchcase
 
 _MAGIC = re.compile(r"[*?\[]")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_CHOICE = re.compile(r"\{([^{}]*,[^{}]*)\}")
 
 
 def is_pattern(path: str) -> bool:
     """Whether the shell would expand it."""
-    return bool(_MAGIC.search(path) or _RANGE.search(path))
+    return any(form.search(path) for form in (_MAGIC, _RANGE, _CHOICE))
 
 
 def expand(pattern: str) -> Iterator[str]:
-    """The paths that match: `* ? [a-z]` within a name, `**` across folders, `{000..011}` counts.
+    """The paths that match: `* ? [a-z]` within a name, `**` across folders; `{000..011}` counts, `{png,jpg}` chooses.
 
     Names with a leading dot match only a part that has one; `**` does not follow links.
     """
@@ -26,11 +27,24 @@ def expand(pattern: str) -> Iterator[str]:
         for number in range(int(first), int(last) + 1):
             yield from expand(pattern[: found.start()] + str(number).zfill(len(first)) + pattern[found.end() :])
         return
+    if _CHOICE.search(pattern):
+        for chosen in _choices(pattern):
+            yield from expand(chosen)
+        return
     if not _MAGIC.search(pattern):
         yield pattern
         return
     parts = tuple(part for part in pattern.split("/") if part)
     yield from _below("/" if pattern.startswith("/") else "", parts, _closed(parts, {0}))
+
+
+def _choices(pattern: str) -> list[str]:
+    """Every pattern without commas in braces that `pattern` stands for, each once: braces may hold others."""
+    found = _CHOICE.search(pattern)
+    if found is None:
+        return [pattern]
+    parts = (pattern[: found.start()] + choice + pattern[found.end() :] for choice in found[1].split(","))
+    return list(dict.fromkeys(chosen for part in parts for chosen in _choices(part)))
 
 
 def _below(folder: str, parts: tuple[str, ...], states: frozenset[int]) -> Iterator[str]:
