@@ -150,11 +150,10 @@ def read_pictures(source: str, options: SourceOptions) -> list[Item]:
 
 
 def targets_among(items: Sequence[Item], labels: Sequence[str]) -> Array | None:
-    """(N,) class numbers where every item's target is one of `labels`, else None: then they are no labels."""
-    places = {label: place for place, label in enumerate(labels)}
-    if not all(item.target in places for item in items):
-        return None
-    return np.array([places[str(item.target)] for item in items])
+    """(N,) the place of each item's target among `labels`, -1 where it has none there; None where no item has one."""
+    places: dict[str | float | None, int] = {label: place for place, label in enumerate(labels)}
+    target = np.array([places.get(item.target, -1) for item in items], np.int64)
+    return target if (target >= 0).any() else None
 
 
 def known_vectors(source: str, batches: Iterable[Embedded]) -> tuple[list[Item], Array, int]:

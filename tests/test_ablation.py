@@ -68,6 +68,18 @@ def test_a_labelled_table_and_a_folder_without_labels(tmp_path: Path, capsys: py
     assert shown.out.splitlines()[-1].startswith("1\t") and "all together" in shown.out.splitlines()[-1]
 
 
+def test_pictures_without_one_of_the_labels_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = write_pictures(tmp_path, each=4)
+    flags = ["--model", write_model(tmp_path / "model"), "--no-store"]
+    table = write_table(tmp_path / "d.csv", [(rows[0][0], ""), *rows[1:]])
+    assert run(["prompts", "ablate", str(table), *flags]) == 0
+    shown = capsys.readouterr()
+    assert "left out: 1 picture without one of the labels" in shown.err
+    assert "11 pictures; a template is measured by their labels" in shown.err
+    assert run(["prompts", "ablate", str(write_table(tmp_path / "e.csv", rows[1:])), *flags]) == 0
+    assert capsys.readouterr().out == shown.out
+
+
 def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = write_table(tmp_path / "d.csv", [*write_pictures(tmp_path, each=1), ("gone.png", "red")])
     flags = ["--model", write_model(tmp_path / "model"), "--no-store"]

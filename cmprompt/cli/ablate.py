@@ -88,8 +88,11 @@ def command(
     if failed:
         say(f"left out: {counted(failed, 'picture')} that cannot be read")
     target = targets_among(items, list(chosen.phrases))
+    if target is not None and (others := int((target < 0).sum())):
+        say(f"left out: {counted(others, 'picture')} without one of the labels")
+        images, target = images[target >= 0], target[target >= 0]
     by = "their labels" if target is not None else "its agreement with all together: none of them has such a label"
-    say(f"{counted(len(items), 'picture')}; a template is measured by {by}")
+    say(f"{counted(len(images), 'picture')}; a template is measured by {by}")
     about = rows_header(encoder, prompts=expand(chosen, singles), inputs=[data]) if header else None
     rows = ablate(images, vectors, [each.templates[0] for each in singles], scale=encoder.logit_scale, target=target)
     write_rows(
