@@ -163,7 +163,7 @@ def list_names(
     csv_safe: o.CsvSafe = False,
     quiet: o.Quiet = False,
     store: o.StoreDir = None,
-) -> None:
+) -> int:
     """List the collections.
 
     cmprompt index list
@@ -171,14 +171,20 @@ def list_names(
     cmprompt index list --csv-safe -o collections.csv
     """
     from cmprompt.cli import road
+    from cmprompt.errors import StoreError
     from cmprompt.index.collections import Collection, names
     from cmprompt.utf8 import clean
     from cmprompt.writers.rows import write_rows
 
     say = road.speaker(quiet)
     kept = collecting.store_at(store, say)
-    found = [Collection(kept.path, name).about for name in names(kept.path)]
-    if not found:
+    found, damages = [], []
+    for name in names(kept.path):
+        try:
+            found.append(Collection(kept.path, name).about)
+        except StoreError as damage:
+            damages.append(damage)
+    if not found and not damages:
         say("there is no collection yet; make one with: cmprompt index build FOLDER --name NAME")
     rows = [
         {"name": about.name, "images": about.images, "texts": about.texts, "index": "lancedb" if about.ann else "exact",
@@ -186,6 +192,9 @@ def list_names(
         for about in found
     ]  # fmt: skip
     write_rows(rows, output=output, format=format, overwrite=overwrite, csv_safe=csv_safe)
+    for damage in damages:
+        typer.echo(f"cmprompt: {damage}", err=True)
+    return StoreError.exit_status if damages else 0
 
 
 @app.command("verify", cls=GroupedCommand)
