@@ -141,6 +141,23 @@ def test_damage_has_the_status_of_a_store_that_cannot_be_used(
     assert run(["search", "red"]) == 3
 
 
+def test_damaged_collections_are_named_beside_the_sound_ones(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b", "c"):
+        assert run(["index", "build", str(colours), "--name", name, "-q"]) == 0
+    (tmp_path / "store" / "collections" / "b" / "about.json").write_text("{")
+    capsys.readouterr()
+    assert run(["index", "list", "--format", "jsonl", "-q"]) == 3
+    shown = capsys.readouterr()
+    assert [json.loads(line)["name"] for line in shown.out.splitlines()] == ["a", "c"]
+    assert shown.err.startswith("cmprompt: the collection 'b' is damaged (") and shown.err.count("\n") == 1
+    for name in ("a", "c"):
+        assert run(["index", "drop", name]) == 0
+    assert run(["index", "list"]) == 3
+    assert "there is no collection yet" not in capsys.readouterr().err
+
+
 def test_duplicates_are_grouped(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw("red", (50, 50)).save(colours / "red again.png")
     assert run(["index", "build", str(colours), "-q"]) == 0
@@ -233,6 +250,9 @@ def test_flags_that_make_no_sense(colours: Path, capsys: pytest.CaptureFixture[s
     assert run(["index", "build", str(colours), "-q"]) == 0
     for arguments in (
         ["search"],
+        ["search", "  "],
+        ["search", "", "--like", str(colours / "red.png")],
+        ["search", "a", "--minus", " "],
         ["search", "a", "--in", "image"],
         ["search", "a", "--top-k", "0"],
         ["search", "a", "--top-k", "²"],

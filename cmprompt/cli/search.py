@@ -88,6 +88,10 @@ def command(
     if kind not in KINDS:
         raise UsageError(unknown("--in", kind, KINDS))
     most = parse_top_k(top_k)
+    if text is not None and not text.strip():
+        raise UsageError("the text is empty; write what to look for, or leave it out")
+    if any(not word.strip() for word in minus or []):
+        raise UsageError("--minus is empty; write what to take away, or leave it out")
     if not text and not like:
         raise UsageError("nothing to look for; give a text, or --like IMAGE")
     kept = Store(store or default_store_dir(), say)
