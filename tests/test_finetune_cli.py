@@ -29,7 +29,7 @@ def test_a_head_that_helps_is_written_with_its_table(fit, tmp_path: Path, capsys
     assert fit() == 0
     shown, said = capsys.readouterr()
     assert [line.split()[0] for line in shown.splitlines()[1:4]] == ["majority", "zero-shot", "linear"]
-    assert "image = column 'image', target = column 'label'" in said
+    assert "image = column 'image', target = column 'label'" in said and said.endswith("out.head PHOTOS\n")
     record = read_settings(tmp_path / "out.head")["record"]
     assert record["forced"] is False and record["model"].startswith("local-dir:/")
     assert load_head(tmp_path / "out.head").labels == ("blue", "green", "red")
@@ -121,7 +121,7 @@ def test_a_head_reads_the_columns_that_it_was_fitted_on(fit, table: Path, tmp_pa
     rows = [(image, "nothing", colour, "thing", colour) for image, colour in lines]
     source = write_table(table.parent / "columns.csv", rows, header)
     assert fit("--text-col", "said", "--target-col", "answer", "--use", "text", "--force", source=source) == 0
-    capsys.readouterr()
+    assert capsys.readouterr().err.endswith("out.head TABLE\n")  # pictures alone would have no text
     where = ["--head", str(tmp_path / "out.head"), "--store", str(tmp_path.parent / "store")]
     assert run(["classify", str(source), *where, "--format", "jsonl"]) == 0
     shown, said = capsys.readouterr()

@@ -177,5 +177,6 @@ def command(
     }
     save_head(trial.head, target, record, overwrite=overwrite, files=reports, towers=(*counted, *trial.towers))
     typer.echo("\n".join(lines))  # whoever reads this may have left
-    say(f"wrote {target}; use it with: cmprompt classify --head {target} PHOTOS")
+    inputs = "TABLE" if "text" in trial.head.needs else "PHOTOS"
+    say(f"wrote {target}; use it with: cmprompt classify --head {target} {inputs}")
     return 0
