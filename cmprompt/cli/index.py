@@ -192,8 +192,8 @@ def list_names(
         for about in found
     ]  # fmt: skip
     write_rows(rows, output=output, format=format, overwrite=overwrite, csv_safe=csv_safe)
-    for damage in damages:
-        typer.echo(f"cmprompt: {damage}", err=True)
+    for each in damages:
+        typer.echo(f"cmprompt: {each}", err=True)
     return StoreError.exit_status if damages else 0
 
 
