@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from heads_data import blobs, halves
 
 from cmprompt.errors import ModelError, OutputError
 from cmprompt.heads.fit import fit
-from cmprompt.heads.io import load_head, read_settings, save_head
+from cmprompt.heads.io import columns_of, is_multi_label, load_head, model_of, read_settings, save_head, table_of
 from cmprompt.heads.linear import LinearHead
 
 HEAD = LinearHead(np.eye(2, 4, dtype=np.float32), ("a", "b"), "fake", 3.0, np.ones(2, np.float32))
@@ -120,6 +121,46 @@ def test_settings_that_do_not_fit_are_one_error(key: str, value: object, tmp_pat
     file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
     with pytest.raises(ModelError):
         load_head(tmp_path / "h")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"labels": ["b"]}, {"labels": ["a", "b", "c"]}, {"labels": []}, {"labels": [1, 2]}, {"labels": "ab"},
+        {"labels": ["a", "a"]}, {"scale": "x"}, {"scale": float("nan")}, {"scale": -1}, {"scale": True},
+        {"scale": None}, {"needs": ["sound"]}, {"needs": "image"}, {"model_id": 3}, {"text_built": "no"}, {"bias": 3},
+    ],
+)  # fmt: skip
+def test_settings_that_no_such_head_has_are_one_error(changed: dict[str, object], tmp_path: Path) -> None:
+    save_head(replace(HEAD, bias=None), tmp_path / "h")
+    file = tmp_path / "h" / "head.json"
+    about = json.loads(file.read_text())
+    file.write_text(json.dumps(about | {"settings": about["settings"] | changed}))
+    with pytest.raises(ModelError, match="no complete head"):
+        load_head(tmp_path / "h")
+
+
+@pytest.mark.parametrize("key", ["record", "settings"])
+@pytest.mark.parametrize("value", [None, [], "x"])
+def test_what_head_json_says_is_two_objects(key: str, value: object, tmp_path: Path) -> None:
+    save_head(HEAD, tmp_path / "h")
+    file = tmp_path / "h" / "head.json"
+    about = json.loads(file.read_text())
+    for changed in (about | {key: value}, {name: part for name, part in about.items() if name != key}):
+        file.write_text(json.dumps(changed))
+        for read in (load_head, model_of, is_multi_label, table_of, columns_of):
+            with pytest.raises(ModelError, match="no complete head"):
+                read(tmp_path / "h")
+
+
+def test_a_source_that_is_no_object_names_no_columns(tmp_path: Path) -> None:
+    save_head(HEAD, tmp_path / "h", {"source": [1]})
+    assert columns_of(tmp_path / "h") == {}
+
+
+def test_a_number_has_no_label(tmp_path: Path) -> None:
+    save_head(LinearHead(np.eye(1, 4, dtype=np.float32), (), "fake"), tmp_path / "h")
+    assert load_head(tmp_path / "h").labels == ()
 
 
 def test_no_such_head(tmp_path: Path) -> None:

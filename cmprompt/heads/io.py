@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of head.json; a newer one is refused
 TENSORS, SETTINGS = "head.safetensors", "head.json"
+OUTPUTS = ("weight", "starts", "params.out.weight")  # the tensors that have a row for each output
+FIELDS = {"image", "text", "image_tokens", "text_tokens"}  # what a head may need
 UNREADABLE = "backslashreplace"  # a byte of a name that is not UTF-8 becomes its JSON escape, which reads as it was
 
 
@@ -82,6 +84,9 @@ def read_settings(directory: str | os.PathLike[str]) -> dict[str, Any]:
         settings: dict[str, Any] = json.loads((path / SETTINGS).read_text("utf-8"))
         if settings["format"] > FORMAT:
             raise ModelError(f"head {str(path)!r} was written by a newer cmprompt; upgrade to use it")
+        for key in ("settings", "record"):
+            if not isinstance(settings[key], dict):
+                raise TypeError(f"its {key!r} is no JSON object")
         if hashlib.sha256((path / TENSORS).read_bytes()).hexdigest() != settings["sha256"]:
             raise ModelError(f"{path / TENSORS}: its bytes are not those that {SETTINGS} names; fit the head again")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -138,8 +143,9 @@ def table_of(directory: str | os.PathLike[str]) -> str | None:
 
 def columns_of(directory: str | os.PathLike[str]) -> dict[str, str]:
     """The columns of the table that the head in `directory` was fitted on, by the fields of their flags."""
-    source = read_settings(directory)["record"].get("source", {})
-    return {field: name for field, name in source.items() if field.endswith("_col") and name}
+    source = read_settings(directory)["record"].get("source")
+    columns = source.items() if isinstance(source, dict) else ()
+    return {field: name for field, name in columns if field.endswith("_col") and isinstance(name, str) and name}
 
 
 def check_model(
@@ -230,7 +236,10 @@ def _tensors(directory: Path) -> dict[str, Any]:
 
 
 def _assemble(form: Any, settings: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
-    """The dataclass from its fields: arrays by name, dictionaries of arrays by `name.key`, the rest from JSON."""
+    """The dataclass from its fields: arrays by name, dictionaries of arrays by `name.key`, the rest from JSON.
+
+    Raises TypeError or ValueError for what no such head holds.
+    """
     values: dict[str, Any] = {}
     for field in fields(form):
         group = {key.partition(".")[2]: array for key, array in tensors.items() if key.startswith(f"{field.name}.")}
@@ -239,10 +248,29 @@ def _assemble(form: Any, settings: Mapping[str, Any], tensors: Mapping[str, Any]
         elif group:
             values[field.name] = group
         elif field.name in settings:
+            if not _is_sound(field.name, field.type, settings[field.name]):
+                raise ValueError(f"{settings[field.name]!r} is no {field.name!r} of a head")
             values[field.name] = _typed(field.name, settings[field.name])
     if not all(np.isfinite(array).all() for array in tensors.values()):
         raise ValueError("it holds numbers that are not finite")
-    return form(**values)
+    head = form(**values)
+    outputs = next((len(tensors[name]) for name in OUTPUTS if name in tensors), len(head.labels))
+    if len(head.labels) != outputs and (head.labels or outputs != 1):  # a number has no label
+        raise ValueError(f"{len(head.labels)} labels for {outputs} outputs")
+    return head
+
+
+def _is_sound(name: str, kind: object, value: Any) -> bool:
+    """Whether a field that is annotated as `kind` can have this `value` from JSON."""
+    if kind in ("tuple[str, ...]", "frozenset[str]"):
+        strings = isinstance(value, list) and all(isinstance(part, str) for part in value)
+        return strings and len(set(value)) == len(value) and (name != "needs" or set(value) <= FIELDS)
+    if kind == "float":
+        number = type(value) in (int, float) and abs(value) <= np.finfo(np.float32).max
+        return bool(number) and (value > 0 or name not in ("scale", "temperature"))
+    if kind in ("str", "bool"):
+        return type(value).__name__ == kind
+    return kind != "Array | None" or value is None
 
 
 def _typed(name: str, value: Any) -> Any:
