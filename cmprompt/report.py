@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -15,7 +14,7 @@ import numpy as np
 from cmprompt import charts, metrics
 from cmprompt.errors import CmpromptError
 from cmprompt.figures import name_of, text_of
-from cmprompt.heads.io import plain_json
+from cmprompt.heads.io import json_text
 from cmprompt.heads.trial import Trial
 from cmprompt.types import Array, Item
 from cmprompt.utf8 import clean
@@ -78,7 +77,7 @@ def as_json(trial: Trial, labels: Sequence[str], about: Mapping[str, object]) ->
         found["confusion"] = metrics.confusion(rows.argmax(1), truth, len(labels))
         found["reliability"] = metrics.reliability(rows, truth)
         found["per_class"] = metrics.per_class(rows.argmax(1), truth, len(labels))
-    return json.dumps(found, indent=1, ensure_ascii=False, default=plain_json) + "\n"
+    return json_text(found)
 
 
 def _told(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

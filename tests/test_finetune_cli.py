@@ -179,6 +179,18 @@ def test_numbers(fit, table: Path, tmp_path: Path, capsys) -> None:
     assert "--task regression learns them as such" in capsys.readouterr().err
 
 
+def test_figures_that_one_row_does_not_have_are_null(fit, table: Path, tmp_path: Path) -> None:
+    rows = [(line.split(",")[0], str(i % 7)) for i, line in enumerate(table.read_text().splitlines()[1:])]
+    source, judge = (
+        write_table(table.parent / name, part, ("image", "price"))
+        for name, part in (("most.csv", rows[1:]), ("one.csv", rows[:1]))
+    )
+    assert fit("--task", "regression", "--val", judge, "--force", "-q", source=source) == 0
+    for name in ("head.json", "report.json"):
+        said = json.loads((tmp_path / "out.head" / name).read_text(), parse_constant=pytest.fail)
+        assert said.get("record", said)["metrics"][0]["figures"]["r2"] is None
+
+
 def test_an_encoder_of_what_no_row_has_is_refused(fit, capsys) -> None:
     assert fit("--text-encoder", "embedding") == 2
     assert "no row has a text for --text-encoder embedding" in capsys.readouterr().err

@@ -42,6 +42,12 @@ def test_the_record_and_other_files_lie_beside_it(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "h").iterdir()) == ["head.json", "head.safetensors", "report.json"]
 
 
+def test_a_figure_that_is_no_number_is_null(tmp_path: Path) -> None:
+    figures = {"r2": float("nan"), "top": (np.float32("inf"), 1.0), "curve": np.array([0.5, np.nan])}
+    save_head(HEAD, tmp_path / "h", {"metrics": [figures]})
+    assert read_settings(tmp_path / "h")["record"]["metrics"] == [{"r2": None, "top": [None, 1], "curve": [0.5, None]}]
+
+
 def test_a_name_that_is_not_utf_8_comes_back_as_it_was(tmp_path: Path) -> None:
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
     save_head(HEAD, tmp_path / "h", {"table": name}, files={"report.json": json.dumps({"table": name})})

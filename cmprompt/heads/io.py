@@ -200,7 +200,7 @@ def _write(
     for tower in towers:
         (directory / f"{tower.side}.safetensors").write_bytes(tower.packed)
     (directory / TENSORS).write_bytes(packed)
-    texts = {SETTINGS: json.dumps(about, indent=1, ensure_ascii=False, default=plain_json) + "\n", **files}
+    texts = {SETTINGS: json_text(about), **files}
     for name, text in texts.items():
         (directory / name).write_text(text, "utf-8", UNREADABLE)
     for path in directory.iterdir():
@@ -279,11 +279,19 @@ def _typed(name: str, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def plain_json(value: Any) -> Any:
-    """numpy's numbers and arrays as JSON has them."""
+def json_text(value: Any) -> str:
+    """`value` as JSON, numpy's numbers and arrays in it as well; null for a number that is not finite."""
+    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON")
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _umask() -> int:
