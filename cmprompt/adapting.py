@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.stata import adapt, to_shares
 from cmprompt.sources.video import Sampling
 from cmprompt.types import Array, Encoder, Features, Item
+from cmprompt.utf8 import clean
 
 if TYPE_CHECKING:
     from cmprompt.store import Store
@@ -24,11 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Adapted:
-    """The frozen head; each label's share of the answers before and after; the part of answers that changed."""
+    """The frozen head; each label's share of the answers before and after; the part of answers that changed.
+
+    `first`: the first input that failed, and why; empty where none did.
+    """
 
     head: LinearHead
     images: int
     failed: int
+    first: str
     before: Array
     after: Array
     changed: float
@@ -43,9 +48,11 @@ def adapt_to(
     shares: Array | None = None,
     allow_truncated: bool = False,
     sampling: Sampling = Sampling(),  # noqa: B008
+    failure: Callable[[str, str, str | None], None] = lambda id, status, error: None,
 ) -> Adapted:
     """Adapt the zero-shot `head` to all images and clips that can be read; with known `shares` (C,), to these.
 
+    `failure` is told the id, the status and the error of each input that cannot be read.
     Raises CmpromptError where none can be.
     """
     from cmprompt.embed import embed
@@ -55,18 +62,18 @@ def adapt_to(
     for batch in pooled(embed(frames, encoder, store, allow_truncated=allow_truncated)):
         assert batch.features.image is not None
         parts.append(batch.features.image[batch.features.has_image])
-        bad = [
-            (item, outcome) for item, outcome in zip(batch.items, batch.outcomes, strict=True) if outcome.status != "ok"
-        ]
-        failed += len(bad)
-        first = first or next((f" ({item.id}: {outcome.error})" for item, outcome in bad), "")
+        for item, outcome in zip(batch.items, batch.outcomes, strict=True):
+            if outcome.status != "ok":
+                failed += 1
+                first = first or f"{clean(item.id)}: {outcome.error}"
+                failure(item.id, outcome.status, outcome.error)
     images = np.concatenate(parts) if parts else np.zeros((0, encoder.dim), np.float32)
     if not len(images):
-        raise CmpromptError(f"there is no image to adapt to{first}")
+        raise CmpromptError(f"there is no image to adapt to{first and f' ({first})'}")
     fitted = adapt(head, images) if shares is None else to_shares(head, images, shares)
     old, new = (h.logits(Features.of_images(images)).argmax(1) for h in (head, fitted))
     before, after = (np.bincount(rows, minlength=len(head.labels)) / len(images) for rows in (old, new))
-    return Adapted(fitted, len(images), failed, before, after, float((old != new).mean()))
+    return Adapted(fitted, len(images), failed, first, before, after, float((old != new).mean()))
 
 
 def read_shares(path: str, labels: tuple[str, ...]) -> Array:

@@ -37,3 +37,18 @@ def test_a_dry_run_says_what_would_be_read_and_writes_nothing(
     assert [line[1] for line in lines if line[0] == "label"] == ["warm/red", "cold/green", "cold/blue"]
     assert len([line for line in lines if line[0] == "input"]) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_inputs_that_cannot_be_read_are_counted_and_named(
+    table: Path, where: list[str], tmp_path: Path, capsys
+) -> None:
+    bad = [tmp_path / "one.jpg", tmp_path / "two.jpg"]
+    for path in bad:
+        path.write_bytes(b"")
+    inputs = [str(table.parent / "images"), *map(str, bad)]
+    flags = [*LABELS, "-o", str(tmp_path / "h"), "--overwrite", *where[:-1]]
+    assert run(["adapt", *inputs, *flags]) == 1
+    said = capsys.readouterr().err
+    assert f"left out: 2 inputs that cannot be read; the first: {bad[0]}: " in said and str(bad[1]) not in said
+    assert run(["adapt", *inputs, *flags, "-v"]) == 1
+    assert f"{bad[1]}: unreadable: " in capsys.readouterr().err

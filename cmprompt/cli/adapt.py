@@ -58,7 +58,7 @@ def command(
     from cmprompt.cli.details import Details
     from cmprompt.clips import sampling_of
     from cmprompt.encoders import load_encoder
-    from cmprompt.errors import UsageError
+    from cmprompt.errors import UsageError, counted
     from cmprompt.heads.io import check_free, save_head
     from cmprompt.heads.stata import ENOUGH
     from cmprompt.sources import SourceOptions, read_items
@@ -95,8 +95,10 @@ def command(
     before = fitting.start_head(encoder, texts, pool, kept)
     done = adapt_to(
         read_items(sources, replace(options, skipped=details.skipped)), encoder, before, kept, shares=shares,
-        allow_truncated=allow_truncated, sampling=sampling,
+        allow_truncated=allow_truncated, sampling=sampling, failure=details.failure,
     )  # fmt: skip
+    if done.failed:
+        say(f"left out: {counted(done.failed, 'input')} that cannot be read; the first: {done.first}")
     if done.images < ENOUGH:
         say(f"{done.images} images are few to adapt to; with fewer than {ENOUGH}, zero-shot is often the better head")
     about = {"adapted_to": sources, "images": done.images, "failed": done.failed, "changed_answers": done.changed}
