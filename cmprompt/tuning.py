@@ -72,7 +72,7 @@ def weigh(heads: Sequence[LinearHead], features: Features, target: Array) -> lis
         counts[int(np.argmin(losses))] += 1
         if min(losses) < best:
             best, kept = min(losses), counts.copy()
-    found: list[int] = kept.tolist()
+    found: list[int] = (kept // np.gcd.reduce(kept)).tolist()  # the same weights in the fewest picks
     return found
 
 

@@ -35,6 +35,16 @@ def test_two_halves_of_the_truth_are_weighed_together() -> None:
     assert min(weigh(heads, Features.of_images(x), np.arange(4))) > 0
 
 
+def test_weights_are_told_in_the_fewest_picks() -> None:
+    x = np.eye(4, 16, dtype=np.float32)
+    target = np.arange(4)
+    dice = np.random.default_rng(0)
+    for noise in dice.normal(size=(8, 4, 16)):
+        good = unit(x + 0.3 * noise)
+        heads = [LinearHead(weight, tuple("abcd"), "fake", 100.0) for weight in (good, -good)]
+        assert weigh(heads, Features.of_images(x), target) == [1, 0]
+
+
 def test_a_weight_is_how_often_a_template_stands_in_the_file(tmp_path: Path) -> None:
     labels = load_labels(["apple,dog"])
     singles = single_templates(labels, [PromptSet("s", ("a photo of a {}.", "a {}", "{}"))])
