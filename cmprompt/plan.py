@@ -13,6 +13,8 @@ from cmprompt.labelled import Labelled
 from cmprompt.registry import FUSIONS, HEADS
 
 WISE_KINDS = ("linear", "gda", "coop")
+MOST_SEED = 2**64 - 1  # torch's own
+HEAVIEST = 1e6  # class weight; the lightest is its inverse
 LOSSES = ("huber", "squared")
 VIEWLESS_KINDS = ("attention", "coop", "text", "linear-text")  # those that do not look at crops and flips
 FROM_KINDS = ("linear", "gda", "tip-adapter", "tip-adapter-f", "proker")  # those that read the head they start from
@@ -63,6 +65,8 @@ class Plan:
         ):
             if value is not None and value not in known:
                 raise UsageError(unknown(f"{flag} value", value, known))
+        if seed > MOST_SEED:
+            raise UsageError(f"--seed {seed}: a whole number from 0 to {MOST_SEED}")
         part = _val_part(val)
         plan = Plan(
             kind=head,
@@ -178,8 +182,11 @@ def _class_weight(text: str | None) -> ClassWeight | None:
         return "balanced" if text else None
     pairs = [part.rpartition("=") for part in text.split(",")]
     weights = {label.strip(): _number(value) for label, _, value in pairs}
-    if "" in weights or not all(weight is not None and 0 < weight < float("inf") for weight in weights.values()):
-        raise UsageError(f"--class-weight {text!r}: balanced, or weights above 0, like cat=2,dog=0.5")
+    if "" in weights or not all(weight and 1 / HEAVIEST <= weight <= HEAVIEST for weight in weights.values()):
+        raise UsageError(
+            f"--class-weight {text!r}: balanced, or weights above 0, like cat=2,dog=0.5, from {1 / HEAVIEST:g} to"
+            f" {HEAVIEST:g}"
+        )
     return {label: float(weight or 1) for label, weight in weights.items()}
 
 

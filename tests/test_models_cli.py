@@ -103,6 +103,13 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "Small-8/mine"
 
 
+def test_what_is_no_checkpoint_is_refused_in_our_own_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.bin").write_bytes(b"no checkpoint")
+    assert run(["models", "convert", str(tmp_path / "model.bin")]) == 3
+    said = capsys.readouterr().err
+    assert "it is no checkpoint, holds more than tensors, or is damaged" in said and "orch" not in said
+
+
 def test_a_pickled_model_is_converted_and_kept(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, small: Path, registered: str
 ) -> None:

@@ -49,8 +49,7 @@ def read_pickle(source: Path) -> Any:
         ):  # of an unusual protocol: it decides itself
             return torch.load(source, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{source} is refused: it holds more than tensors, or is damaged ({reason[:160]})") from error
+        raise ModelError(f"{source} is refused: it is no checkpoint, holds more than tensors, or is damaged") from error
 
 
 def plain_tensors(loaded: Any, source: Path) -> dict[str, Any]:
