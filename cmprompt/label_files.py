@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -28,11 +29,24 @@ _THRESHOLD = re.compile(r"(?:z:|cos:)?[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", r
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a label stands in a file. Its line is looked for when a message asks: files may hold thousands."""
+
+    where: str
+    text: str
+    label: str
+    is_key: bool = True
+
+    def __str__(self) -> str:
+        return place(self.where, self.text, self.label, is_key=self.is_key)
+
+
+@dataclass(frozen=True)
 class Entry:
     """One label as it was given. No phrases: its own name. `described`: the phrases are whole descriptions."""
 
     label: str
-    where: str
+    where: str | Place
     phrases: tuple[str, ...] = ()
     described: bool = False
     threshold: str | None = None
@@ -51,9 +65,9 @@ def read_entries(path: Path) -> list[Entry]:
 def entries_of(data: object, where: str, text: str = "") -> list[Entry]:
     """The labels of a list or a mapping; `text` is the file they came from, to find the lines again."""
     if isinstance(data, Mapping):
-        return [_entry(label, value, place(where, text, str(label))) for label, value in data.items()]
+        return [_entry(label, value, Place(where, text, str(label))) for label, value in data.items()]
     if isinstance(data, (list, tuple)):
-        return [Entry(_string(label, where), place(where, text, str(label), is_key=False)) for label in data]
+        return [Entry(_string(label, where), Place(where, text, str(label), is_key=False)) for label in data]
     raise UsageError(f"{where}: labels are a list or a mapping of label to descriptions, not {type(data).__name__}")
 
 
@@ -105,10 +119,9 @@ def _find_key(text: str, form: str) -> int:
 
 def _parse_json(text: str, path: Path) -> object:
     def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        keys = [key.strip() for key, _ in pairs]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                raise UsageError(f"{place(str(path), text, key)}: {key!r} is given twice")
+        counts = Counter(key.strip() for key, _ in pairs)
+        if twice := next((key for key, count in counts.items() if count > 1), None):
+            raise UsageError(f"{place(str(path), text, twice)}: {twice!r} is given twice")
         return dict(pairs)
 
     try:
@@ -128,7 +141,7 @@ def _line_entry(line: str, where: str) -> Entry:
     return Entry(line[: colon.start()].strip(), where, phrases)
 
 
-def _entry(label: object, value: object, where: str) -> Entry:
+def _entry(label: object, value: object, where: str | Place) -> Entry:
     name = _string(label, where)
     if not isinstance(value, Mapping):
         texts = _strings(value, where)
@@ -144,7 +157,7 @@ def _entry(label: object, value: object, where: str) -> Entry:
     return Entry(name, where, prompts or phrases, bool(prompts), _threshold(value.get("threshold"), where))
 
 
-def _strings(value: object, where: str) -> tuple[str, ...]:
+def _strings(value: object, where: str | Place) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
@@ -154,7 +167,7 @@ def _strings(value: object, where: str) -> tuple[str, ...]:
     return tuple(_string(text, where) for text in value)
 
 
-def _string(value: object, where: str) -> str:
+def _string(value: object, where: str | Place) -> str:
     if not isinstance(value, str):
         raise UsageError(f"{where}: {value!r} is not a text; put it in quotes")
     if not value.strip():
@@ -162,7 +175,7 @@ def _string(value: object, where: str) -> str:
     return value.strip()
 
 
-def _threshold(value: object, where: str) -> str | None:
+def _threshold(value: object, where: str | Place) -> str | None:
     if value is None:
         return None
     text = str(value).strip()

@@ -13,7 +13,6 @@ import numpy as np
 from cmprompt.errors import UsageError, counted
 from cmprompt.labels import first_parts
 from cmprompt.sources import SourceOptions, read_items
-from cmprompt.sources.names import TABLES as TABLES
 from cmprompt.sources.names import is_table_name
 from cmprompt.types import Array, Embedded, Encoder, Features, Item
 

@@ -14,7 +14,6 @@ from types import ModuleType
 from cmprompt.errors import UsageError, unknown
 from cmprompt.label_files import parse_toml, place, read_lines, read_text
 from cmprompt.labels import LabelSet, prompts_dir
-from cmprompt.labels import load_labels as load_labels
 from cmprompt.scripts import is_foreign
 from cmprompt.statements import statement_of
 from cmprompt.wording import fill, fill_adjusted

@@ -85,7 +85,7 @@ def trial_lines(trial: Trial) -> Iterator[str]:
     yield from table_lines(trial.table)
     yield rows_line(trial.record)
     if "left_out" in trial.record:
-        yield f"left out {trial.record['left_out']} rows whose pictures are also among those that judge"
+        yield f"left out {trial.record['left_out']} rows whose pictures or texts are also among those that judge"
     if "temperature" in trial.record:
         before, after = (100 * trial.record[f"judged_ece_{when}"] for when in ("before", "after"))
         yield f"temperature {trial.record['temperature']:.3g}: ECE {before:.1f} before, {after:.1f} after"

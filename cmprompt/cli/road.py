@@ -83,7 +83,8 @@ def read_prompts(
     Raises UsageError where fewer than `minimum` labels are named.
     """
     from cmprompt.labels import describe as described
-    from cmprompt.prompts import PLAIN_SET, choose_sets, expand, load_labels
+    from cmprompt.labels import load_labels
+    from cmprompt.prompts import PLAIN_SET, choose_sets, expand
 
     if not labels and not label and not describe:
         raise UsageError("no labels; give --labels cat,dog, --labels @FILE, or --labels @everyday to tag")
@@ -240,9 +241,10 @@ def usual_columns(heads: Sequence[str]) -> dict[str, str]:
 
 def say_columns(head: str | None, inputs: Sequence[str], options: SourceOptions, say: Say) -> None:
     """Say which columns of the first table a head is given."""
-    from cmprompt.labelled import TABLES, columns_line, columns_of
+    from cmprompt.labelled import columns_line, columns_of
+    from cmprompt.sources.names import is_table_name
 
-    tables = (path for path in inputs if path.lower().endswith(TABLES) and os.path.isfile(path))
+    tables = (path for path in inputs if is_table_name(path) and os.path.isfile(path))
     if head and (table := next(tables, None)) and (columns := columns_of(table, options)):
         say(columns_line(table, columns))
 
