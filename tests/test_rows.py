@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cmprompt.errors import OutputError, UsageError
-from cmprompt.writers.rows import identity_of, to_bytes, write_rows
+from cmprompt.writers.rows import identity_of, to_bytes, write_file, write_rows
 
 ROWS = [{"id": "a\tb", "score": 0.5, "text": "x,y"}, {"id": "c", "score": None, "text": None}]
 
@@ -62,3 +62,13 @@ def test_a_file_is_written_whole_and_not_over_another(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_utf8_keeps_its_bytes() -> None:
     assert identity_of("caf\udce9") == {"id": "caf\ufffd", "path_b64": "Y2Fm6Q=="}
+
+
+def test_a_file_that_is_replaced_keeps_its_mode_and_the_link_to_it(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.jsonl", tmp_path / "link.jsonl"
+    real.write_text("")
+    real.chmod(0o640)
+    link.symlink_to(real)
+    write_file(str(link), b"{}\n", overwrite=True)
+    assert link.is_symlink() and real.read_bytes() == b"{}\n"
+    assert real.stat().st_mode & 0o777 == 0o640

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmprompt.errors import OutputError, UsageError
+from cmprompt.errors import UsageError
 
 if TYPE_CHECKING:
     from cmprompt.cli.measuring import Evaluation
@@ -34,12 +34,13 @@ class Tuning:
 
 def output_of(output: str | None, table: str, prompts: bool, thresholds: bool, overwrite: bool) -> Path:
     """Where the result goes. Raises UsageError for both at once, OutputError where something is there."""
+    from cmprompt.writers.rows import check_file
+
     if prompts and thresholds:
         raise UsageError("--tune-prompts and --tune-thresholds each write a file; run one after the other")
     stem = str(Path(table).with_suffix("")) if os.path.isfile(table) else table.rstrip("/")
     path = Path(output or f"{stem}{'.prompts.toml' if prompts else '.labels.json'}")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already; name another with -o, or replace it with --overwrite")
+    check_file(str(path), overwrite)
     return path
 
 
@@ -68,6 +69,7 @@ def tune_prompts(tuning: Tuning, path: Path) -> Iterator[str]:
     from cmprompt.cli import contests, fitting
     from cmprompt.evaluation import Contender, comparisons, contest
     from cmprompt.prompts import expand
+    from cmprompt.writers.rows import write_file
 
     singles = library.single_templates(tuning.labels, tuning.sets)
     texts = library.texts_of_each(tuning.labels, singles)
@@ -82,7 +84,8 @@ def tune_prompts(tuning: Tuning, path: Path) -> Iterator[str]:
     )
     judges, rows = tuning.data.take(judging), tuning.features.take(judging)
     found = contest(judges, {"untuned": Contender(before, rows), "tuned": Contender(after, rows)}, seed=tuning.seed)
-    _write(path, library.set_as_toml(tuned, f"cmprompt evaluate {tuning.data.source} --tune-prompts"))
+    text = library.set_as_toml(tuned, f"cmprompt evaluate {tuning.data.source} --tune-prompts")
+    write_file(str(path), text.encode(), overwrite=True)  # what was there has been asked about
     for single, count in sorted(zip(singles, counts, strict=True), key=lambda pair: -pair[1]):
         if count:
             yield f"{count:3} x {single.templates[0]}"
@@ -101,6 +104,7 @@ def tune_thresholds(tuning: Tuning, path: Path) -> Iterator[str]:
     from cmprompt.cli import fitting
     from cmprompt.openset import DEFAULT_Z, vocabulary_vectors
     from cmprompt.prompts import expand
+    from cmprompt.writers.rows import write_file
 
     head = fitting.start_head(tuning.encoder, expand(tuning.labels, tuning.sets), "mean", tuning.store)
     words = vocabulary_vectors(tuning.encoder, tuning.store)
@@ -109,18 +113,10 @@ def tune_thresholds(tuning: Tuning, path: Path) -> Iterator[str]:
     choosing, judging = library.halves(tuning.data, tuning.features, seed=tuning.seed)
     one = library.one_threshold(z[choosing], truth[choosing])
     own = library.thresholds(z[choosing], truth[choosing])
-    _write(path, library.labels_as_json(tuning.labels, own))
+    write_file(str(path), library.labels_as_json(tuning.labels, own).encode(), overwrite=True)
     yield from (f"z:{limit:<8.4g} {label}" for label, limit in zip(head.labels, own, strict=True))
     yield f"chosen by {len(choosing)} rows, judged on {len(judging)} others:"
     yield f"{'':<22} {'prec':>6} {'recall':>6} {'F1':>6}"
     for name, limit in (("z 2 for all", DEFAULT_Z), (f"z {one:.3g} for all, tuned", one), ("each its own", own)):
         figures = metrics.multi_label_f1(z[judging] >= np.asarray(limit), truth[judging])
         yield f"{name:<22} " + " ".join(f"{100 * figures[figure]:6.1f}" for figure in ("precision", "recall", "f1"))
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    from cmprompt.atomic import replacing, writing
-
-    with writing(str(path)), replacing(path) as stream:
-        stream.write(text.encode())

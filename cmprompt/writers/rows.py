@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cmprompt.atomic import replacing, writing
 from cmprompt.errors import OutputError
 from cmprompt.types import Item
 from cmprompt.utf8 import clean
@@ -86,13 +87,8 @@ def _free(path: str, overwrite: bool) -> Path:
 def write_file(path: str, data: bytes, *, overwrite: bool) -> None:
     """Put `data` into a new file, whole or not at all. Raises OutputError."""
     target = _free(path, overwrite)
-    temporary = target.with_name(f"{target.name}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with writing(path), replacing(target) as stream:
+        stream.write(data)
 
 
 def to_bytes(rows: Sequence[Row], form: str, columns: Sequence[str] | None = None, *, csv_safe: bool = False) -> bytes:
