@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -158,18 +159,14 @@ def keep(name: str, pickled: Path, *, accept_licence: bool = False) -> Checkpoin
     folder = folder_of(zoo.canonical(name))
     config = _config_of(model, lambda: folder / CONFIG)
     texts = _text_files(Hub(progress=False), config["model_cfg"]["text_cfg"])
-    with writing(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-        with in_turn(folder / ".lock"), TemporaryDirectory(prefix=".", dir=folder) as temporary:
-            made = Path(temporary)
-            convert(pickled, made / WEIGHTS[0])
-            _fill(made, config, texts, copy=False)
-            write_manifest(made, model.name, licence=model.licence)
-            try:
-                load_towers(read_folder(made), "cpu", "float32")
-            except ModelError as error:
-                raise ModelError(f"{pickled} is not {model.name}: {error}") from error
-            _move(made, folder)
+    with writing(str(folder)), _made_whole(folder) as made:
+        convert(pickled, made / WEIGHTS[0])
+        _fill(made, config, texts, copy=False)
+        write_manifest(made, model.name, licence=model.licence)
+        try:
+            load_towers(read_folder(made), "cpu", "float32")
+        except ModelError as error:
+            raise ModelError(f"{pickled} is not {model.name}: {error}") from error
     return read_folder(folder)
 
 
@@ -228,16 +225,22 @@ def lay_out(
 ) -> Checkpoint:
     """The model's folder: its configuration, its files linked (or copied), and the manifest.
 
-    All are made in a folder of their own and then moved, so that a process that reads the model finds it whole.
     Raises OSError where that cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with in_turn(folder / ".lock"), TemporaryDirectory(prefix=".", dir=folder) as temporary:
-        made = Path(temporary)
+    with _made_whole(folder) as made:
         _fill(made, config, paths, copy)
         write_manifest(made, model.name, repo=model.repo, revision=commit, licence=model.licence)
-        _move(made, folder)
     return read_folder(folder)
+
+
+@contextmanager
+def _made_whole(folder: Path) -> Iterator[Path]:
+    """A folder of its own to make the model's files in; they are moved to `folder` when the block is left, so that a
+    process that reads the model finds it whole, and dropped when an exception leaves it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with in_turn(folder / ".lock"), TemporaryDirectory(prefix=".", dir=folder) as temporary:
+        yield Path(temporary)
+        _move(Path(temporary), folder)
 
 
 def _fill(folder: Path, config: dict[str, Any], paths: dict[str, Path], copy: bool) -> None:

@@ -12,7 +12,8 @@ from cmprompt.cli.precedence import typed
 from cmprompt.errors import UsageError
 
 NAMED = ("labels", "label", "question", "describe", "compare_prompts")  # each makes prompts a line of the table
-TEXTS = (*NAMED, "pool", "prompts", "template", "language")
+PROMPTS = ("pool", "prompts", "template", "language")  # what the texts of zero-shot are made of
+TEXTS = (*NAMED, *PROMPTS)
 DECISION = ("threshold", "min_margin", "none", "none_name", "level")
 ANSWERS = ("predictions", "top_k", "csv_safe")
 TUNING = ("tune_prompts", "tune_thresholds", "output")
@@ -68,7 +69,7 @@ EVALUATE = (
     Unused(
         "--head by itself",
         lambda flags: bool(flags["head"]) and not any(flags[name] for name in NAMED),
-        ("pool", "prompts", "template", "language"),
+        PROMPTS,
         "add --labels, to measure zero-shot beside it",
     ),
     Unused(
@@ -88,7 +89,7 @@ EVALUATE = (
 
 # `form` is the format that is written
 CLASSIFY = (
-    Unused("--head", lambda flags: bool(flags["head"]), ("prompts", "template", "pool", "language")),
+    Unused("--head", lambda flags: bool(flags["head"]), PROMPTS),
     Unused("--prompts", lambda flags: bool(flags["prompts"]), ("language",)),
     Unused("--template", lambda flags: bool(flags["template"]), ("language",)),
     WITHOUT_NONE,
@@ -102,7 +103,6 @@ CLASSIFY = (
     Unused("a table for people", lambda flags: flags["form"] == "table", ("header",), "add --format tsv or jsonl"),
 )
 
-PROMPTS = ("pool", "prompts", "template", "language")
 FINETUNE = (
     Unused("--task regression", lambda flags: flags["task"] == "regression", ("labels", "label", *PROMPTS)),
     Unused("a fit that starts from no zero-shot head", lambda flags: not flags.get("from_text", True), PROMPTS),
