@@ -15,9 +15,9 @@ import numpy as np
 from harness import about, parser, save_page, table
 from sklearn.metrics import roc_auc_score
 
-from cmprompt.check import check_labels, check_pairs
 from cmprompt.embed import embed, embed_texts
 from cmprompt.encoders import load_encoder
+from cmprompt.tasks.check import check_labels, check_pairs
 from cmprompt.types import Array, Item
 
 SWAPPED, WRONG, DRAWS, FDR = 0.10, 0.05, 5, 0.1

@@ -28,7 +28,7 @@ from torchvision.transforms.v2 import functional
 
 from cmprompt import load_encoder
 from cmprompt.images import decode
-from cmprompt.resize import fit
+from cmprompt.images.resize import fit
 from cmprompt.types import Array, Encoder, Preprocess
 
 SIZES = (224, None)  # None: the model's own

@@ -11,7 +11,8 @@ import numpy as np
 from cmprompt.encoders import load_encoder
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.zero_shot import zero_shot
-from cmprompt.labelled import Labelled, embed_labelled
+from cmprompt.labelled.rows import Labelled
+from cmprompt.labelled.vectors import embed_labelled
 from cmprompt.labels import label_set
 from cmprompt.prompts import choose_sets, expand
 from cmprompt.sources import SourceOptions, read_items

@@ -23,9 +23,9 @@ from scipy.special import logsumexp
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 from cmprompt import embed, load_encoder, zero_shot
-from cmprompt.heads.product import product
 from cmprompt.labels import label_set
 from cmprompt.openset import DEFAULT_Z, moments, standardise, vocabulary_vectors
+from cmprompt.product import product
 from cmprompt.prompts import expand, load_prompt_set
 from cmprompt.store import Store
 from cmprompt.types import Array, Encoder, Item

@@ -25,8 +25,8 @@ from cmprompt.reading import OK, Prepared, Reader, Result, flagged, identity_of
 from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Item, Outcome
 
 if TYPE_CHECKING:
-    from cmprompt.segments import DType
     from cmprompt.store import Identity, Store
+    from cmprompt.store.segments import DType
 
 READ_AHEAD = 1024  # items looked at before the first of them is answered
 FIRST_BLOCK = 64  # items looked up at once, doubled while the store has them all

@@ -16,8 +16,8 @@ from cmprompt.errors import CmpromptError, ItemError, ModelError
 from cmprompt.types import Array, Encoder, Outcome
 
 if TYPE_CHECKING:
-    from cmprompt.segments import DType
     from cmprompt.store import Store
+    from cmprompt.store.segments import DType
 
 NORM_TOLERANCE = 0.05  # a "unit" row further off than this is not one
 RAW = "raw"  # the part of a store key that says: these rows are not of length one

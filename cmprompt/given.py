@@ -85,7 +85,7 @@ def _source(x: Any, place: int) -> Any:
     if hasattr(x, "getexif"):  # a PIL image
         from PIL import ImageOps
 
-        from cmprompt.colour import to_rgb
+        from cmprompt.images.colour import to_rgb
 
         return lambda: Frame(np.asarray(to_rgb(ImageOps.exif_transpose(x))))
     if _is_picture(x):

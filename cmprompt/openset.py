@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cmprompt.heads.product import Grid, product
+from cmprompt.product import Grid, product
 from cmprompt.types import Array, Encoder
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from cmprompt.errors import UsageError
-from cmprompt.heads.product import on_grid
+from cmprompt.product import on_grid
 from cmprompt.rule import Rule, Unit
 from cmprompt.scores import (
     Scores,

@@ -29,7 +29,7 @@ SOURCES = {  # how the name of a file ends that holds items: (path, options) -> 
 ENCODERS = {  # what a name of `--model` begins with, up to a colon; any other name is open_clip's
     "open_clip": "cmprompt.encoders:load_open_clip",
     "pair": "cmprompt.encoders.pair:load",
-    "tuned": "cmprompt.encoders.tuned:load",
+    "tuned": "cmprompt.heads.io:load_tuned",
 }
 
 IMAGE_ENCODERS = {

@@ -10,10 +10,10 @@ from typing import Protocol, TypeGuard
 import numpy as np
 
 from cmprompt.errors import UsageError
-from cmprompt.heads.product import Grid
 from cmprompt.labels import first_parts
 from cmprompt.metrics import softmax
 from cmprompt.openset import DEFAULT_Z, moments, standardise
+from cmprompt.product import Grid
 from cmprompt.rule import Rule
 from cmprompt.types import Array, Features, Head
 

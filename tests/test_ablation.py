@@ -9,12 +9,12 @@ import pytest
 from conftest import FakeEncoder
 from labelled_photos import write_model, write_pictures, write_table
 
-from cmprompt.ablation import ablate, single_sets, template_vectors
 from cmprompt.cli.app import run
 from cmprompt.errors import UsageError
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.labels import label_set
 from cmprompt.prompts import expand, inline_set, load_prompt_set
+from cmprompt.tasks.ablate import ablate, single_sets, template_vectors
 
 GOOD = np.array([[1.0, 0.0], [0.0, 1.0]])
 BAD = np.array([[0.0, 1.0], [1.0, 0.0]])

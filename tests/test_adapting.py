@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cmprompt.adapting import read_shares
 from cmprompt.errors import UsageError
+from cmprompt.tasks.adapt import read_shares
 
 LABELS = ("beach", "a, b")
 

@@ -11,7 +11,7 @@ import pytest
 from labelled_photos import write_model, write_pictures, write_table
 
 from cmprompt.alignment import BLOCK, alignment, measure, modality_gap, nearest_texts, plane, uniformity
-from cmprompt.alignment_plot import svg
+from cmprompt.alignment.plot import svg
 from cmprompt.cli.app import run
 from cmprompt.types import Array
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cmprompt.check import check_labels, check_pairs, confidently_other, flag_mismatched, mismatched_share
 from cmprompt.encoders import load_encoder
 from cmprompt.errors import UsageError
-from cmprompt.labelled import Labelled, embed_labelled
+from cmprompt.labelled.rows import Labelled
+from cmprompt.labelled.vectors import embed_labelled
 from cmprompt.sources import SourceOptions, read_items
+from cmprompt.tasks.check import check_labels, check_pairs, confidently_other, flag_mismatched, mismatched_share
 from cmprompt.types import Array
 
 

@@ -12,13 +12,14 @@ from conftest import FakeEncoder, draw
 from PIL import Image
 from test_video import BLUE, RED, write_clip
 
-from cmprompt.adapting import adapt_to
 from cmprompt.cli.app import run
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.index.query import query_vector
-from cmprompt.labelled import embed_labelled, read_labelled
+from cmprompt.labelled import read_labelled
+from cmprompt.labelled.vectors import embed_labelled
 from cmprompt.report import _thumbnail
 from cmprompt.sources import read_items
+from cmprompt.tasks.adapt import adapt_to
 
 pytest.importorskip("av", reason="the extra [video] is not installed")
 

@@ -152,7 +152,7 @@ def test_a_full_disk_keeps_the_old_collection(tmp_path: Path, monkeypatch: pytes
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("cmprompt.segments._write_all", full)
+    monkeypatch.setattr("cmprompt.store.segments._write_all", full)
     with pytest.raises(OutputError, match=r"trips.*No space left"):
         build(tmp_path, about(), [batch(["b"], EYE[1:2])])
     assert Collection(tmp_path, "trips").entries("images", [0]) == [Entry("a")]

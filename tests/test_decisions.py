@@ -9,11 +9,11 @@ import pytest
 
 from cmprompt import metrics
 from cmprompt.decisions import answered, decided, decides, figures_of
-from cmprompt.evaluation import Contender, class_lines, contest
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.verdict import bootstrap_counts
-from cmprompt.labelled import Labelled
+from cmprompt.labelled.rows import Labelled
 from cmprompt.rule import Rule, Threshold
+from cmprompt.tasks.evaluate import Contender, class_lines, contest
 from cmprompt.types import Array, Features, Item
 
 LABELS = ("cat", "dog", "fox")

@@ -10,12 +10,12 @@ import pytest
 from conftest import FakeEncoder
 
 from cmprompt.cli.app import run
-from cmprompt.descriptors import Descriptors, tally, with_descriptors
 from cmprompt.errors import UsageError
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.labels import describe, label_set
+from cmprompt.labels.descriptors import Descriptors, tally, with_descriptors
+from cmprompt.labels.translation import read_translations, translated
 from cmprompt.predict import predict
-from cmprompt.translation import read_translations, translated
 from cmprompt.types import Embedded, Features, Item, Outcome, Prediction
 
 PROMPTS = {"animal/cat": ("fur", "whiskers"), "animal/dog": ("a tail",), "cup": ("a handle",)}

@@ -6,17 +6,9 @@ import numpy as np
 import pytest
 from conftest import FakeEncoder
 
-from cmprompt.encoders.embedding import (
-    KINDS,
-    LENGTH,
-    UNKNOWN,
-    VOCABULARY,
-    EmbeddingTexts,
-    Unlearned,
-    vocabulary_of,
-    word_ids,
-)
+from cmprompt.encoders.embedding import KINDS, EmbeddingTexts, Unlearned
 from cmprompt.encoders.pair import PairEncoder, load_pair
+from cmprompt.encoders.vocabulary import LENGTH, UNKNOWN, VOCABULARY, vocabulary_of, word_ids
 from cmprompt.errors import UsageError
 from cmprompt.heads.fit import fit
 from cmprompt.heads.tuned import Tuned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmprompt.evaluation import Contest, class_lines, confused_pairs
+from cmprompt.tasks.evaluate import Contest, class_lines, confused_pairs
 
 LABELS = ("apple", "bread", "fig")
 

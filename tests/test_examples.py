@@ -11,9 +11,9 @@ from PIL import Image
 from cmprompt.errors import OutputError
 from cmprompt.examples import write_examples
 from cmprompt.labels import describe, load_labels
-from cmprompt.questions import ask, choices_of, question_sets
+from cmprompt.labels.translation import read_translations
 from cmprompt.sources.video import Sampling, read_video
-from cmprompt.translation import read_translations
+from cmprompt.tasks.questions import ask, choices_of, question_sets
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -22,8 +22,8 @@ from cmprompt.explain.heat import Heat, against_others, heat_of, seen_box
 from cmprompt.explain.occlusion import occlusion_maps
 from cmprompt.explain.page import to_html
 from cmprompt.explain.words import contributions
-from cmprompt.explaining import _drawn, _label_vectors, explain, explain_text
 from cmprompt.heads.zero_shot import zero_shot
+from cmprompt.tasks.explain import _drawn, _label_vectors, explain, explain_text
 from cmprompt.types import Array, Features, Preprocess
 
 PROMPTS = {"red": ("red", "a red thing"), "blue": ("blue", "a blue thing"), "green": ("green",)}

@@ -10,7 +10,8 @@ from labelled_photos import write_table
 
 from cmprompt.cli.app import run
 from cmprompt.errors import UsageError
-from cmprompt.labelled import Labelled, contents_line, read_labelled
+from cmprompt.labelled import contents_line, read_labelled
+from cmprompt.labelled.rows import Labelled
 from cmprompt.sources import SourceOptions
 from cmprompt.types import Item
 

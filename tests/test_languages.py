@@ -15,8 +15,8 @@ from cmprompt.cli.app import run
 from cmprompt.encoders import load_encoder
 from cmprompt.encoders.tokenizer import ClipTokenizer
 from cmprompt.labels import label_set
-from cmprompt.lint_languages import lint_languages
-from cmprompt.scripts import foreign_words, is_fallback, nllb_code, unread
+from cmprompt.lint.languages import lint_languages
+from cmprompt.prompts.scripts import foreign_words, is_fallback, nllb_code, unread
 from cmprompt.types import Array, Encoder
 
 pytest.importorskip("transformers", reason='multilingual models need the extra: pip install "cmprompt[multilingual]"')

@@ -12,8 +12,11 @@ from conftest import FakeEncoder
 from cmprompt.encoders.tokenizer import ClipTokenizer
 from cmprompt.errors import UsageError
 from cmprompt.labels import everyday, label_set
-from cmprompt.lint import Finding, lint, lint_labels, lint_prompts
-from cmprompt.lint_model import lint_model
+from cmprompt.lint import lint
+from cmprompt.lint.findings import Finding
+from cmprompt.lint.labels import lint_labels
+from cmprompt.lint.model import lint_model
+from cmprompt.lint.templates import lint_prompts
 from cmprompt.prompts import choose_sets, inline_set, load_prompt_set, prompt_set_names
 from cmprompt.types import Array
 

@@ -14,8 +14,8 @@ from small_models import SMALL, save_model
 
 from cmprompt import load_encoder, zoo
 from cmprompt.cli.app import run
-from cmprompt.download import Hub
 from cmprompt.hub import write_manifest
+from cmprompt.hub.download import Hub
 
 
 @pytest.fixture(autouse=True)

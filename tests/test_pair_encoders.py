@@ -12,10 +12,11 @@ from labelled_photos import write_model, write_pictures, write_table
 from cmprompt import images as decoding
 from cmprompt.cli.app import run
 from cmprompt.encoders import load_encoder
-from cmprompt.encoders.classic import ClassicImages, ClassicTexts, classic_images
+from cmprompt.encoders.classic import ClassicImages, classic_images
 from cmprompt.encoders.pair import PairEncoder, load_pair
 from cmprompt.encoders.tfidf import TfidfTexts
 from cmprompt.encoders.timm import TimmImages
+from cmprompt.encoders.words import ClassicTexts
 from cmprompt.errors import UnknownModel, UsageError
 from cmprompt.heads.io import load_head, read_settings
 from cmprompt.images import decode_path

@@ -18,9 +18,9 @@ from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.labels import LabelSet, label_set
 from cmprompt.openset import VOCABULARY_TEMPLATE
 from cmprompt.predict import predict
-from cmprompt.questions import RowQuestions, ask, choices_of, hold_questions, question_sets
+from cmprompt.prompts.statements import affirmed, is_yes_no, statement_of
 from cmprompt.rule import Rule
-from cmprompt.statements import affirmed, is_yes_no, statement_of
+from cmprompt.tasks.questions import RowQuestions, ask, choices_of, hold_questions, question_sets
 from cmprompt.types import Array, Embedded, Features, Item, Outcome
 
 NOTHING = LabelSet({})

@@ -16,12 +16,13 @@ from test_collections import about
 from cmprompt import load_encoder
 from cmprompt.cli.app import run
 from cmprompt.embed import embed
-from cmprompt.evaluation import RETRIEVED, retrieval
 from cmprompt.examples import PHOTOS, installed
 from cmprompt.heads.verdict import Row
 from cmprompt.index.building import build
 from cmprompt.index.collections import Collection
-from cmprompt.labelled import embed_labelled, read_labelled
+from cmprompt.labelled import read_labelled
+from cmprompt.labelled.vectors import embed_labelled
+from cmprompt.tasks.evaluate import RETRIEVED, retrieval
 from cmprompt.types import Array, Features
 
 BOTH = frozenset({"image", "text"})

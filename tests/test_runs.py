@@ -17,12 +17,12 @@ import pytest
 from conftest import FakeEncoder
 
 from cmprompt.errors import OutputError, UsageError
-from cmprompt.header import run_header
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.prompts import prompt_hash
 from cmprompt.rule import Rule
 from cmprompt.runs import OutputOptions, open_output
+from cmprompt.runs.header import run_header
 from cmprompt.signals import Interrupted, stop_signals
 from cmprompt.types import Features, Item, Prediction
 

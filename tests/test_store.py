@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmprompt import upkeep
-from cmprompt.catalogue import _on_network
 from cmprompt.errors import StoreError
-from cmprompt.segments import TOUCHED_BYTES
-from cmprompt.store import DAY_S, Identity, Store, identify, open_store
+from cmprompt.store import DAY_S, Identity, Store, identify, open_store, upkeep
+from cmprompt.store.catalogue import _on_network
+from cmprompt.store.segments import TOUCHED_BYTES
 from cmprompt.types import Array
 
 
@@ -246,7 +245,7 @@ def test_a_local_disk_is_not_taken_for_a_network(tmp_path: Path) -> None:
 def test_on_a_network_file_system_the_journal_is_a_rollback_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cmprompt.catalogue._on_network", lambda path: True)
+    monkeypatch.setattr("cmprompt.store.catalogue._on_network", lambda path: True)
     store = filled(tmp_path)
     assert store.catalogue.db.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
     assert Store(tmp_path).lookup("k", rows(100)[0]).found.all()

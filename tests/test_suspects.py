@@ -8,7 +8,7 @@ from conftest import FakeEncoder
 
 from cmprompt.embed import embed
 from cmprompt.errors import ItemError, UsageError
-from cmprompt.suspects import Suspects, find_suspects
+from cmprompt.tasks.suspects import Suspects, find_suspects
 from cmprompt.types import Frame, Item
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}

@@ -16,7 +16,8 @@ from cmprompt.encoders import load_encoder
 from cmprompt.encoders.timm import TimmImages
 from cmprompt.errors import UsageError
 from cmprompt.heads.io import load_head
-from cmprompt.labelled import Labelled, embed_labelled
+from cmprompt.labelled.rows import Labelled
+from cmprompt.labelled.vectors import embed_labelled
 from cmprompt.store import Store
 from cmprompt.types import Item
 

@@ -15,7 +15,15 @@ from cmprompt.errors import UsageError
 from cmprompt.heads.linear import LinearHead
 from cmprompt.labels import load_labels
 from cmprompt.prompts import PromptSet, expand, load_prompt_set
-from cmprompt.tuning import best_threshold, labels_as_json, set_as_toml, single_templates, thresholds, tuned_set, weigh
+from cmprompt.tasks.tune import (
+    best_threshold,
+    labels_as_json,
+    set_as_toml,
+    single_templates,
+    thresholds,
+    tuned_set,
+    weigh,
+)
 from cmprompt.types import Features
 
 

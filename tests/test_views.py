@@ -13,10 +13,11 @@ from labelled_photos import write_model, write_pictures, write_table
 from cmprompt.cli.app import run
 from cmprompt.heads.fit import fit_training, training_data
 from cmprompt.heads.tip_adapter import CacheHead
-from cmprompt.labelled import Labelled, embed_views
+from cmprompt.images.views import random_view, views_of
+from cmprompt.labelled.rows import Labelled
+from cmprompt.labelled.vectors import embed_views
 from cmprompt.store import Store
 from cmprompt.types import Frame, Item
-from cmprompt.views import random_view, views_of
 
 PREPROCESS = FakeEncoder.preprocess
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cmprompt.wording import fill, fill_adjusted
+from cmprompt.prompts.wording import fill, fill_adjusted
 
 
 @pytest.mark.parametrize(

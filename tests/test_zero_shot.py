@@ -9,8 +9,8 @@ import pytest
 from conftest import FakeEncoder
 
 from cmprompt.errors import UsageError
-from cmprompt.heads.product import product
 from cmprompt.heads.zero_shot import zero_shot
+from cmprompt.product import product
 from cmprompt.types import Array, Features
 
 PROMPTS = {"red": ("a red thing", "something red"), "blue": ("a blue thing",), "warm": ("red", "sunlight", "a fire")}

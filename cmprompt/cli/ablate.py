@@ -50,18 +50,19 @@ def command(
     others without it, answer as all together do, and what it adds to the mean probability of the answers.
     """
     started_s = perf_counter()
-    from cmprompt.ablation import ablate, single_sets, template_vectors
     from cmprompt.cli import road
     from cmprompt.cli.details import Details, print_timings
     from cmprompt.clips import pooled, with_frames
     from cmprompt.embed import Stats, embed
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import counted
-    from cmprompt.header import rows_header
-    from cmprompt.labelled import known_vectors, read_pictures, targets_among
+    from cmprompt.labelled import read_pictures, targets_among
+    from cmprompt.labelled.vectors import known_vectors
     from cmprompt.labels import load_labels
     from cmprompt.prompts import choose_sets, expand
+    from cmprompt.runs.header import rows_header
     from cmprompt.sources import SourceOptions
+    from cmprompt.tasks.ablate import ablate, single_sets, template_vectors
     from cmprompt.writers.records import rounded
     from cmprompt.writers.rows import check_output, write_rows
 

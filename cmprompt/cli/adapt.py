@@ -53,7 +53,6 @@ def command(
     from dataclasses import replace
     from pathlib import Path
 
-    from cmprompt.adapting import adapt_to, read_shares
     from cmprompt.cli import fitting, road
     from cmprompt.cli.details import Details
     from cmprompt.clips import sampling_of
@@ -62,6 +61,7 @@ def command(
     from cmprompt.heads.io import check_free, save_head
     from cmprompt.heads.stata import ENOUGH
     from cmprompt.sources import SourceOptions, read_items
+    from cmprompt.tasks.adapt import adapt_to, read_shares
 
     say = road.speaker(quiet)
     if output is None and not dry_run:

@@ -11,14 +11,14 @@ from cmprompt.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from cmprompt.cli.road import Say
-    from cmprompt.descriptors import Decide
     from cmprompt.embed import Stats
     from cmprompt.heads.zero_shot import Pool
     from cmprompt.labels import LabelSet
+    from cmprompt.labels.descriptors import Decide
     from cmprompt.prompts import PromptSet
-    from cmprompt.questions import Asked, RowQuestions
     from cmprompt.rule import Rule
     from cmprompt.store import Store
+    from cmprompt.tasks.questions import Asked, RowQuestions
     from cmprompt.types import Embedded, Encoder, Head, Prediction
 
 
@@ -41,7 +41,7 @@ class Wanted:
     def judge(self, encoder: Encoder, pool: str, store: Store | None, stats: Stats) -> Head | RowQuestions:
         """What answers: the fitted head, the texts' own, or one for each question. `stats` counts texts."""
         from cmprompt.heads.zero_shot import zero_shot
-        from cmprompt.questions import RowQuestions
+        from cmprompt.tasks.questions import RowQuestions
 
         if self.sets:
             return RowQuestions(encoder, self.sets, cast("Pool", pool), store, choices=self.labels, stats=stats)
@@ -69,7 +69,7 @@ def wanted(
 ) -> Wanted:
     """Raises UsageError for flags that do not go together, or say nothing."""
     from cmprompt.labels import LabelSet, load_labels
-    from cmprompt.questions import hold_questions, question_sets
+    from cmprompt.tasks.questions import hold_questions, question_sets
 
     if head and (question or describe):
         raise UsageError("--head brings its own labels; leave --question and --describe out")
@@ -99,9 +99,9 @@ def check_pool(pool: str, chosen: Wanted) -> None:
 
 def translations(path: str | None, chosen: Wanted, level: int | None) -> dict[str, str]:
     """What --translate-labels says of the labels that are shown; of all, where rows bring their answers."""
-    from cmprompt.questions import NO
+    from cmprompt.labels.translation import read_translations
     from cmprompt.scores import level_labels
-    from cmprompt.translation import read_translations
+    from cmprompt.tasks.questions import NO
 
     if path is None:
         return {}
@@ -124,13 +124,13 @@ def decider(
 
     Raises UsageError where `rule` cannot tell the labels that are shown apart.
     """
-    from cmprompt.descriptors import Descriptors, with_descriptors
     from cmprompt.embed import embed_texts
+    from cmprompt.labels.descriptors import Descriptors, with_descriptors
+    from cmprompt.labels.translation import translated
     from cmprompt.openset import vocabulary_vectors
     from cmprompt.predict import predict
-    from cmprompt.questions import RowQuestions
     from cmprompt.scores import level_labels, needs_vocabulary
-    from cmprompt.translation import translated
+    from cmprompt.tasks.questions import RowQuestions
 
     labels = tuple(chosen.labels.phrases) if chosen.sets else judge.labels
     rule.check_labels([names.get(label, label) for label in level_labels(labels, rule.level)[0]])

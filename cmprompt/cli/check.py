@@ -77,9 +77,9 @@ def command(
     from cmprompt.clips import pooled, with_frames
     from cmprompt.embed import Stats, embed
     from cmprompt.encoders import load_encoder
-    from cmprompt.header import rows_header
+    from cmprompt.runs.header import rows_header
     from cmprompt.sources import SourceOptions, read_items
-    from cmprompt.suspects import FIELDS, find_suspects
+    from cmprompt.tasks.suspects import FIELDS, find_suspects
     from cmprompt.writers.rows import check_output, write_rows
 
     say = road.speaker(quiet)

@@ -91,9 +91,9 @@ def command(
     from cmprompt.embed import BATCH_SIZE, READ_AHEAD, Stats, embed
     from cmprompt.encoders import load_encoder
     from cmprompt.encoding import streams_of
-    from cmprompt.header import run_header
     from cmprompt.rule import Rule
     from cmprompt.runs import OutputOptions, open_output
+    from cmprompt.runs.header import run_header
     from cmprompt.sources import SourceOptions, read_items
     from cmprompt.writers import choose_format
 

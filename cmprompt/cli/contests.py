@@ -12,10 +12,10 @@ from cmprompt.cli.measuring import IMAGE, Evaluation
 from cmprompt.errors import UsageError
 
 if TYPE_CHECKING:
-    from cmprompt.evaluation import Contender, Contest
     from cmprompt.heads.zero_shot import Pool
     from cmprompt.rule import Rule
     from cmprompt.store import Store
+    from cmprompt.tasks.evaluate import Contender, Contest
     from cmprompt.types import Array, Encoder, Head
 
 Heads = Mapping[str, tuple["Head", "Encoder"]]
@@ -40,10 +40,10 @@ class Entrant:
 
     def contender(self, asked: Evaluation) -> Contender:
         """The same with its vectors."""
-        from cmprompt.evaluation import Contender
         from cmprompt.heads.zero_shot import zero_shot
         from cmprompt.openset import vocabulary_vectors
         from cmprompt.scores import needs_vocabulary
+        from cmprompt.tasks.evaluate import Contender
 
         features = asked.vectors(self.encoder, self.head.needs if self.head else IMAGE)
         pool = cast("Pool", asked.words.pool)
@@ -61,7 +61,7 @@ def lines(
     csv_safe: bool = False,
 ) -> Iterator[str]:
     """The table, the comparisons, the last contender's labels; its answers go to the file `predictions`."""
-    from cmprompt.evaluation import comparisons, contest
+    from cmprompt.tasks.evaluate import comparisons, contest
 
     rule = make_rule()
     entrants = {**prompted(asked, heads, compared, make_rule), **fitted(heads, rule)}
@@ -121,7 +121,7 @@ def check(asked: Evaluation, entrants: Mapping[str, Entrant]) -> tuple[str, ...]
 
     Raises UsageError where there are none to measure, and with the lines of rows whose label no entrant knows.
     """
-    from cmprompt.evaluation import all_labels
+    from cmprompt.tasks.evaluate import all_labels
 
     if not entrants:
         raise UsageError("numbers have no prompts; name a fitted head with --head DIR")
@@ -142,7 +142,7 @@ def gap_line(other: str, name: str, gap: Mapping[str, float], target: Array) -> 
 
 def label_lines(found: Contest) -> Iterator[str]:
     """Of the last contender, how each label fares, and which are taken for which."""
-    from cmprompt.evaluation import class_lines, confused_pairs
+    from cmprompt.tasks.evaluate import class_lines, confused_pairs
 
     name = list(found.answers)[-1]
     if not found.labels:
@@ -159,8 +159,8 @@ def description_lines(
     found: Contest, name: str, entrant: Entrant, contender: Contender, store: Store | None
 ) -> Iterator[str]:
     """For each label that a contender gave, how often each of its texts was the nearest to the picture."""
-    from cmprompt.descriptors import Descriptors, tally
     from cmprompt.embed import embed_texts
+    from cmprompt.labels.descriptors import Descriptors, tally
 
     assert contender.features.image is not None
     texts = [text for own in entrant.texts.values() for text in own]
@@ -174,9 +174,9 @@ def write_answers(
     path: str, asked: Evaluation, contenders: Mapping[str, Contender], names: Mapping[str, str], csv_safe: bool
 ) -> None:
     """The last contender's answer to every row, with the table's own columns."""
-    from cmprompt.evaluation import predictions_of
+    from cmprompt.labels.translation import translated
     from cmprompt.runs import OutputOptions, open_output
-    from cmprompt.translation import translated
+    from cmprompt.tasks.evaluate import predictions_of
     from cmprompt.writers import choose_format
 
     name, contender = list(contenders.items())[-1]

@@ -79,8 +79,8 @@ def command(
     from cmprompt.errors import UsageError, unknown
     from cmprompt.explain.heat import METHODS
     from cmprompt.explain.page import to_html
-    from cmprompt.explaining import explain, explain_text
-    from cmprompt.header import rows_header
+    from cmprompt.runs.header import rows_header
+    from cmprompt.tasks.explain import explain, explain_text
     from cmprompt.writers.rows import check_file, write_file, write_rows
 
     say = road.speaker(quiet)

@@ -71,20 +71,21 @@ def command(
     """
     from pathlib import Path
 
-    from cmprompt import report, row_checks
+    from cmprompt import report
     from cmprompt.cli import fitting, road, unused
     from cmprompt.cli.details import Details
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.classic import with_stop_words
     from cmprompt.encoders.pair import PairEncoder, pair_name
     from cmprompt.encoders.tuned import with_counts
-    from cmprompt.fitting import check_rows, fit_on_trial
     from cmprompt.heads.answers import wants_vocabulary
     from cmprompt.heads.io import check_free, check_model, save_head
-    from cmprompt.labelled import columns_of, contents_line, embed_labelled, embed_views, read_labelled
+    from cmprompt.labelled import checks, columns_of, contents_line, read_labelled
+    from cmprompt.labelled.vectors import embed_labelled, embed_views
     from cmprompt.openset import vocabulary_vectors
-    from cmprompt.plan import Plan
     from cmprompt.sources import SourceOptions
+    from cmprompt.tasks.fit import check_rows, fit_on_trial
+    from cmprompt.tasks.plan import Plan
 
     say = road.speaker(quiet)
     old = fitting.old_head(from_head, model)
@@ -115,7 +116,7 @@ def command(
     say(contents_line(data, source))
     if old:
         plan, model = plan.going_on(data, own_encoders=bool(image_encoder or text_encoder)), old.model
-    row_checks.something_for(data, {"image": image_encoder, "text": text_encoder})
+    checks.something_for(data, {"image": image_encoder, "text": text_encoder})
     if image_encoder or text_encoder:
         model = pair_name(image_encoder, text_encoder, model)
     encoder = load_encoder(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cmprompt.heads.trial import Trial
     from cmprompt.heads.verdict import Row
     from cmprompt.heads.zero_shot import Pool
-    from cmprompt.labelled import Labelled
+    from cmprompt.labelled.rows import Labelled
     from cmprompt.labels import LabelSet
     from cmprompt.store import Store
     from cmprompt.types import Encoder, Features, Head
@@ -68,7 +68,7 @@ def at_level(texts: Mapping[str, tuple[str, ...]], level: int | None) -> dict[st
 
 def table_lines(rows: Sequence[Row]) -> Iterator[str]:
     """The figures of each row with the half-width of the first one's 95 % interval; fractions in per cent."""
-    from cmprompt.figures import name_of, text_of
+    from cmprompt.report.figures import name_of, text_of
 
     names = list(rows[0].figures)
     width = max(len(row.name) for row in rows)
@@ -138,9 +138,9 @@ def origin(
     encoder: Encoder, head: Head, texts: Mapping[str, Sequence[str]] | None, *, model: str, argv: Sequence[str]
 ) -> dict[str, object]:
     """What made a head: the model by the name that finds it again, hashes, versions, the command."""
-    from cmprompt.encoders import lasting_name
-    from cmprompt.header import run_header
+    from cmprompt.encoders.names import lasting_name
     from cmprompt.rule import Rule
+    from cmprompt.runs.header import run_header
 
     about = run_header(encoder, head, Rule(), prompts=texts)
     kept = {name: about[name] for name in ("weights_hash", "revision", "encoding", "prompt_hash", "versions")}
@@ -179,7 +179,8 @@ class OldHead:
 
     def own_rows(self, encoder: Encoder, store: Store | None, say: Say) -> tuple[Labelled, Features] | None:
         """The data that the old head was fitted on; None, and a notice, where they cannot be measured any more."""
-        from cmprompt.labelled import embed_labelled, read_labelled
+        from cmprompt.labelled import read_labelled
+        from cmprompt.labelled.vectors import embed_labelled
         from cmprompt.sources import SourceOptions
 
         if "table" not in self.record:
@@ -199,9 +200,9 @@ class OldHead:
     ) -> Iterator[str]:
         """Before and after on `own_rows`."""
         from cmprompt.encoders.tuned import with_towers
-        from cmprompt.evaluation import Contender, contest
-        from cmprompt.labelled import embed_labelled
+        from cmprompt.labelled.vectors import embed_labelled
         from cmprompt.rule import Rule
+        from cmprompt.tasks.evaluate import Contender, contest
         from cmprompt.utf8 import clean
 
         data, features = rows

@@ -63,7 +63,8 @@ def build(
     from cmprompt.cli import road
     from cmprompt.cli.details import Details, print_timings
     from cmprompt.embed import Stats
-    from cmprompt.encoders import lasting_name, load_encoder
+    from cmprompt.encoders import load_encoder
+    from cmprompt.encoders.names import lasting_name
     from cmprompt.encoding import store_dtype
     from cmprompt.errors import UsageError
     from cmprompt.index import lancedb

@@ -13,7 +13,7 @@ from cmprompt.cli import fitting, road
 if TYPE_CHECKING:
     from cmprompt.cli.details import Details
     from cmprompt.cli.road import Say
-    from cmprompt.labelled import Labelled
+    from cmprompt.labelled.rows import Labelled
     from cmprompt.labels import LabelSet
     from cmprompt.store import Store
     from cmprompt.types import Encoder, Features, Head
@@ -72,7 +72,7 @@ class Evaluation:
 
     def vectors(self, encoder: Encoder, needs: frozenset[str] = IMAGE) -> Features:
         """Those of every row, once for each encoder. Raises UsageError that names the lines which failed."""
-        from cmprompt.labelled import embed_labelled
+        from cmprompt.labelled.vectors import embed_labelled
 
         key = id(encoder), needs
         if key not in self._vectors:
@@ -83,7 +83,7 @@ class Evaluation:
 
     def translated(self, labels: Sequence[str]) -> dict[str, str]:
         """What --translate-labels calls each label; nothing without it. Raises UsageError where it leaves one out."""
-        from cmprompt.translation import read_translations
+        from cmprompt.labels.translation import read_translations
 
         return read_translations(self.translations, labels) if self.translations else {}
 
@@ -120,7 +120,7 @@ def seen_before(directories: Sequence[str], table: str) -> Iterator[str]:
 
 def retrieval_lines(asked: Evaluation) -> Iterator[str]:
     """R@1, R@5 and R@10, both ways."""
-    from cmprompt.evaluation import retrieval
+    from cmprompt.tasks.evaluate import retrieval
 
     features = asked.vectors(asked.encoder(), frozenset({"image", "text"}))
     yield from fitting.table_lines(retrieval(features, seed=asked.seed))
@@ -141,7 +141,7 @@ def alignment_lines(asked: Evaluation, plot: str | None) -> Iterator[str]:
     import numpy as np
 
     from cmprompt.alignment import measure, nearest_texts
-    from cmprompt.alignment_plot import svg
+    from cmprompt.alignment.plot import svg
     from cmprompt.writers.rows import write_file
 
     _, prompts = asked.words.texts(asked.data.names, say=asked.say)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from cmprompt.embed import Stats
     from cmprompt.errors import Status
     from cmprompt.labels import LabelSet
-    from cmprompt.questions import Asked
     from cmprompt.sources import SourceOptions
     from cmprompt.store import Store
+    from cmprompt.tasks.questions import Asked
     from cmprompt.types import Embedded, Encoder, Head, Item
 
 Say = Callable[[str], None]
@@ -108,7 +108,7 @@ def read_question(
 ) -> Asked:
     """The question with its answers. Raises UsageError where it cannot be asked."""
     from cmprompt.labels import load_labels
-    from cmprompt.questions import ask, question_sets
+    from cmprompt.tasks.questions import ask, question_sets
 
     answers = load_labels(labels or [], label or [], minimum=0)
     return ask(question, answers, question_sets(prompts, template, language))
@@ -174,7 +174,7 @@ def _to_calibrate(encoder: Encoder) -> tuple[Any, int]:
 
 def warn_of_texts(encoder: Encoder, prompts: Mapping[str, Sequence[str]], say: Say) -> None:
     """Name the texts that the model will not read to their end, or at all; the libraries do not say a word."""
-    from cmprompt.scripts import unread
+    from cmprompt.prompts.scripts import unread
 
     texts = [text for own in prompts.values() for text in own]
     if found := unread(texts, encoder):
@@ -185,7 +185,7 @@ def warn_of_texts(encoder: Encoder, prompts: Mapping[str, Sequence[str]], say: S
 
 def warn_of_row_texts(encoder: Encoder, embedded: Iterable[Embedded], say: Say) -> Iterator[Embedded]:
     """`embedded`; behind its last batch, which texts of its rows the model has not read to their end, or at all."""
-    from cmprompt.scripts import unread
+    from cmprompt.prompts.scripts import unread
 
     count, first, strange = 0, "", None
     for batch in embedded:
@@ -320,7 +320,7 @@ def set_names(
 ) -> list[str]:
     """The prompt sets in use, those of a question where one `asks`; none where each label brings its own texts."""
     from cmprompt.prompts import choose_sets
-    from cmprompt.questions import question_sets
+    from cmprompt.tasks.questions import question_sets
 
     if asks:
         return [each.name for each in question_sets(prompts, template)]

@@ -70,11 +70,11 @@ def command(
     from cmprompt.embed import Stats
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import ModelError, UsageError, unknown
-    from cmprompt.header import rows_header
     from cmprompt.index import lancedb
     from cmprompt.index.collections import KINDS, Collection, only_name
     from cmprompt.index.query import query_vector
     from cmprompt.rule import parse_top_k
+    from cmprompt.runs.header import rows_header
     from cmprompt.store import Store, default_store_dir
     from cmprompt.writers.records import rounded
     from cmprompt.writers.rows import check_file, check_output, identity_of, second_of, write_file, write_rows

@@ -25,7 +25,7 @@ def info(store: o.StoreDir = None) -> None:
     """
     from cmprompt.encoders.export import exports_dir
     from cmprompt.encoders.exports import every_export
-    from cmprompt.upkeep import summary
+    from cmprompt.store.upkeep import summary
 
     with_store = _existing(store, _say)
     if with_store is not None:
@@ -62,9 +62,9 @@ def prune(
     Exported models, which lie beside the default store, go where their weights are nowhere known any more, and under
     --unused; the next run makes what it needs again.
     """
-    from cmprompt import upkeep
     from cmprompt.encoders import exports
     from cmprompt.encoders.export import exports_dir
+    from cmprompt.store import upkeep
 
     limit = None if max_size is None else parse_size(max_size)
     with_store = _existing(store, _say)
@@ -81,7 +81,7 @@ def clear(store: o.StoreDir = None) -> None:
 
     cmprompt store clear
     """
-    from cmprompt import upkeep
+    from cmprompt.store import upkeep
 
     with_store = _existing(store, _say)
     if with_store is None:
@@ -97,8 +97,8 @@ def verify(store: o.StoreDir = None) -> None:
 
     cmprompt store verify
     """
-    from cmprompt import upkeep
     from cmprompt.errors import StoreError
+    from cmprompt.store import upkeep
 
     damages: list[str] = []
     with_store = _existing(store, damages.append)
@@ -129,8 +129,8 @@ def _existing(directory: str | None, notice: Say) -> Store | None:
     """The store that the flag names, else the default one; None, and a line, where there is none yet."""
     from pathlib import Path
 
-    from cmprompt.catalogue import FILE_NAMES
     from cmprompt.store import Store, default_store_dir
+    from cmprompt.store.catalogue import FILE_NAMES
 
     path = Path(directory) if directory is not None else default_store_dir()
     if not (path / FILE_NAMES[0]).is_file():

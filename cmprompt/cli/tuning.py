@@ -12,7 +12,7 @@ from cmprompt.errors import UsageError
 
 if TYPE_CHECKING:
     from cmprompt.cli.measuring import Evaluation
-    from cmprompt.labelled import Labelled
+    from cmprompt.labelled.rows import Labelled
     from cmprompt.labels import LabelSet
     from cmprompt.prompts import PromptSet
     from cmprompt.store import Store
@@ -65,10 +65,10 @@ def lines(asked: Evaluation, path: Path, prompts: bool) -> Iterator[str]:
 
 def tune_prompts(tuning: Tuning, path: Path) -> Iterator[str]:
     """Pick and weigh templates, write the set, and give the lines to show."""
-    from cmprompt import tuning as library
     from cmprompt.cli import contests, fitting
-    from cmprompt.evaluation import Contender, comparisons, contest
     from cmprompt.prompts import expand
+    from cmprompt.tasks import tune as library
+    from cmprompt.tasks.evaluate import Contender, comparisons, contest
     from cmprompt.writers.rows import write_file
 
     singles = library.single_templates(tuning.labels, tuning.sets)
@@ -100,10 +100,10 @@ def tune_thresholds(tuning: Tuning, path: Path) -> Iterator[str]:
     import numpy as np
 
     from cmprompt import metrics
-    from cmprompt import tuning as library
     from cmprompt.cli import fitting
     from cmprompt.openset import DEFAULT_Z, vocabulary_vectors
     from cmprompt.prompts import expand
+    from cmprompt.tasks import tune as library
     from cmprompt.writers.rows import write_file
 
     head = fitting.start_head(tuning.encoder, expand(tuning.labels, tuning.sets), "mean", tuning.store)

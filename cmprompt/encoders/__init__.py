@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,23 +43,6 @@ def load_encoder(
         accept_licence=accept_licence, compiled=compiled, notices=notices,
     )  # fmt: skip
     return encoder
-
-
-def lasting_name(model: str, encoder: Any) -> str:
-    """What `load_encoder` must be told to find this `encoder` again, from any folder: `auto` may mean another one by
-    then."""
-    from cmprompt.encoders.pair import PREFIX, pair_name
-
-    if model.startswith(PREFIX):
-        image, _, text = model.removeprefix(PREFIX).partition("|")
-        return pair_name(lasting_name(image, encoder.images), lasting_name(text, encoder.texts), model)
-    for prefix in ("local-dir:", "tuned:"):
-        if model.startswith(prefix):
-            return prefix + os.path.abspath(os.path.expanduser(model.removeprefix(prefix)))
-    if model != "auto":
-        return model
-    folder = getattr(getattr(encoder, "checkpoint", None), "folder", TINY)
-    return "tiny" if folder == TINY else RECOMMENDED
 
 
 def load_open_clip(

@@ -7,14 +7,13 @@ in the head's directory, and it is a text encoder like any other.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmprompt.encoders.classic import Analyzer
+from cmprompt.encoders.vocabulary import LENGTH, PADDING, UNKNOWN, WIDTH, word_ids
 from cmprompt.errors import ModelError, UsageError, unknown
 from cmprompt.types import Array
 
@@ -22,28 +21,9 @@ if TYPE_CHECKING:
     from cmprompt.encoders.reader import Reader
 
 KINDS = ("pooled", "gru", "transformer")
-VOCABULARY, WIDTH, LENGTH = 10_000, 512, 64  # words, numbers of each, words of a text that are read
 CODE = 16  # bytes that tell texts apart
-PADDING, UNKNOWN, FIRST_WORD = 0, 1, 2  # rows of the table
 TEXTS_AT_ONCE = 32
 LENGTH_STEP = 8  # texts are read to a multiple of this many words, whatever their company
-
-
-def vocabulary_of(texts: Iterable[str]) -> tuple[str, ...]:
-    """The words of `texts`, the most frequent first, 10,000 at most."""
-    split = Analyzer()
-    counts = Counter(word for text in texts for word in split(text))
-    return tuple(sorted(counts, key=lambda word: (-counts[word], word))[:VOCABULARY])
-
-
-def word_ids(texts: Sequence[str], vocabulary: Sequence[str]) -> Array:
-    """(M, LENGTH) int64 rows of the table; a word not in the vocabulary, or a text without words, is UNKNOWN."""
-    split, place = Analyzer(), {word: row for row, word in enumerate(vocabulary, FIRST_WORD)}
-    rows = np.full((len(texts), LENGTH), PADDING, np.int64)
-    for row, text in zip(rows, texts, strict=True):
-        ids = [place.get(word, UNKNOWN) for word in split(text)[:LENGTH]] or [UNKNOWN]
-        row[: len(ids)] = ids
-    return rows
 
 
 class Unlearned:

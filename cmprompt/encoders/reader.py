@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cmprompt.encoders.embedding import FIRST_WORD, LENGTH, PADDING, UNKNOWN, WIDTH
+from cmprompt.encoders.vocabulary import FIRST_WORD, LENGTH, PADDING, UNKNOWN, WIDTH
 
 HEADS = 8
 

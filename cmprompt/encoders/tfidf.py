@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cmprompt.encoders.classic import WORDS, ClassicTexts
+from cmprompt.encoders.words import WORDS, ClassicTexts
 from cmprompt.types import Array
 
 KIND = "tfidf"

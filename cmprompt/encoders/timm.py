@@ -19,6 +19,7 @@ import numpy as np
 from cmprompt.encoders.batches import Batched
 from cmprompt.encoders.devices import cores, pick_device
 from cmprompt.encoders.torch import normalised
+from cmprompt.encoders.trunks import places, pooled
 from cmprompt.errors import ModelError, UnknownModel, UsageError, unknown
 from cmprompt.types import Array, Preprocess
 
@@ -209,8 +210,8 @@ def _published_weights(name: str) -> Path:
     """The safetensors that timm's own table names, from the Hugging Face cache or the hub. Raises ModelError."""
     from timm.models import get_pretrained_cfg
 
-    from cmprompt.download import Hub
     from cmprompt.hub import find_cached
+    from cmprompt.hub.download import Hub
 
     found: Any = get_pretrained_cfg(name)
     repo = str(found.hf_hub_id or "") if found else ""
@@ -231,27 +232,3 @@ def _size_px(name: str, options: list[str]) -> int | None:
     if options and found is None:
         raise UsageError(f"timm:{name}: after the network's name may stand /random and a size such as /128px")
     return int(found[1]) if found else None
-
-
-def pooled(model: Any, features: Any) -> Any:
-    """(N, D) of a feature map (N, D, H, W) or (N, H, W, D), or of tokens (N, T, D) as the network itself pools them."""
-    if features.ndim == 4:
-        return channels_last(model, features).mean((1, 2))
-    if features.ndim == 3:
-        return model.forward_head(features, pre_logits=True)
-    return features
-
-
-def places(model: Any, features: Any) -> Any:
-    """(N, P, D) of a feature map or of tokens, without those that stand for the whole picture."""
-    if features.ndim == 4:
-        return channels_last(model, features).flatten(1, 2)
-    if features.ndim == 3 and features.shape[-1] == pooled(model, features).shape[-1]:
-        return features[:, int(getattr(model, "num_prefix_tokens", 0)) :]
-    raise UsageError("--head attention reads patches, and the features of this timm network have no places")
-
-
-def channels_last(model: Any, features: Any) -> Any:
-    """A feature map (N, D, H, W) or (N, H, W, D) as (N, H, W, D)."""
-    last = features.shape[-1] == model.num_features and features.shape[1] != model.num_features
-    return features if last else features.permute(0, 2, 3, 1)

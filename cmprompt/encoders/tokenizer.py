@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cmprompt.errors import ModelError, UsageError
-from cmprompt.scripts import is_fallback, nllb_code
+from cmprompt.prompts.scripts import is_fallback, nllb_code
 from cmprompt.types import Array
 
 CLIP_PATTERN = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # openai/CLIP

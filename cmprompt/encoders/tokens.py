@@ -139,7 +139,7 @@ def _vit(visual: Any, x: Any) -> tuple[Any, Any]:
 
 
 def _timm(visual: Any, trunk: Any, x: Any) -> tuple[Any, Any]:
-    from cmprompt.encoders.timm import channels_last
+    from cmprompt.encoders.trunks import channels_last
 
     features = trunk.forward_features(x)
     pooled = visual.head(trunk.forward_head(features))

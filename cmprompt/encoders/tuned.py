@@ -1,7 +1,4 @@
-"""Towers that were trained with a head: what is saved of one, and the encoder that has it in place of its own.
-
-`tuned:DIR` names that encoder for the head in DIR.
-"""
+"""Towers that were trained with a head: what is saved of one, and the encoder that has it in place of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from cmprompt.encoders.embedding import EmbeddingTexts
@@ -40,15 +36,6 @@ class Tower:
     def sha256(self) -> str:
         """Of `packed`."""
         return hashlib.sha256(self.packed).hexdigest()
-
-
-def load(model: str, **options: Any) -> Encoder:
-    """What `tuned:DIR` names; the model below the towers is loaded with the same options."""
-    from cmprompt.encoders import load_encoder
-    from cmprompt.heads.io import read_towers
-
-    base, towers = read_towers(Path(model.removeprefix("tuned:")).expanduser())
-    return with_towers(load_encoder(base, **options), towers)
 
 
 def with_towers(encoder: Encoder, towers: Sequence[Tower]) -> Encoder:

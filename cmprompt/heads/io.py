@@ -100,6 +100,18 @@ def model_of(directory: str | os.PathLike[str]) -> str:
     return f"tuned:{os.fspath(directory)}" if settings.get("towers") else str(settings["record"].get("model", "auto"))
 
 
+def load_tuned(model: str, **options: Any) -> Encoder:
+    """The encoder that `tuned:DIR` names: that of the head in DIR, with the towers that were trained with the head.
+
+    The model below the towers is loaded with the `options` of `load_encoder`.
+    """
+    from cmprompt.encoders import load_encoder
+    from cmprompt.encoders.tuned import with_towers
+
+    base, towers = read_towers(Path(model.removeprefix("tuned:")).expanduser())
+    return with_towers(load_encoder(base, **options), towers)
+
+
 def read_towers(directory: str | os.PathLike[str]) -> tuple[str, tuple[Tower, ...]]:
     """The model that a head was fitted on, and the towers of it that were trained with the head.
 

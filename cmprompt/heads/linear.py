@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cmprompt.heads.product import Grid, on_grid, product
+from cmprompt.product import Grid, on_grid, product
 from cmprompt.types import Array, Features
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cmprompt.heads.product import Grid, on_grid, product
+from cmprompt.product import Grid, on_grid, product
 from cmprompt.registry import FUSIONS, resolve
 from cmprompt.types import Array, Features
 

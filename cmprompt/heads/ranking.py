@@ -9,7 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cmprompt.encoders.devices import cores
-from cmprompt.halves import BLOCK_ROWS, DOUBT, exact_products, largest, multiplier
+from cmprompt.store.halves import BLOCK_ROWS, DOUBT, exact_products, largest, multiplier
 from cmprompt.types import Array
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from cmprompt.encoders.devices import torch_threads
 from cmprompt.heads.adamw import AdamW
-from cmprompt.heads.product import Grid, on_grid, product
 from cmprompt.heads.training import Training, choose, held_out_loss, text_prior
+from cmprompt.product import Grid, on_grid, product
 from cmprompt.types import Array, Features
 
 SETTINGS = tuple((alpha, beta) for alpha in (0.1, 0.3, 1.0, 3.0) for beta in (1.0, 5.5))  # the boldest last

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cmprompt.encoders.devices import torch_threads
-from cmprompt.encoders.embedding import PADDING, WIDTH, vocabulary_of, word_ids
+from cmprompt.encoders.vocabulary import PADDING, WIDTH, vocabulary_of, word_ids
 from cmprompt.heads.adamw import AdamW
 from cmprompt.heads.network import Fusion, NetworkHead, Ops, forward, fused, unit
 from cmprompt.heads.recipe import MODALITIES, Recipe, starting_point

@@ -10,7 +10,6 @@ import numpy as np
 
 from cmprompt.errors import UsageError
 from cmprompt.heads.linear import LinearHead
-from cmprompt.heads.tuned import Tuned
 from cmprompt.types import Array, Encoder, Features, Head, Item
 
 Task = Literal["classes", "multi_label", "regression"]
@@ -118,7 +117,9 @@ class Training:
 
     def seen_by(self, head: Head) -> Features:
         """The features that `head` reads: those at hand, or what the towers that it brings make of the rows."""
-        return head.see(self) if isinstance(head, Tuned) else self.features
+        see = getattr(head, "see", None)  # `heads.tuned.Tuned` brings towers
+        seen: Features = see(self) if see else self.features
+        return seen
 
     def folds(self, most: int = 5) -> list[tuple[Array, Array]]:
         """(training rows, held-out rows) of stratified folds; none at one shot, where nothing can be held out."""

@@ -10,12 +10,12 @@ import numpy as np
 
 from cmprompt.encoders.devices import torch_threads
 from cmprompt.encoders.tokens import parted
+from cmprompt.heads.training import Training
+from cmprompt.images.views import plain_view
 from cmprompt.types import Array, Encoder, Features, Head, Item
-from cmprompt.views import plain_view
 
 if TYPE_CHECKING:
     from cmprompt.encoders.tuned import Tower
-    from cmprompt.heads.training import Training
 
 IMAGES_AT_ONCE = 16
 

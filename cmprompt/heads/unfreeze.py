@@ -25,9 +25,9 @@ from cmprompt.heads.train import ENOUGH_TO_HOLD_OUT, trained
 from cmprompt.heads.trainer import Trainer
 from cmprompt.heads.training import Training, split_folds
 from cmprompt.heads.tuned import IMAGES_AT_ONCE, Tuned, plain
+from cmprompt.images.views import plain_view, random_view
 from cmprompt.registry import FUSIONS, resolve
 from cmprompt.types import Array, Encoder, Features, Item
-from cmprompt.views import plain_view, random_view
 
 if TYPE_CHECKING:
     import torch

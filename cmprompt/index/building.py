@@ -19,7 +19,7 @@ from cmprompt.atomic import locked, writing
 from cmprompt.clips import ClipFrame
 from cmprompt.errors import OutputError, StoreError, UsageError
 from cmprompt.index.collections import KINDS, About, Collection, Entry, Kind, crcs, folder_of, mapped
-from cmprompt.segments import Segment
+from cmprompt.store.segments import Segment
 from cmprompt.types import Array, Embedded, FileBytes, Item
 from cmprompt.utf8 import raw_bytes
 

@@ -27,7 +27,7 @@ import numpy as np
 from cmprompt.errors import StoreError, UsageError, unknown
 from cmprompt.index import exact
 from cmprompt.index.exact import Neighbours
-from cmprompt.segments import DType, Segment, SegmentDamaged
+from cmprompt.store.segments import DType, Segment, SegmentDamaged
 from cmprompt.types import Array
 
 Kind = Literal["images", "texts"]

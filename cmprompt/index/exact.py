@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from cmprompt.encoders.devices import cores
-from cmprompt.halves import BLOCK_ROWS, DOUBT, exact_products, multiplier
+from cmprompt.store.halves import BLOCK_ROWS, DOUBT, exact_products, multiplier
 from cmprompt.types import Array
 
 CHUNK_ROWS = 32_768  # rows whose scores are looked at together

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from cmprompt.errors import StoreError, UsageError
-from cmprompt.halves import exact_products
 from cmprompt.index.exact import Neighbours
+from cmprompt.store.halves import exact_products
 from cmprompt.types import Array
 
 ROWS_AT_ONCE = 8192

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from cmprompt.errors import STATUSES, ItemError
-from cmprompt.formats import sniff
 from cmprompt.images import decode
+from cmprompt.images.formats import sniff
 from cmprompt.sources import read_items
 from cmprompt.types import Preprocess
 from tests.conftest import draw, encode

@@ -16,10 +16,9 @@ import numpy as np
 import pytest
 from conftest import FakeEncoder, draw, encode
 
-from cmprompt import upkeep
 from cmprompt.embed import embed
 from cmprompt.errors import OutputError, StoreError
-from cmprompt.store import Store
+from cmprompt.store import Store, upkeep
 from cmprompt.types import FileBytes, Item
 
 WRITER = """

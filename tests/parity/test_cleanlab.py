@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cmprompt.check import confidently_other
+from cmprompt.tasks.check import confidently_other
 
 
 @pytest.mark.filterwarnings("ignore")  # cleanlab's own

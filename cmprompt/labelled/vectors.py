@@ -1,0 +1,84 @@
+"""The vectors of labelled rows; where some have none, the error names their lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cmprompt.errors import UsageError, counted
+from cmprompt.labelled.rows import Labelled
+from cmprompt.types import Array, Embedded, Encoder, Features, Item
+
+if TYPE_CHECKING:
+    from cmprompt.store import Store
+
+
+def embed_labelled(data: Labelled, encoder: Encoder, store: Store | None, needs: frozenset[str]) -> Features:
+    """The vectors of every row, a clip's from all its frames. Raises UsageError that names the lines which failed."""
+    from cmprompt.clips import pooled, with_frames
+    from cmprompt.embed import embed
+
+    return join_features(data, pooled(embed(with_frames(data.items), encoder, store, needs=needs)))
+
+
+def embed_views(data: Labelled, encoder: Encoder, store: Store | None, count: int, seed: int) -> Array:
+    """(N, count, D) vectors of random crops and flips of each row's picture, stored; zero where there is none."""
+    from cmprompt.embed import embed
+    from cmprompt.images.views import views_of
+
+    places = [place for place, item in enumerate(data.items) if item.image is not None]
+    views = tuple(view for place in places for view in views_of(data.items[place], encoder.preprocess, count, seed))
+    rows = np.zeros((len(data.items), count, encoder.dim), np.float32)
+    seen = join_features(Labelled("", views), embed(views, encoder, store)).image
+    assert seen is not None
+    rows[places] = seen.reshape(len(places), count, -1)
+    return rows
+
+
+def join_features(data: Labelled, batches: Iterable[Embedded]) -> Features:
+    """The vectors of every row as one. Raises UsageError that names the lines which failed."""
+    parts: list[Features] = []
+    failed: dict[int, str] = {}
+    for batch in batches:
+        done = sum(map(len, parts))
+        failed.update({done + i: str(o.error) for i, o in enumerate(batch.outcomes) if o.status != "ok"})
+        parts.append(batch.features)
+    if failed:
+        first = next(iter(failed.values()))
+        raise UsageError(f"{data.source}: {counted(len(failed), 'row')} cannot be read ({first}): {data.where(failed)}")
+    return Features.joined(parts)
+
+
+def photo_groups(features: Features) -> Array:
+    """(N,) a number for each photo: rows with the same picture (or without one, the same text) have the same."""
+    rows = features.text if features.image is None else features.image
+    assert rows is not None
+    keys = [row.tobytes() for row in rows]
+    if features.image is not None and features.text is not None:
+        keys = [features.text[i].tobytes() if not there else keys[i] for i, there in enumerate(features.has_image)]
+    seen: dict[bytes, int] = {}
+    return np.array([seen.setdefault(key, len(seen)) for key in keys])
+
+
+def known_vectors(source: str, batches: Iterable[Embedded]) -> tuple[list[Item], Array, int]:
+    """The items of `source` that have an image vector, their (N, D) vectors, and how many items have none.
+
+    Raises UsageError where none has one.
+    """
+    items: list[Item] = []
+    parts: list[Array] = []
+    failed, first = 0, ""
+    for batch in batches:
+        has_image = batch.features.has_image
+        good = [place for place, outcome in enumerate(batch.outcomes) if outcome.status == "ok" and has_image[place]]
+        failed += len(batch.outcomes) - len(good)
+        first = first or next((str(each.error) for each in batch.outcomes if each.status != "ok"), "")
+        if good and batch.features.image is not None:
+            items += [batch.items[place] for place in good]
+            parts.append(batch.features.image[good])
+    if not parts:
+        what = f"none of {counted(failed, 'picture')} can be read" if failed > 1 else "no picture can be read"
+        raise UsageError(f"{source}: {what}{first and f' ({first})'}")
+    return items, np.concatenate(parts), failed

@@ -1,0 +1,135 @@
+"""From labelled vectors to a head on trial: what `finetune` does between reading and writing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from cmprompt.errors import UsageError
+from cmprompt.heads.fit import check_class_names, training_data
+from cmprompt.heads.trial import Trial, run_trial, split_rows
+from cmprompt.labelled import checks
+from cmprompt.labelled.rows import Labelled
+from cmprompt.labelled.vectors import photo_groups
+from cmprompt.registry import FUSIONS
+from cmprompt.tasks.plan import Plan
+from cmprompt.types import Array, Encoder, Features, Head
+
+AMOUNTS = 20  # so many labels that all are numbers look like amounts
+_AMOUNT = re.compile(r"[-+]?\d+([.,]\d+)*")
+
+
+def check_rows(
+    plan: Plan,
+    data: Labelled,
+    judges: Labelled | None,
+    needs: frozenset[str],
+    known: Sequence[str],
+    *,
+    from_text: bool,
+) -> Iterator[str]:
+    """What can be told before anything is embedded: a notice of labels that cannot be learned.
+
+    `known`: the labels that there is a text for where the fit starts `from_text`, else those that are allowed.
+    Raises UsageError that names the lines of rows with nothing to read, and of labels that nothing can answer.
+    """
+    for part in (data, judges):
+        if part is not None and (read := plan.reads_alone(needs)):
+            checks.something_of(part, read)
+    if plan.regression:
+        return
+    if len(data.names) >= AMOUNTS and all(_AMOUNT.fullmatch(name) for name in data.names):
+        yield f"all {len(data.names)} labels are numbers; if they are amounts, --task regression learns them as such"
+    advice = "name them with --labels, or leave these rows out"
+    data.check_labels(known, advice)
+    labels = known if from_text else data.names
+    if judges is not None:
+        judges.check_labels(labels, advice if from_text else f"{data.source} has no rows to learn them from")
+    check_class_names(plan.class_weight, labels)
+    kind = plan.kind_for(needs)
+    if (kind in FUSIONS or kind == "mlp") and (unseen := sorted(set(labels) - set(data.names))):
+        yield (
+            f"{len(unseen)} labels have no rows in {data.source} ({', '.join(map(repr, unseen[:5]))}): --head {kind}"
+            " learns from rows alone and will hardly ever answer them"
+        )
+
+
+def fit_on_trial(
+    plan: Plan,
+    data: Labelled,
+    features: Features,
+    judges: Labelled | None,
+    judging: Features | None,
+    encoder: Encoder,
+    prior: Head | None,
+    *,
+    before: str = "zero-shot",
+    vocabulary: Array | None = None,
+    views: Array | None = None,
+) -> Trial:
+    """Fit what `plan` says to `data` and judge it on `judges`, or on rows of `data` that it did not see.
+
+    `prior`: the zero-shot head, for its row of the table (named `before`) and for the heads that start from text;
+    `vocabulary` (V, D) where `answers.wants_vocabulary` says so; `views` (N, V, D): crops and flips of the rows of
+    `data`. A row of `data` whose picture (or without one, its text) is also among those that judge is left out.
+    """
+    everything = features if judging is None else Features.joined([features, judging])
+    every_row = [data] if judges is None else [data, judges]
+    groups = photo_groups(everything)
+    use: Literal["image", "text"] = plan.use or ("image" if everything.image is not None else "text")
+    labels = None if plan.regression else _labels(every_row, prior)
+    training = training_data(
+        everything,
+        _targets(every_row, labels or ()),
+        prior,
+        encoder,
+        labels=labels,
+        task=plan.task,
+        use=use,
+        class_weight=plan.class_weight,
+        groups=groups,
+        seed=plan.seed,
+        vocabulary=vocabulary,
+        squared=plan.squared,
+        items=[item for part in every_row for item in part.items],
+        unfreeze=plan.unfreeze,
+    )
+    if views is not None:  # those that judge have none, and are never trained on
+        views = np.concatenate([views, np.zeros((len(everything) - len(views), *views.shape[1:]), np.float32)])
+        training = replace(training, views=views)
+    if judges is None:
+        splits = split_rows(training, plan.val_part)[: 1 if plan.unfreeze else None]  # a tower is trained once
+    else:
+        splits = [_apart(everything, groups, len(features))]
+    kind = plan.kind_for(frozenset(name for name in ("image", "text") if getattr(everything, name) is not None))
+    trial = run_trial(kind, training, splits, shots=plan.shots, wise_step=plan.wise, before=before)
+    left_out = len(features) - len(splits[0][0]) if judges else 0
+    return replace(trial, record={**trial.record, "left_out": left_out}) if left_out else trial
+
+
+def _apart(features: Features, groups: Array, count: int) -> tuple[Array, Array]:
+    """(training rows, judging rows): those from `count` on judge, the others train but for their pictures and texts."""
+    shared = (features.has_image | features.has_text) & np.isin(groups, groups[count:])
+    rows = np.flatnonzero(~shared[:count])
+    if not len(rows):
+        raise UsageError(
+            "every picture or text of the table is also in the one that --val names; nothing is left to train on"
+        )
+    return rows, np.arange(count, len(features))
+
+
+def _labels(parts: Sequence[Labelled], prior: Head | None) -> list[str]:
+    """The labels of the prompts, in their order, or those that occur, sorted."""
+    return list(prior.labels) if prior is not None else sorted({name for part in parts for name in part.names})
+
+
+def _targets(parts: Sequence[Labelled], labels: Sequence[str]) -> list[str] | Array:
+    """The targets of all parts: numbers, marks under `labels`, or names."""
+    numbers = [part.numbers for part in parts if part.numbers is not None]
+    if numbers or any(part.multi_label for part in parts):
+        return np.concatenate(numbers or [part.marks(labels) for part in parts])
+    return [target for part in parts for target in part.targets]

@@ -1,0 +1,166 @@
+"""Questions about pictures: answers as labels, their statements as texts, scored like any label.
+
+A yes states something (`statements.affirmed`); a no is not put into words, since these models do not understand a
+negation: it is none-of-these, the statement standing out among everyday words no more than those do (`openset`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from cmprompt.errors import UsageError
+from cmprompt.heads.zero_shot import Pool, zero_shot
+from cmprompt.labels import LabelSet, load_labels
+from cmprompt.openset import vocabulary_vectors
+from cmprompt.predict import predict
+from cmprompt.prompts import STATEMENT, PromptSet, asks, choose_sets, expand, with_question
+from cmprompt.prompts.statements import affirmed, is_yes_no
+from cmprompt.rule import Rule
+from cmprompt.scores import needs_vocabulary
+from cmprompt.sources.names import is_table_name
+from cmprompt.sources.rows import read_rows
+from cmprompt.types import Array, Embedded, Encoder, Features, Head, Prediction
+
+if TYPE_CHECKING:
+    from cmprompt.embed import Stats
+    from cmprompt.store import Store
+
+QUESTION_COLUMN, CHOICES_COLUMN = "question", "choices"
+YES, NO = "yes", "no"
+HEADS_KEPT = 1024
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question as a classifier: its answers and, for each, its texts. `yes_no`: one text, which fits or does not."""
+
+    labels: LabelSet
+    texts: dict[str, tuple[str, ...]]
+    yes_no: bool = False
+
+    def rule(self, rule: Rule) -> Rule:
+        """How it is decided: none-of-these, for a yes or a no, is the no."""
+        return replace(rule, none=True, none_name=NO) if self.yes_no else rule
+
+
+def question_sets(
+    names: Sequence[str] | None = None, templates: Sequence[str] | None = None, language: str = "auto"
+) -> list[PromptSet]:
+    """The sets that --prompts and --template name, else `question`, which is in English.
+
+    Raises UsageError where one answers no question, or where `question` is to be in another language.
+    """
+    if not (names or templates) and language not in ("auto", "en"):
+        raise UsageError(
+            f"--language {language}: questions are put into statements in English only; ask in English and report by"
+            " --translate-labels, or give a --template with {question} and {}"
+        )
+    sets = choose_sets(names or [] if templates else names or ["question"], templates or [], LabelSet({}))
+    if bad := next((each for each in sets if not asks(each)), None):
+        raise UsageError(f"prompt set {bad.name!r} has no {{question}} or {{statement}}; leave it out, or add one")
+    return sets
+
+
+def ask(question: str, answers: LabelSet, sets: Sequence[PromptSet]) -> Asked:
+    """Put the answers into the statements of `question`; none, or yes and no, answer what asks for a yes or a no.
+
+    Raises UsageError where a yes or no question cannot be turned, or any other has fewer than two answers.
+    """
+    if "{}" in question:
+        raise UsageError(f"question {question!r} holds {{}}; write it as one would ask it")
+    if is_yes_no(question) and set(answers.phrases) <= {YES, NO}:
+        return _asked_yes_no(question, sets)
+    if len(answers) < 2:
+        raise UsageError(f"question {question!r} needs answers to choose from; give two, by --labels or in `choices`")
+    return Asked(answers, expand(answers, [with_question(each, question) for each in sets]))
+
+
+def _asked_yes_no(question: str, sets: Sequence[PromptSet]) -> Asked:
+    stated = affirmed(question)
+    if stated is None:
+        raise UsageError(f'question {question!r} has no known form; ask "is there a ...?", or give answers by --labels')
+    filled = [text for each in sets for text in with_question(each, question, stated).templates if "{}" not in text]
+    if not filled:
+        raise UsageError(f"a yes or no question needs a template with {STATEMENT}; leave --prompts out")
+    labels = LabelSet({YES: tuple(filled)}, verbatim=frozenset({YES}))
+    return Asked(labels, expand(labels, []), yes_no=True)
+
+
+def hold_questions(inputs: Sequence[str]) -> bool:
+    """Whether the inputs are tables with a column of questions."""
+    return bool(inputs) and all(is_table_name(name) and _asks_in_rows(name) for name in inputs)
+
+
+def _asks_in_rows(path: str) -> bool:
+    first = next(read_rows(path), None)
+    return first is not None and QUESTION_COLUMN in first.cells
+
+
+@dataclass
+class RowQuestions:
+    """Stands where a head does, for rows that bring their own `question` and `choices` (split at | or commas).
+
+    Rows without choices of their own choose from the common `choices`, where there are some.
+    """
+
+    encoder: Encoder
+    sets: Sequence[PromptSet]
+    pool: Pool = "mean"
+    store: Store | None = None
+    labels: tuple[str, ...] = ()
+    choices: LabelSet = field(default_factory=lambda: LabelSet({}))
+    stats: Stats | None = None
+    needs: ClassVar[frozenset[str]] = frozenset({"image"})
+    _heads: dict[tuple[str, str], tuple[Head, Asked]] = field(default_factory=dict)
+    _vocabulary: Array | None = None
+
+    def answer(self, embedded: Iterable[Embedded], rule: Rule) -> Iterator[Prediction]:
+        """One prediction for each row, in order; a row without a question or choices fails as `unsupported`."""
+        for batch in embedded:
+            for place, item in enumerate(batch.items):
+                question = item.columns.get(QUESTION_COLUMN, "").strip()
+                yield replace(self._decide(_only(batch, place), question, rule), question=question)
+
+    def _decide(self, row: Embedded, question: str, rule: Rule) -> Prediction:
+        (item,), (outcome,) = row.items, row.outcomes
+        if outcome.status != "ok":
+            return Prediction(item, outcome.status, outcome.error, outcome.flags)
+        try:
+            head, asked = self._head(question, item.columns)
+        except UsageError as error:
+            return Prediction(item, "unsupported", str(error))
+        rule = asked.rule(rule)
+        (found,) = predict([row], head, rule, vocabulary=self._words() if needs_vocabulary(head, rule) else None)
+        return found
+
+    def _head(self, question: str, columns: Mapping[str, str]) -> tuple[Head, Asked]:
+        if not question:
+            raise UsageError("no question in this row")
+        key = (question, columns.get(CHOICES_COLUMN, ""))
+        if key not in self._heads:
+            if len(self._heads) >= HEADS_KEPT:
+                self._heads.clear()
+            asked = ask(question, choices_of(key[1]) or self.choices, self.sets)
+            head = zero_shot(self.encoder, asked.texts, pool=self.pool, store=self.store, stats=self.stats)
+            self._heads[key] = head, asked
+        return self._heads[key]
+
+    def _words(self) -> Array:
+        if self._vocabulary is None:
+            self._vocabulary = vocabulary_vectors(self.encoder, self.store)
+        return self._vocabulary
+
+
+def _only(batch: Embedded, place: int) -> Embedded:
+    """One row of a batch."""
+    assert batch.features.image is not None
+    row = Features.of_images(batch.features.image[place : place + 1])
+    return Embedded((batch.items[place],), (batch.outcomes[place],), row)
+
+
+def choices_of(cell: str) -> LabelSet:
+    """`a | b` or `a,b` -> labels. Raises UsageError for an empty or repeated one."""
+    parts = cell.split("|" if "|" in cell else ",") if cell.strip() else []
+    return load_labels([], [part.strip() for part in parts], minimum=0)
