@@ -53,6 +53,10 @@ HEADS = {  # kinds that `finetune --head` fits: (Training, **options) -> Head
     "coop": "cmprompt.heads.coop:fit_coop",
     "auto": "cmprompt.heads.auto:fit_auto",
 }
+CLOSED_FORMS = ("gda", "tip-adapter", "proker")  # kinds that minimise no loss in which rows could weigh
+WISE_KINDS = ("linear", "gda", "coop")  # those that `--wise` mixes with the head they start from
+FROM_KINDS = ("linear", "gda", "tip-adapter", "tip-adapter-f", "proker")  # those that `--from` can start from a head
+VIEWLESS_KINDS = ("attention", "coop", "text", "linear-text")  # those that do not look at crops and flips
 
 FUSIONS = {  # kinds that `finetune --head` fits on two modalities, and the one-modality networks beside them
     "image": "cmprompt.heads.single:IMAGE",

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from cmprompt.heads.calibrate import temperature_of
-from cmprompt.heads.training import CLOSED_FORMS, Training, held_out_loss
+from cmprompt.heads.training import Training, held_out_loss
+from cmprompt.registry import CLOSED_FORMS
 from cmprompt.types import Head
 
 CACHES = ("tip-adapter", "tip-adapter-f", "proker")

@@ -14,8 +14,8 @@ from cmprompt.encoders.embedding import unlearned_kind
 from cmprompt.encoders.tokens import TOKENS
 from cmprompt.errors import UsageError, unknown
 from cmprompt.heads.linear import LinearHead
-from cmprompt.heads.training import CLOSED_FORMS, ClassWeight, Task, Training
-from cmprompt.registry import FUSIONS, HEADS, resolve
+from cmprompt.heads.training import ClassWeight, Task, Training
+from cmprompt.registry import CLOSED_FORMS, FUSIONS, HEADS, resolve
 from cmprompt.types import Array, Encoder, Features, Head, Item
 
 FEW_ROWS = 2000  # whose products are too small to share among threads

@@ -15,7 +15,6 @@ from cmprompt.types import Array, Encoder, Features, Head, Item
 Task = Literal["classes", "multi_label", "regression"]
 ClassWeight = Literal["balanced"] | Mapping[str, float]
 Choice = TypeVar("Choice")
-CLOSED_FORMS = ("gda", "tip-adapter", "proker")  # kinds that minimise no loss in which rows could weigh
 ENOUGH_FOR_ONE_SPLIT = 5000  # rows from which one held-out fold of five says as much as all five
 
 

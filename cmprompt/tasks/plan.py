@@ -10,14 +10,11 @@ from cmprompt.errors import UsageError, unknown
 from cmprompt.heads.fit import check_weights, with_tokens
 from cmprompt.heads.training import ClassWeight, Task
 from cmprompt.labelled.rows import Labelled
-from cmprompt.registry import FUSIONS, HEADS
+from cmprompt.registry import FROM_KINDS, FUSIONS, HEADS, VIEWLESS_KINDS, WISE_KINDS
 
-WISE_KINDS = ("linear", "gda", "coop")
 MOST_SEED = 2**64 - 1  # torch's own
 HEAVIEST = 1e6  # class weight; the lightest is its inverse
 LOSSES = ("huber", "squared")
-VIEWLESS_KINDS = ("attention", "coop", "text", "linear-text")  # those that do not look at crops and flips
-FROM_KINDS = ("linear", "gda", "tip-adapter", "tip-adapter-f", "proker")  # those that read the head they start from
 
 
 @dataclass(frozen=True)
