@@ -375,6 +375,15 @@ def test_an_old_table_that_is_gone_costs_a_notice(fit, two: Path, table: Path, t
     assert load_head(tmp_path / "out.head").labels == ("green", "red", "blue")
 
 
+def test_a_head_whose_record_was_edited_costs_a_notice(fit, two: Path, capsys) -> None:
+    settings = read_settings(two)
+    settings["record"]["source"] = {"colour_col": "hue"}
+    (two / "head.json").write_text(json.dumps(settings))
+    assert fit("--from", two) == 0
+    shown, said = capsys.readouterr()
+    assert "on the old data" not in shown and "is not measured" in said and "colour_col" in said
+
+
 def test_no_fit_goes_on_from_numbers_or_to_labels_of_two_encoders(fit, table: Path, tmp_path: Path, capsys) -> None:
     head = LinearHead(np.ones((1, 16), np.float32), (), "m")
     save_head(head, tmp_path / "numbers.head", {"model": "tiny"})

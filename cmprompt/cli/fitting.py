@@ -191,7 +191,7 @@ class OldHead:
             data = read_labelled(self.record["table"], source, multi_label=many, level=level)
             data.check_labels(self.head.labels)
             return data, embed_labelled(data, encoder, store, self.head.needs)
-        except UsageError as error:
+        except (UsageError, TypeError) as error:  # a record that was edited may name what no source has
             say(f"what becomes of the old data is not measured: {error}")
             return None
 

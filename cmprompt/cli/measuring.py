@@ -142,6 +142,7 @@ def alignment_lines(asked: Evaluation, plot: str | None) -> Iterator[str]:
 
     from cmprompt.alignment import measure, nearest_texts
     from cmprompt.alignment.plot import svg
+    from cmprompt.encoders.batches import unit
     from cmprompt.writers.rows import write_file
 
     _, prompts = asked.words.texts(asked.data.names, say=asked.say)
@@ -152,7 +153,7 @@ def alignment_lines(asked: Evaluation, plot: str | None) -> Iterator[str]:
     features = asked.vectors(encoder)
     text = fitting.start_head(encoder, prompts, asked.words.pool, asked.store)
     labels = tuple(names.get(label, label) for label in text.labels)
-    texts = text.weight / np.linalg.norm(text.weight, axis=1, keepdims=True)
+    texts = unit(text.weight)
     assert features.image is not None
     found = measure(features.image, texts, target)
     for name, value in found.figures.items():
