@@ -99,7 +99,9 @@ class _Judge:
         close = self.rule.min_margin is not None and margin is not None and margin < self.rule.min_margin
         nothing = self._is_none(scores, row, ranked[0][0])
         label, probability = self._label(scores, row, ranked[0], passed, nothing)
-        several = () if close or nothing else self._labels(scores, row, passed)
+        several: tuple[str, ...] | None = None
+        if self.rule.kind == "sigmoid":
+            several = () if close or nothing else self._labels(scores, row, passed)
         return Prediction(
             item,
             flags=flags,
@@ -108,7 +110,7 @@ class _Judge:
             cosine=self._cosine(scores, row, ranked[0][0]),
             margin=margin,
             top=tuple((self.names[column], value) for column, value in ranked[: self.rule.top_k]),
-            labels=several if self.rule.kind == "sigmoid" else None,
+            labels=several,
         )
 
     def _is_none(self, scores: Scores, row: int, winner: int) -> bool:

@@ -234,7 +234,8 @@ class FileOutput:
 
     def _count(self, record: Record) -> None:
         self.statuses[record["status"]] += 1
-        self._columns |= dict.fromkeys(own_names(record))
+        if names := own_names(record):
+            self._columns |= dict.fromkeys(names)
 
     def _continue(self, journal: Journal) -> None:
         difference = _difference(journal.header, self._header)

@@ -37,6 +37,7 @@ FIELDS = (
     "flags",
 )
 SECONDS = ("start_s", "end_s")
+_FIELDS = frozenset(FIELDS)
 
 
 def to_record(prediction: Prediction, *, keep_columns: bool = False, timeline: bool = False) -> Record:
@@ -63,7 +64,7 @@ def to_record(prediction: Prediction, *, keep_columns: bool = False, timeline: b
 
 def own_names(record: Record) -> tuple[str, ...]:
     """What a record has beside FIELDS."""
-    return tuple(name for name in record if name not in FIELDS)
+    return tuple(name for name in record if name not in _FIELDS)
 
 
 def _seconds(prediction: Prediction) -> tuple[float | None, float | None]:
