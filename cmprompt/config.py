@@ -52,8 +52,7 @@ class Settings:
     def find(self, command: tuple[str, ...], flag: str, many: bool = False) -> Origin | None:
         """The value of `flag` (with underscores) for `command`, if anything sets it. `many`: one value a line."""
         variable = PREFIX + flag.upper()
-        if variable in self.environment:
-            text = self.environment[variable]
+        if text := self.environment.get(variable):  # an empty one sets nothing
             return Origin(text.splitlines() if many else text, variable)
         for source, table in self._tables(command):
             if flag in table and not isinstance(table[flag], dict):

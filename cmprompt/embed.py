@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
@@ -33,6 +34,7 @@ FIRST_BLOCK = 64  # items looked up at once, doubled while the store has them al
 BATCH_SIZE = 16  # where the encoder does not say
 REMEMBERED = 2048  # contents whose vectors are at hand, so that a copy of one is not encoded again
 UNWRITTEN = 1024  # vectors that may wait for the disk
+TEXTS_AHEAD = 128  # items whose texts are encoded with those of a batch, which alone are too few to fill one
 
 
 @dataclass
@@ -104,7 +106,7 @@ def embed_texts(
 
     Raises ModelError where the model makes nothing usable of a text.
     """
-    with ThreadPoolExecutor(streams_of(encoder), "cmprompt-encode") as pool:
+    with _threads(streams_of(encoder), "cmprompt-encode") as pool:
         known = Texts(encoder, store, pool.map)
         rows = known.rows(texts)
     if stats:
@@ -157,23 +159,19 @@ class _Pipeline:
     def run(self, threads: int) -> Iterator[Embedded]:
         self.stats.threads = threads
         in_hand = self.batch_size + 2 * threads
-        decoders = ThreadPoolExecutor(threads, "cmprompt-decode")
-        encoders = ThreadPoolExecutor(self.streams, "cmprompt-encode")
-        patient = True
         try:
-            while True:
-                self._look_ahead(in_hand)
-                self._decode(decoders, in_hand)
-                if not self.window:
-                    return
-                self._advance(encoders)
-                yield from self._finished()
-        except BaseException as error:
-            patient = isinstance(error, Exception | GeneratorExit)  # a signal does not wait for a model that loads
-            raise
+            with (
+                _threads(self.streams, "cmprompt-encode") as encoders,
+                _threads(threads, "cmprompt-decode") as decoders,
+            ):
+                while True:
+                    self._look_ahead(in_hand)
+                    self._decode(decoders, in_hand)
+                    if not self.window:
+                        return
+                    self._advance(encoders)
+                    yield from self._finished()
         finally:
-            for pool in (decoders, encoders):
-                pool.shutdown(wait=patient, cancel_futures=True)
             if self.keeper:
                 self.keeper.close()
 
@@ -184,11 +182,13 @@ class _Pipeline:
             self.working.append(slot)
 
     def _advance(self, pool: ThreadPoolExecutor) -> None:
-        """Give the model one more batch; wait for its oldest one where it has enough, or where there is no more."""
+        """Give the model one more batch, or a part of one where no more can come before an answer; wait for its oldest
+        where it has enough, or where there is no more."""
         enough = self.streams + (self.stats.encoded > 0)  # the first ones load the model, and show that it works
         if len(self.encoding) < enough:
             self._collect()
-            if len(self.ready) >= self.batch_size or not self.working:
+            held_up = self.exhausted or len(self.window) >= self.read_ahead
+            if len(self.ready) >= self.batch_size or (held_up and not self.working and not self.waiting):
                 self._encode(pool)
         while self.encoding and (len(self.encoding) >= enough or not (self.working or self.ready)):
             self._settle_batch(*self.encoding.popleft())
@@ -211,7 +211,7 @@ class _Pipeline:
         held = 0
         for item in islice(self.source, count):
             slots.append(_Slot(item))
-            held += not isinstance(item.image, FileBytes)
+            held += item.image is not None and not isinstance(item.image, FileBytes)
             if held >= most_in_memory:
                 return slots
         self.exhausted = len(slots) < count
@@ -318,6 +318,9 @@ class _Pipeline:
                 image[has_image] = np.concatenate(rows).reshape(len(rows), -1)
         if "text" in self.needs:
             text, has_text = self._text_rows(slots, outcomes)
+            if image is not None:
+                lost = np.array([outcome.status != "ok" for outcome in outcomes])
+                image[lost], has_image[lost] = 0, False
         self.stats.failed += sum(outcome.status != "ok" for outcome in outcomes)
         features = Features(image, text, has_image, has_text)
         return Embedded(tuple(slot.item for slot in slots), tuple(outcomes), features)
@@ -327,7 +330,8 @@ class _Pipeline:
         rows = np.zeros((len(slots), self.texts.dim), np.float32)
         places = [place for place, slot in enumerate(slots) if _has_text(slot.item) and outcomes[place].status == "ok"]
         before = self.texts.encoded
-        rows[places] = self.texts.rows([slots[place].item.text or "" for place in places])
+        ahead = (slot.item.text or "" for slot in islice(self.window, TEXTS_AHEAD) if _has_text(slot.item))
+        rows[places] = self.texts.rows([slots[place].item.text or "" for place in places], ahead)
         self.stats.texts_encoded += self.texts.encoded - before
         has_text = np.zeros(len(slots), bool)
         has_text[places] = True
@@ -390,6 +394,19 @@ class _Keeper:
             hashes, vectors, flags = zip(*rows, strict=True)
             self._own.put(self.store_key, hashes, np.stack(vectors), flags, self.dtype)
         self._own.remember_files([identity for identity, _ in files], [sha for _, sha in files])
+
+
+@contextmanager
+def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Threads that are waited for, but not by a signal: it does not wait for a model that loads."""
+    pool, patient = ThreadPoolExecutor(count, name), True
+    try:
+        yield pool
+    except BaseException as error:
+        patient = isinstance(error, Exception | GeneratorExit)
+        raise
+    finally:
+        pool.shutdown(wait=patient, cancel_futures=True)
 
 
 def _has_text(item: Item) -> bool:

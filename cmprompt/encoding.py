@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -103,12 +104,20 @@ class Texts:
         """D of the texts."""
         return int(getattr(self.encoder, "text_dim", self.encoder.dim))
 
-    def rows(self, texts: Sequence[str]) -> Array:
-        """(M, D) float32, unit rows but for those that are NaN: the model makes nothing of that text."""
+    def rows(self, texts: Sequence[str], ahead: Iterable[str] = ()) -> Array:
+        """(M, D) float32, unit rows but for those that are NaN: the model makes nothing of that text.
+
+        `ahead`: texts that will be asked for soon, encoded with those that are new, as many as can be remembered.
+        """
+        most = most_remembered(TEXTS_REMEMBERED, self.dim)
         new = [text for text in dict.fromkeys(texts) if text not in self._memory]
-        vectors = self._rows_of(new)
-        known = {**self._memory, **dict(zip(new, vectors, strict=True))}
-        if len(self._memory) + len(new) <= most_remembered(TEXTS_REMEMBERED, self.dim):
+        if new:
+            soon = (text for text in dict.fromkeys(ahead) if text not in self._memory and text not in new)
+            new += islice(soon, max(0, most - len(new)))
+        if len(self._memory) + len(new) > most:
+            self._memory = {text: self._memory[text] for text in dict.fromkeys(texts) if text in self._memory}
+        known = {**self._memory, **dict(zip(new, self._rows_of(new), strict=True))}
+        if len(known) <= most:
             self._memory = known
         rows = np.zeros((len(texts), self.dim), np.float32)
         for row, text in zip(rows, texts, strict=True):

@@ -23,6 +23,8 @@ from cmprompt.scores import (
 )
 from cmprompt.types import Array, Embedded, Head, Item, Outcome, Prediction
 
+SCORES_AT_ONCE = 1 << 22  # of rows by labels: several arrays of so many numbers are held
+
 
 def predict(
     embedded: Iterable[Embedded], head: Head, rule: Rule | None = None, *, vocabulary: Array | None = None
@@ -43,12 +45,23 @@ def predict(
     labels, groups = level_labels(head.labels, rule.level)
     judge = _Judge(labels, rule, _limits(labels, rule))
     words = None if vocabulary is None else on_grid(vocabulary)
-    for batch in embedded:
+    most = max(1, SCORES_AT_ONCE // len(head.labels))
+    for batch in (part for whole in embedded for part in _parts(whole, most)):
         if not any(outcome.status == "ok" for outcome in batch.outcomes):
             yield from (_failure(*pair) for pair in zip(batch.items, batch.outcomes, strict=True))
             continue
         scores = add_up(score(batch.features, head, rule, words), groups, rule)
         yield from judge.decide(batch, scores)
+
+
+def _parts(batch: Embedded, most: int) -> Iterator[Embedded]:
+    """The batch, `most` rows of it at a time."""
+    if len(batch.items) <= most:
+        yield batch
+        return
+    for start in range(0, len(batch.items), most):
+        rows = slice(start, start + most)
+        yield Embedded(batch.items[rows], batch.outcomes[rows], batch.features.take(rows))
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,11 @@ class FileBytes:
         # Should a pipe have taken its place since, opening it must not block.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(self.path, flags), "rb") as file:
-            if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_FILE_BYTES:
                 raise ItemError("too_large", f"over {MAX_FILE_BYTES >> 20} MB")
-            return file.read(MAX_FILE_BYTES)
+            data = file.read(size + 1)  # what is asked for is allocated
+            return data if len(data) <= size else data + file.read(MAX_FILE_BYTES - len(data))  # it grew meanwhile
 
 
 @dataclass(frozen=True)

@@ -76,3 +76,23 @@ def test_a_setting_for_all_runs_may_lie_idle(
     monkeypatch.setenv(f"CMPROMPT_{name}", value)
     assert run([*LINE, *flags]) == status
     assert "makes no use" not in capsys.readouterr().err
+
+
+def test_an_output_that_is_there_already_costs_no_work(tmp_path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there.csv").write_text("kept")
+
+    def load(*anything: object, **more: object) -> None:
+        raise AssertionError("a model was asked for")
+
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", load)
+    assert run([*LINE, *LABELS, "-o", "there.csv"]) == 4
+    assert run([*LINE, *LABELS, "-o", "nowhere/there.csv"]) == 4
+    said = capsys.readouterr().err.splitlines()
+    assert "is there already; --overwrite" in said[0] and "no folder" in said[1]
+    assert (tmp_path / "there.csv").read_text() == "kept"
+
+
+def test_a_store_without_a_name_is_refused(tmp_path, capsys) -> None:
+    assert run([*LINE, *LABELS, "--store", ""]) == 2
+    assert "--store ''" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"H"}

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from cmprompt.cli.app import app, run
 from cmprompt.cli.help import GroupedCommand
-from cmprompt.config import Settings, is_flag, setting
+from cmprompt.config import Origin, Settings, is_flag, setting
 from cmprompt.errors import UsageError
 
 ROOT = get_command(app)
@@ -28,6 +28,12 @@ def settings(tmp_path: Path, toml: str, **environment: str) -> Settings:
 def test_environment_goes_before_the_file(tmp_path: Path) -> None:
     origin = settings(tmp_path, 'model = "a"', CMPROMPT_MODEL="b").find(("classify",), "model")
     assert origin is not None and (origin.value, origin.source) == ("b", "CMPROMPT_MODEL")
+
+
+def test_an_empty_variable_sets_nothing(tmp_path: Path) -> None:
+    found = settings(tmp_path, 'model = "a"', CMPROMPT_MODEL="", CMPROMPT_STORE="")
+    assert found.find(("classify",), "model") == Origin("a", str(tmp_path / "config.toml"))
+    assert found.find(("classify",), "store") is None
 
 
 def test_a_commands_own_table_goes_before_the_top_level(tmp_path: Path) -> None:

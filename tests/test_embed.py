@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import tracemalloc
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -276,17 +278,105 @@ def test_the_keys_of_two_models_do_not_mix(tmp_path: Path) -> None:
     assert run(items, FakeEncoder("b"), Store(tmp_path / "s"))[1].encoded == 3
 
 
-def test_a_signal_does_not_wait_for_the_model(fake_encoder: FakeEncoder) -> None:
+@pytest.mark.parametrize("what", ["images", "texts"])
+def test_a_signal_does_not_wait_for_the_model(what: str, fake_encoder: FakeEncoder) -> None:
     loaded, once = threading.Event(), threading.Lock()
 
     class Loading(FakeEncoder):
-        def encode_images(self, pixels: Array) -> Array:
+        def load(self) -> None:
             if once.acquire(blocking=False):  # a second signal would end the process
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             loaded.wait(60)
+
+        def encode_images(self, pixels: Array) -> Array:
+            self.load()
             return super().encode_images(pixels)
 
+        def encode_texts(self, texts: Sequence[str]) -> Array:
+            self.load()
+            return super().encode_texts(texts)
+
     with pytest.raises(Interrupted), stop_signals():  # a shell may have told its children to ignore SIGINT
-        list(embed([Item("x", lambda: encode(draw("red")))], Loading()))
+        if what == "images":
+            list(embed([Item("x", lambda: encode(draw("red")))], Loading()))
+        else:
+            embed_texts(["red"], Loading())
     assert not loaded.is_set()
     loaded.set()
+
+
+class Counting(FakeEncoder):
+    """Knows how many came with each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images: list[int] = []
+        self.texts: list[int] = []
+
+    def encode_images(self, pixels: Array) -> Array:
+        self.images.append(len(pixels))
+        return super().encode_images(pixels)
+
+    def encode_texts(self, texts: Sequence[str]) -> Array:
+        self.texts.append(len(texts))
+        return super().encode_texts(texts)
+
+
+def test_batches_are_full_where_most_contents_are_known(tmp_path: Path) -> None:
+    known = photos(tmp_path / "p", 50)
+    run(known, FakeEncoder(), Store(tmp_path / "s"))
+    mixed = [
+        Item(str(i), (lambda i=i: encode(draw((i % 256, i // 256, 99), (8, 8)))) if i % 10 == 0 else
+             (lambda i=i: Path(known[i % 50].id).read_bytes()))
+        for i in range(1600)
+    ]  # fmt: skip
+    encoder = Counting()
+    run(mixed, encoder, Store(tmp_path / "s"), batch_size=16)
+    assert encoder.images == [16] * 10
+
+
+def test_the_texts_of_pairs_are_encoded_together(tmp_path: Path) -> None:
+    pairs = [replace(item, text=f"red {i}") for i, item in enumerate(photos(tmp_path / "p", 300))]
+    encoder = Counting()
+    batches = list(embed(pairs, encoder, needs=BOTH, batch_size=2))
+    texts = np.concatenate([batch.features.text for batch in batches if batch.features.text is not None])
+    assert sum(encoder.texts) == 300 and len(encoder.texts) <= 20
+    assert np.array_equal(texts, embed_texts([f"red {i}" for i in range(300)], FakeEncoder()))
+
+
+def test_rows_of_text_alone_come_in_large_blocks() -> None:
+    encoder = Counting()
+    list(embed([Item(str(i), None, f"red {i}") for i in range(256)], encoder, needs=BOTH, batch_size=2))
+    assert len(encoder.texts) <= 4
+
+
+def test_texts_past_what_is_remembered_are_encoded_once_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmprompt.encoding.TEXTS_REMEMBERED", 20)
+    encoder = Counting()
+    red = encode(draw("red"))
+    pairs = [Item(str(i), lambda: red, f"red {i}") for i in range(200)]
+    batches = list(embed(pairs, encoder, needs=BOTH, batch_size=2))
+    assert all(batch.features.has_text.all() for batch in batches)
+    assert sum(encoder.texts) == 200
+
+
+def test_a_pair_whose_text_has_no_vector_is_masked_wholly(
+    fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_encoder, "_text_vector", lambda text: np.full(8, np.nan if text == "bad" else 1.0))
+    items = [Item(text, lambda: encode(draw("red")), text) for text in ("good", "bad")]
+    (batch,) = embed(items, fake_encoder, needs=BOTH)
+    assert [outcome.status for outcome in batch.outcomes] == ["ok", "nan"]
+    assert batch.features.image is not None and not batch.features.image[1].any()
+    assert batch.features.has_image.tolist() == batch.features.has_text.tolist() == [True, False]
+
+
+def test_no_more_memory_is_asked_for_than_a_file_is_long(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    path.write_bytes(b"x" * 100_000)
+    tracemalloc.start()
+    try:
+        assert FileBytes(str(path))() == b"x" * 100_000
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+    finally:
+        tracemalloc.stop()

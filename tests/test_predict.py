@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
@@ -194,6 +195,23 @@ def test_a_batch_of_failures_needs_no_vectors() -> None:
         (Item("a", None),), (Outcome("missing", "gone"),), Features(None, None, np.zeros(1, bool), np.zeros(1, bool))
     )
     assert [p.status for p in predict([batch], text_head())] == ["missing"]
+
+
+def test_a_batch_of_many_labels_is_scored_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, images, vocabulary = text_head(), rows(100), rows(30, seed=2)
+    whole = list(predict(batches(images), head, Rule(none=True), vocabulary=vocabulary))
+    seen: list[int] = []
+
+    class Watched(LinearHead):
+        def cosines(self, features: Features) -> Array:
+            seen.append(len(features))
+            return super().cosines(features)
+
+    watched = Watched(**{field.name: getattr(head, field.name) for field in fields(head)})
+    monkeypatch.setattr(sys.modules[predict.__module__], "SCORES_AT_ONCE", 7 * len(LABELS))
+    parts = list(predict(batches(images), watched, Rule(none=True), vocabulary=vocabulary))
+    assert max(seen) == 7 and sum(seen) == 100
+    assert [replace(found, item=None) for found in parts] == [replace(found, item=None) for found in whole]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

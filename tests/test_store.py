@@ -242,6 +242,18 @@ def test_a_local_disk_is_not_taken_for_a_network(tmp_path: Path) -> None:
     assert store.catalogue.db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
+@pytest.mark.parametrize(
+    ("mount", "is_network"),
+    [("ext4 /", False), ("tmpfs /home", False), ("nfs4 /home", True), ("gpfs /home", True), ("virtiofs /home", True),
+     ("nfs /home/my\\040share", True), ("nfs /home/other", False)],
+)  # fmt: skip
+def test_mounts_tell_which_disks_are_local(mount: str, is_network: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, point = mount.split(" ")
+    table = f"/dev/root / ext4 rw 0 0\nserver {point} {kind} rw 0 0\n"
+    monkeypatch.setattr("cmprompt.store.catalogue.Path.read_text", lambda path, **options: table)
+    assert _on_network(Path("/home/my share/cache")) == is_network
+
+
 def test_on_a_network_file_system_the_journal_is_a_rollback_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,7 +92,7 @@ def command(
     from cmprompt.encoders import load_encoder
     from cmprompt.encoding import streams_of
     from cmprompt.rule import Rule
-    from cmprompt.runs import OutputOptions, open_output
+    from cmprompt.runs import OutputOptions, check_output, open_output
     from cmprompt.runs.header import run_header
     from cmprompt.sources import SourceOptions, read_items
     from cmprompt.writers import choose_format
@@ -115,6 +115,8 @@ def command(
         )
     form = "jsonl" if stdin_jsonl else choose_format(format, output, terminal=sys.stdout.isatty())
     unused.refuse(context, unused.CLASSIFY, form=form)
+    if not dry_run:
+        check_output(output, resume=resume, overwrite=overwrite)
     one_will_do = none or multi_label or (threshold or "").startswith(("z:", "cos:"))
     multi_label = multi_label or road.is_multi_label(head)
     wanted = answering.wanted(

@@ -152,8 +152,6 @@ def calibrate_on(encoder: Encoder, items: Iterable[Item]) -> None:
     side, wanted = _to_calibrate(encoder)
     if not wanted:
         return
-    from itertools import islice
-
     import numpy as np
 
     from cmprompt.clips import sampling_of, with_frames

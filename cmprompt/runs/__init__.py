@@ -24,6 +24,7 @@ from cmprompt.types import Item, Prediction
 from cmprompt.writers import COLUMNAR, Record, Writer, make_writer, to_record
 from cmprompt.writers.records import identity, own_names
 
+_THERE = "{path} is there already; --overwrite replaces it, -o names another file"
 _FREE = ("versions",)  # may differ between a run and the one that goes on with it
 
 
@@ -81,6 +82,17 @@ def open_output(
             output = FileOutput(target, header, options, batch_size=batch_size, argv=argv)
             output.start(resume=resume, overwrite=overwrite)
             yield from output.guarded()
+
+
+def check_output(path: str | None, *, resume: bool, overwrite: bool) -> None:
+    """Raise before the work what `open_output` would raise after it of a file that is there, or has no folder."""
+    if path is None or not (os.path.isfile(path) or not os.path.exists(path)):
+        return
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise OutputError(f"cannot write {path}: there is no folder {target.parent}")
+    if target.exists() and not (resume or overwrite or beside(target, "journal").exists()):
+        raise OutputError(_THERE.format(path=target))
 
 
 class StreamOutput:
@@ -187,7 +199,7 @@ class FileOutput:
             elif self.path.exists() and not overwrite:
                 self.finished = resume and self._was_finished()
                 if not self.finished:
-                    raise OutputError(f"{self.path} is there already; --overwrite replaces it, -o names another file")
+                    raise OutputError(_THERE.format(path=self.path))
             else:
                 if journal:
                     journal.close()

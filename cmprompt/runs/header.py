@@ -29,18 +29,12 @@ def run_header(
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What determines the records: equal headers give equal output. Holds no times, paths of outputs or argv."""
-    from cmprompt.prompts import prompt_hash
-
     return {
-        **_model(encoder),
+        **rows_header(encoder, prompts=prompts, inputs=inputs, options=options),
         "head": type(head).__name__,
         "head_sha256": _head_hash(head) if prompts is None else None,  # prompts and model say it all otherwise
         "labels": list(head.labels),
-        "prompt_hash": None if prompts is None else prompt_hash(prompts),
         "rule": asdict(rule),
-        "inputs": list(inputs),
-        "options": dict(options or {}),
-        "versions": {"cmprompt": __version__, **_versions()},
     }
 
 
@@ -55,20 +49,14 @@ def rows_header(
     from cmprompt.prompts import prompt_hash
 
     return {
-        **_model(encoder),
-        "prompt_hash": None if prompts is None else prompt_hash(prompts),
-        "inputs": list(inputs),
-        "options": dict(options or {}),
-        "versions": {"cmprompt": __version__, **_versions()},
-    }
-
-
-def _model(encoder: Encoder) -> dict[str, Any]:
-    return {
         "model": encoder.model_id,
         "weights_hash": getattr(encoder, "weights_hash", None),
         "revision": getattr(getattr(encoder, "checkpoint", None), "revision", None),
         "encoding": encoder.store_key,
+        "prompt_hash": None if prompts is None else prompt_hash(prompts),
+        "inputs": list(inputs),
+        "options": dict(options or {}),
+        "versions": {"cmprompt": __version__, **_versions()},
     }
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from cmprompt.errors import CmpromptError, StoreError
+from cmprompt.errors import CmpromptError, StoreError, UsageError
 from cmprompt.store.catalogue import Catalogue, CatalogueDamaged
 from cmprompt.store.segments import DType, Segment, SegmentDamaged, checksums
 from cmprompt.types import Array
@@ -76,6 +76,8 @@ def default_store_dir() -> Path:
 def open_store(path: str | None = None, notice: Callable[[str], None] | None = None) -> Store | None:
     """The store at `path`; with None the default one, or none at all, with a notice, where the cache cannot be used."""
     if path is not None:
+        if not path:
+            raise UsageError("--store '': name a folder, or leave it out")
         return Store(path, notice)
     try:
         return Store(default_store_dir(), notice)

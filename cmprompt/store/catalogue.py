@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -18,7 +19,10 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 0x636D7072  # "cmpr"
 BUSY_TIMEOUT_S = 60
 CHUNK = 900  # values in one IN (...): below the limit of every SQLite
-NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "lustre", "gluster", "fuse.gluster", "ceph", "afs")
+LOCAL_FILE_SYSTEMS = {
+    "apfs", "bcachefs", "btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "fuseblk", "hfsplus", "jfs", "msdos",
+    "nilfs2", "ntfs", "ntfs3", "overlay", "ramfs", "reiserfs", "rootfs", "tmpfs", "udf", "ufs", "vfat", "xfs", "zfs",
+}  # fmt: skip
 FILE_NAMES = ("catalogue.sqlite", "catalogue.sqlite-wal", "catalogue.sqlite-shm", "catalogue.sqlite-journal")
 
 SCHEMA = f"""
@@ -181,7 +185,7 @@ def _inode(path: Path) -> int | None:
 
 
 def _on_network(path: Path) -> bool:
-    """Whether `path` lies on a network file system, where WAL's shared memory does not work (Linux and UNC paths)."""
+    """Whether `path` may lie on a network file system, where WAL does not work (told on Linux, and of UNC paths)."""
     real = os.path.join(os.path.realpath(path), "")
     if real.startswith("\\\\"):
         return True
@@ -189,5 +193,11 @@ def _on_network(path: Path) -> bool:
         mounts = [line.split(" ")[1:3] for line in Path("/proc/mounts").read_text(errors="replace").splitlines()]
     except OSError:
         return False
-    holding = [(len(point), kind) for point, kind in mounts if real.startswith(os.path.join(point, ""))]
-    return max(holding, default=(0, ""))[1].startswith(NETWORK_FILE_SYSTEMS)
+    points = [(_unescaped(point), kind) for point, kind in mounts]
+    holding = [(len(point), kind) for point, kind in points if real.startswith(os.path.join(point, ""))]
+    return bool(holding) and max(holding)[1] not in LOCAL_FILE_SYSTEMS
+
+
+def _unescaped(point: str) -> str:
+    r"""A mount point as it is called: /proc/mounts writes a blank as \040, and tab, newline and backslash alike."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), point)
