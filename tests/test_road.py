@@ -15,6 +15,9 @@ from conftest import FakeEncoder
 
 from cmprompt.cli import road
 from cmprompt.cli.app import run
+from cmprompt.cli.dry_run import describe_run
+from cmprompt.cli.inputs import count_in_background, rereadable, warn_of_nothing
+from cmprompt.cli.timings import timings
 from cmprompt.embed import Stats
 from cmprompt.errors import UsageError
 from cmprompt.sources import SourceOptions
@@ -33,7 +36,7 @@ class Calibrated(FakeEncoder):
 def counted(inputs: list[str], **options: Any) -> list[int]:
     """What the counting thread tells, once it has ended."""
     told: list[int] = []
-    road.count_in_background(inputs, SourceOptions(**options), told.append, True)
+    count_in_background(inputs, SourceOptions(**options), told.append, True)
     for thread in threading.enumerate():
         if thread.name == "cmprompt-count":
             thread.join()
@@ -52,10 +55,10 @@ def test_standard_input_and_pipes_are_read_but_once(tmp_path: Path, colours: Pat
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reading, writing = os.pipe()
-    assert road.rereadable([str(colours), "photos/*.jpg"], listed) and road.rereadable([], listed)
+    assert rereadable([str(colours), "photos/*.jpg"], listed) and rereadable([], listed)
     for once in ("-", str(pipe), f"/dev/fd/{reading}"):
-        assert not road.rereadable([str(colours), once], None) and not road.rereadable([str(colours)], once)
-    assert not road.rereadable([], None)
+        assert not rereadable([str(colours), once], None) and not rereadable([str(colours)], once)
+    assert not rereadable([], None)
     os.close(reading)
     os.close(writing)
 
@@ -81,7 +84,7 @@ def test_calibrating_leaves_standard_input_alone(colours: Path) -> None:
 
 
 def test_timings_share_reading_and_decoding_among_the_threads_that_ran() -> None:
-    lines = list(road.timings(Stats(read_s=4.0, decode_s=8.0, threads=4), 3.0, start_s=0.5, write_s=0.25))
+    lines = list(timings(Stats(read_s=4.0, decode_s=8.0, threads=4), 3.0, start_s=0.5, write_s=0.25))
     assert {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith(("read", "decode"))} == {
         "read": 1.0,
         "decode": 2.0,
@@ -91,7 +94,7 @@ def test_timings_share_reading_and_decoding_among_the_threads_that_ran() -> None
 def test_a_dry_run_has_a_line_for_each_input(fake_encoder: FakeEncoder) -> None:
     names = ["a\nb.jpg", "tab\t.jpg", "back\\slash.jpg", "caf\udce9.jpg"]
     items = [Item(name, None) for name in names]
-    lines = list(road.describe_run(fake_encoder, {"a\tb": ["a photo of a\nb"]}, "zero-shot", items))
+    lines = list(describe_run(fake_encoder, {"a\tb": ["a photo of a\nb"]}, "zero-shot", items))
     assert lines[3:] == [
         r"label	a\tb	1 text	a photo of a\nb", r"input	a\nb.jpg", r"input	tab\t.jpg", r"input	back\\slash.jpg",
         "input	caf\ufffd.jpg"]  # fmt: skip
@@ -134,10 +137,10 @@ def test_what_fails_in_the_beginning_is_told_to_who_reads() -> None:
 
 def test_a_run_without_anything_to_do_says_what_was_empty() -> None:
     said: list[str] = []
-    road.warn_of_nothing(Counter(), ["photos", "t.csv", "more"], 2, said.append)
+    warn_of_nothing(Counter(), ["photos", "t.csv", "more"], 2, said.append)
     assert said == ["no rows in t.csv", "no images in photos, more; 2 other files skipped, --all-files tries them"]
-    road.warn_of_nothing(Counter(), ["photos", "t.csv"], 0, said.append, limit=0)
-    road.warn_of_nothing(Counter(ok=1), ["photos", "t.csv"], 0, said.append)
+    warn_of_nothing(Counter(), ["photos", "t.csv"], 0, said.append, limit=0)
+    warn_of_nothing(Counter(ok=1), ["photos", "t.csv"], 0, said.append)
     assert len(said) == 2
 
 

@@ -52,6 +52,7 @@ def command(
     started_s = perf_counter()
     from cmprompt.cli import road
     from cmprompt.cli.details import Details, print_timings
+    from cmprompt.cli.notices import speaker
     from cmprompt.clips import pooled, with_frames
     from cmprompt.embed import Stats, embed
     from cmprompt.encoders import load_encoder
@@ -66,7 +67,7 @@ def command(
     from cmprompt.writers.records import rounded
     from cmprompt.writers.rows import check_output, write_rows
 
-    say = road.speaker(quiet)
+    say = speaker(quiet)
     check_output(output, format, overwrite)
     source = SourceOptions(image_col=image_col, target_col=target_col, limit=limit)
     items = read_pictures(data, source)

@@ -55,6 +55,10 @@ def command(
 
     from cmprompt.cli import fitting, road
     from cmprompt.cli.details import Details
+    from cmprompt.cli.dry_run import describe_run
+    from cmprompt.cli.inputs import require_inputs
+    from cmprompt.cli.notices import speaker
+    from cmprompt.cli.texts import read_prompts, set_names, warn_of_texts
     from cmprompt.clips import sampling_of
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError, counted
@@ -63,19 +67,19 @@ def command(
     from cmprompt.sources import SourceOptions, read_items
     from cmprompt.tasks.adapt import adapt_to, read_shares
 
-    say = road.speaker(quiet)
+    say = speaker(quiet)
     if output is None and not dry_run:
         raise UsageError("name the head to write: -o DIR")
     target = Path(output or "")
     if output is not None:
         check_free(target, overwrite)
-    sources = road.require_inputs(inputs, files_from)
+    sources = require_inputs(inputs, files_from)
     options = SourceOptions(
         files_from=files_from, null_separated=null, image_col=image_col, limit=limit, all_files=all_files,
         videos=True,
     )  # fmt: skip
     sampling = sampling_of(fps, frames)
-    label_set, texts = road.read_prompts(labels, label, prompts, template, language, say=say)
+    label_set, texts = read_prompts(labels, label, prompts, template, language, say=say)
     texts = fitting.at_level(texts, level)
     shares = read_shares(prior, tuple(texts)) if prior else None
     encoder = load_encoder(
@@ -83,12 +87,12 @@ def command(
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
     if dry_run:
-        sets = road.set_names(label_set, prompts, template, language)
-        for line in road.describe_run(encoder, texts, "adapted from zero-shot", read_items(sources, options), sets):
+        sets = set_names(label_set, prompts, template, language)
+        for line in describe_run(encoder, texts, "adapted from zero-shot", read_items(sources, options), sets):
             typer.echo(line)
         return 0
     road.calibrate(encoder, sources, options)
-    road.warn_of_texts(encoder, texts, say)
+    warn_of_texts(encoder, texts, say)
     kept = road.open_store(store, no_store, say)
     details = Details(verbose and not quiet)
     details.run(encoder, kept, texts)

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from cmprompt.cli import road
+from cmprompt.cli.heads import read_head
+from cmprompt.cli.texts import read_prompts, read_question
 from cmprompt.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from cmprompt.cli.road import Say
+    from cmprompt.cli.notices import Say
     from cmprompt.embed import Stats
     from cmprompt.heads.zero_shot import Pool
     from cmprompt.labels import LabelSet
@@ -76,14 +77,14 @@ def wanted(
     if question and describe:
         raise UsageError("--question and --describe exclude each other; a question's answers have its own texts")
     if head:
-        return Wanted(LabelSet({}), head=road.read_head(head, labels, label))
+        return Wanted(LabelSet({}), head=read_head(head, labels, label))
     if question:
-        asked = road.read_question(question, labels, label, prompts, template, language)
+        asked = read_question(question, labels, label, prompts, template, language)
         return Wanted(asked.labels, asked.texts, asked=asked)
     if not describe and hold_questions(sources):
         choices = load_labels(labels or [], label or []) if labels or label else LabelSet({})
         return Wanted(choices, sets=tuple(question_sets(prompts, template, language)))
-    chosen, texts = road.read_prompts(
+    chosen, texts = read_prompts(
         labels, label, prompts, template, language, minimum=minimum, describe=describe, say=say
     )
     return Wanted(chosen, texts, described=describe is not None)

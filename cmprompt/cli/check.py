@@ -73,7 +73,9 @@ def command(
 
     from cmprompt.cli import road
     from cmprompt.cli.details import Details, print_timings
+    from cmprompt.cli.notices import speaker
     from cmprompt.cli.progress import Progress
+    from cmprompt.cli.texts import warn_of_row_texts
     from cmprompt.clips import pooled, with_frames
     from cmprompt.embed import Stats, embed
     from cmprompt.encoders import load_encoder
@@ -82,7 +84,7 @@ def command(
     from cmprompt.tasks.suspects import FIELDS, find_suspects
     from cmprompt.writers.rows import check_output, write_rows
 
-    say = road.speaker(quiet)
+    say = speaker(quiet)
     check_output(output, format, overwrite)
     source = SourceOptions(
         image_col=image_col, text_col=text_col, target_col=target_col, limit=limit, class_folders=isdir(table),
@@ -105,7 +107,7 @@ def command(
                 progress.take(batch)
                 yield batch
 
-        rows = road.warn_of_row_texts(encoder, counted(), say)
+        rows = warn_of_row_texts(encoder, counted(), say)
         found = find_suspects(rows, fdr=fdr, keep_columns=keep_columns)
     details.work(stats)
     for notice in found.notices:

@@ -86,7 +86,13 @@ def command(
 
     from cmprompt.cli import answering, road, unused
     from cmprompt.cli.details import Details, print_timings
+    from cmprompt.cli.dry_run import describe_run
+    from cmprompt.cli.heads import check_head, is_multi_label, model_for
+    from cmprompt.cli.inputs import count_in_background, require_inputs, say_columns, usual_columns, warn_of_nothing
+    from cmprompt.cli.notices import speaker
     from cmprompt.cli.progress import Progress
+    from cmprompt.cli.texts import set_names, warn_of_texts
+    from cmprompt.cli.timings import Clock
     from cmprompt.clips import pooled, sampling_of, segments, with_frames
     from cmprompt.embed import BATCH_SIZE, READ_AHEAD, Stats, embed
     from cmprompt.encoders import load_encoder
@@ -97,13 +103,13 @@ def command(
     from cmprompt.sources import SourceOptions, read_items
     from cmprompt.writers import choose_format
 
-    say = road.speaker(quiet)
+    say = speaker(quiet)
     details = Details(verbose and not quiet)
     progress = Progress(quiet=quiet, rows_on_terminal=output is None and sys.stdout.isatty(), details=details)
-    sources = road.require_inputs(inputs, files_from, stdin_jsonl)
+    sources = require_inputs(inputs, files_from, stdin_jsonl)
     chosen = SourceOptions(
         files_from=files_from, null_separated=null, requests=stdin_jsonl, image_col=image_col, text_col=text_col,
-        target_col=target_col, usual_columns=road.usual_columns([head] if head else []), limit=limit,
+        target_col=target_col, usual_columns=usual_columns([head] if head else []), limit=limit,
         all_files=all_files, videos=True,
     )  # fmt: skip
     sampling = sampling_of(fps, frames)
@@ -118,7 +124,7 @@ def command(
     if not dry_run:
         check_output(output, resume=resume, overwrite=overwrite)
     one_will_do = none or multi_label or (threshold or "").startswith(("z:", "cos:"))
-    multi_label = multi_label or road.is_multi_label(head)
+    multi_label = multi_label or is_multi_label(head)
     wanted = answering.wanted(
         sources, head, labels, label, prompts, template, language, question=question, describe=describe,
         minimum=1 if one_will_do else 2, say=say,
@@ -130,21 +136,21 @@ def command(
     answering.check_pool(pool, wanted)
     names = answering.translations(translate_labels, wanted, level)
     encoder = road.for_good(load_encoder(
-        road.model_for(head, model), device, precision, exact=exact, threads=threads, batch_size=batch_size,
+        model_for(head, model), device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, compiled=compiled, notices=say,
     ))  # fmt: skip
     if wanted.head is not None:
-        road.check_head(wanted.head, encoder, head)
+        check_head(wanted.head, encoder, head)
     if dry_run:
         asks = question is not None or bool(wanted.sets)
-        sets = road.set_names(wanted.labels, prompts, template, language, asks=asks)
-        for line in road.describe_run(encoder, wanted.texts, head or "zero-shot", read_items(sources, chosen), sets):
+        sets = set_names(wanted.labels, prompts, template, language, asks=asks)
+        for line in describe_run(encoder, wanted.texts, head or "zero-shot", read_items(sources, chosen), sets):
             typer.echo(line)
         return 0
-    road.say_columns(head, sources, chosen, say)
+    say_columns(head, sources, chosen, say)
     road.calibrate(encoder, sources, chosen)
     loaded_s = perf_counter()
-    road.warn_of_texts(encoder, wanted.texts, say)
+    warn_of_texts(encoder, wanted.texts, say)
     kept, stats = road.open_store(store, no_store, say), Stats()
 
     def see(
@@ -170,7 +176,7 @@ def command(
                  "video": {**vars(sampling), "timeline": timeline}, **wanted.options()},
     )  # fmt: skip
     texts_s, write_s = perf_counter() - loaded_s, 0.0
-    waiting, scoring = road.Clock(), road.Clock()
+    waiting, scoring = Clock(), Clock()
     with (
         open_output(
             output, about, OutputOptions(form, header, keep_columns, csv_safe, stdin_jsonl, timeline), resume=resume,
@@ -181,7 +187,7 @@ def command(
         if out.finished:
             say(f"{output} is finished already")
             return road.exit_status(out.statuses)
-        road.count_in_background(sources, chosen, progress.expect, progress.drawn)
+        count_in_background(sources, chosen, progress.expect, progress.drawn)
         embedded = waiting.timed(ahead or see(out.remaining(read()), kept, judge.needs))
         rows = embedded if timeline else pooled(embedded)
         for prediction in scoring.timed(segments(decide(rows)) if timeline else decide(rows)):
@@ -189,7 +195,7 @@ def command(
             out.write(prediction)
             write_s += perf_counter() - before_s
             progress.count(prediction.status, prediction.item.id, prediction.error)
-    road.warn_of_nothing(out.statuses, sources, progress.skipped, say, limit)
+    warn_of_nothing(out.statuses, sources, progress.skipped, say, limit)
     details.work(stats)
     if show_timings:
         print_timings(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cmprompt.cli.details import Details
-    from cmprompt.cli.road import Say
+    from cmprompt.cli.notices import Say
     from cmprompt.embed import Stats
     from cmprompt.index.building import Changes
     from cmprompt.index.collections import About
@@ -44,9 +44,12 @@ def embed_into(
     """Embed and keep; the changes and how many inputs failed. Failures are named with and without `details`."""
     from dataclasses import replace
 
-    from cmprompt.cli import requests, road
+    from cmprompt.cli import requests
     from cmprompt.cli.details import Details
+    from cmprompt.cli.inputs import count_in_background
+    from cmprompt.cli.notices import speaker
     from cmprompt.cli.progress import Progress
+    from cmprompt.cli.texts import warn_of_row_texts
     from cmprompt.clips import sampling_of, with_frames
     from cmprompt.embed import READ_AHEAD, embed
     from cmprompt.index.building import build
@@ -57,7 +60,7 @@ def embed_into(
     sampling = sampling_of(about.options.get("fps"), about.options.get("frames"))
     details.run(encoder, kept)
     with Progress("embedding", quiet=quiet, details=Details(not quiet)) as progress:
-        road.count_in_background(about.inputs, options, progress.expect, progress.drawn)
+        count_in_background(about.inputs, options, progress.expect, progress.drawn)
         items = read_items(about.inputs, replace(options, skipped=details.skipped))
         embedded = embed(
             items if answers else with_frames(items, sampling), encoder, kept, needs=frozenset({"image", "text"}),
@@ -72,7 +75,7 @@ def embed_into(
                     requests.answer(records(batch))
                 yield batch
 
-        rows = road.warn_of_row_texts(encoder, counted(), road.speaker(quiet))
+        rows = warn_of_row_texts(encoder, counted(), speaker(quiet))
         changes = build(kept.path, about, rows)
     details.work(stats)
     return changes, progress.failed

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
-from cmprompt.cli import fitting, road
+from cmprompt.cli import fitting
 from cmprompt.cli.measuring import IMAGE, Evaluation
+from cmprompt.cli.texts import warn_of_texts
 from cmprompt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def prompted(asked: Evaluation, heads: Heads, compared: str | None, make_rule: M
     for line, sets in prompt_choices(compared, asked.words.prompts).items():
         words = replace(asked.words, prompts=sets)
         labels, texts = words.texts(names, minimum=1 if rule.none else 2, say=asked.say)
-        road.warn_of_texts(encoder, texts, asked.say)
+        warn_of_texts(encoder, texts, asked.say)
         found[line] = Entrant(encoder, make_rule(label_thresholds=labels.thresholds), texts=texts)
     return found
 

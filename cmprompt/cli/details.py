@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmprompt.cli import road
+from cmprompt.cli.notices import speaker
+from cmprompt.cli.timings import timings
 from cmprompt.errors import counted
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Details:
 
     def say(self, message: str) -> None:
         """One more notice."""
-        road.speaker(not self.wanted)(message)
+        speaker(not self.wanted)(message)
 
     def run(self, encoder: Encoder, store: Store | None, texts: Mapping[str, Sequence[str]] | None = None) -> None:
         """What encodes, where vectors are kept, how many labels and texts there are."""
@@ -63,5 +64,5 @@ def print_timings(
     score_s: float = 0.0,
 ) -> None:
     """The lines of --timings on stderr."""
-    lines = road.timings(stats, total_s, start_s=start_s, write_s=write_s, texts_s=texts_s, score_s=score_s)
+    lines = timings(stats, total_s, start_s=start_s, write_s=write_s, texts_s=texts_s, score_s=score_s)
     print(*lines, sep="\n", file=sys.stderr)

@@ -105,7 +105,7 @@ def models() -> Iterator[tuple[str, str]]:
 
 def would_run(model: str, device: str, precision: str) -> Iterator[tuple[str, str]]:
     """What a run with these flags would use. Nothing is downloaded to find out."""
-    from cmprompt.cli.road import encoding_of
+    from cmprompt.cli.dry_run import encoding_of
     from cmprompt.encoders import is_here, load_encoder
     from cmprompt.errors import CmpromptError
 

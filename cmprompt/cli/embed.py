@@ -64,6 +64,9 @@ def command(
     from cmprompt import __version__
     from cmprompt.cli import road
     from cmprompt.cli.details import Details, print_timings
+    from cmprompt.cli.dry_run import describe_run
+    from cmprompt.cli.inputs import count_in_background, require_inputs, warn_of_nothing
+    from cmprompt.cli.notices import speaker
     from cmprompt.cli.progress import Progress
     from cmprompt.clips import pooled, sampling_of, with_frames
     from cmprompt.embed import Stats, embed
@@ -72,9 +75,9 @@ def command(
     from cmprompt.sources import SourceOptions, read_items
     from cmprompt.vector_files import vector_file
 
-    say = road.speaker(quiet)
+    say = speaker(quiet)
     details = Details(verbose and not quiet)
-    sources = road.require_inputs(inputs, files_from, stdin_jsonl)
+    sources = require_inputs(inputs, files_from, stdin_jsonl)
     source_options = SourceOptions(
         files_from=files_from, null_separated=null, requests=stdin_jsonl, image_col=image_col, text_col=text_col,
         target_col=target_col, limit=limit, all_files=all_files, videos=True,
@@ -89,7 +92,7 @@ def command(
         accept_licence=accept_licence, compiled=compiled, notices=say,
     ))  # fmt: skip
     if dry_run:
-        for line in road.describe_run(encoder, None, "none", read_items(sources, source_options)):
+        for line in describe_run(encoder, None, "none", read_items(sources, source_options)):
             typer.echo(line)
         return 0
     road.calibrate(encoder, sources, source_options)
@@ -103,7 +106,7 @@ def command(
     else:
         wanted = {"texts": text_col is not None, "targets": target_col is not None}
         with vector_file(output, encoder.dim, about, overwrite=overwrite, **wanted) as out, progress:
-            road.count_in_background(sources, source_options, progress.expect, progress.drawn)
+            count_in_background(sources, source_options, progress.expect, progress.drawn)
             items = with_frames(read_items(sources, replace(source_options, skipped=progress.skip)), sampling)
             rows = embed(
                 items, encoder, kept, needs=frozenset({"image", "text"} if text_col else {"image"}),
@@ -114,7 +117,7 @@ def command(
                 out.write(embedded)
                 write_s += perf_counter() - before_s
                 progress.take(embedded)
-    road.warn_of_nothing(progress.statuses, sources, progress.skipped, say, limit)
+    warn_of_nothing(progress.statuses, sources, progress.skipped, say, limit)
     details.work(stats)
     if show_timings:
         print_timings(stats, perf_counter() - started_s, start_s=start_s, write_s=write_s)

@@ -80,6 +80,9 @@ def command(
 
     from cmprompt.cli import contests, measuring, road, tuning, unused
     from cmprompt.cli.details import Details
+    from cmprompt.cli.heads import is_multi_label
+    from cmprompt.cli.inputs import usual_columns
+    from cmprompt.cli.notices import speaker
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError, unknown
     from cmprompt.labelled import TASKS, contents_line, read_labelled
@@ -88,15 +91,15 @@ def command(
     from cmprompt.types import Encoder
     from cmprompt.writers.rows import check_output
 
-    say = road.speaker(quiet)
+    say = speaker(quiet)
     if task not in TASKS:
         raise UsageError(unknown("--task value", task, TASKS))
     unused.refuse(context, unused.EVALUATE)
     labelled, tunes = task == "classification", tune_prompts or tune_thresholds
-    multi_label = multi_label or (labelled and any(map(road.is_multi_label, head or [])))
+    multi_label = multi_label or (labelled and any(map(is_multi_label, head or [])))
     unused.refuse(context, unused.EVALUATE, multi_label=multi_label)  # a head may say so
     source = SourceOptions(
-        image_col=image_col, text_col=text_col, target_col=target_col, usual_columns=road.usual_columns(head or []),
+        image_col=image_col, text_col=text_col, target_col=target_col, usual_columns=usual_columns(head or []),
         limit=limit,
     )  # fmt: skip
     words = measuring.Words(labels, label, pool, prompts, template, language, question, describe)

@@ -75,6 +75,9 @@ def command(
     """  # fmt: skip
     from cmprompt.cli import road, unused
     from cmprompt.cli.details import Details
+    from cmprompt.cli.heads import check_head, model_for, read_head
+    from cmprompt.cli.notices import speaker
+    from cmprompt.cli.texts import read_prompts, warn_of_texts
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError, unknown
     from cmprompt.explain.heat import METHODS
@@ -83,7 +86,7 @@ def command(
     from cmprompt.tasks.explain import explain, explain_text
     from cmprompt.writers.rows import check_file, write_file, write_rows
 
-    say = road.speaker(quiet)
+    say = speaker(quiet)
     _check_picture(image)
     if method not in METHODS:
         raise UsageError(unknown("--method", method, METHODS))
@@ -99,14 +102,14 @@ def command(
     if head is not None and level is not None:
         raise UsageError("--level goes with --labels, and --head explains words; leave one out")
     unused.refuse(context, unused.EXPLAIN)
-    fitted = road.read_head(head, labels, label)
-    texts = {} if fitted else road.read_prompts(labels, label, prompts, template, language, say=say)[1]
+    fitted = read_head(head, labels, label)
+    texts = {} if fitted else read_prompts(labels, label, prompts, template, language, say=say)[1]
     encoder = load_encoder(
-        road.model_for(head, model), device, precision, exact=exact, threads=threads, batch_size=batch_size,
+        model_for(head, model), device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,
     )  # fmt: skip
     if fitted is not None:
-        road.check_head(fitted, encoder, head)
+        check_head(fitted, encoder, head)
         kept = road.open_store(store, no_store, say)
         Details(verbose and not quiet).run(encoder, kept)
         rows = explain_text(image, text or "", encoder, fitted, store=kept)
@@ -115,7 +118,7 @@ def command(
             header=rows_header(encoder, inputs=[image], options={"head": head, "text": text}) if header else None,
         )  # fmt: skip
         return
-    road.warn_of_texts(encoder, texts, say)
+    warn_of_texts(encoder, texts, say)
     kept = road.open_store(store, no_store, say)
     Details(verbose and not quiet).run(encoder, kept, texts)
     found = explain(

@@ -74,6 +74,8 @@ def command(
     from cmprompt import report
     from cmprompt.cli import fitting, road, unused
     from cmprompt.cli.details import Details
+    from cmprompt.cli.heads import is_multi_label
+    from cmprompt.cli.notices import speaker
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.classic import with_stop_words
     from cmprompt.encoders.pair import PairEncoder, pair_name
@@ -87,9 +89,9 @@ def command(
     from cmprompt.tasks.fit import check_rows, fit_on_trial
     from cmprompt.tasks.plan import Plan
 
-    say = road.speaker(quiet)
+    say = speaker(quiet)
     old = fitting.old_head(from_head, model)
-    multi_label = multi_label or road.is_multi_label(from_head)
+    multi_label = multi_label or is_multi_label(from_head)
     plan = Plan.parse(
         head=head,
         use=use,

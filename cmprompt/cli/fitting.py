@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from cmprompt.cli import road
+from cmprompt.cli.texts import read_prompts, read_question
 from cmprompt.errors import UsageError
 
 if TYPE_CHECKING:
-    from cmprompt.cli.road import Say
+    from cmprompt.cli.notices import Say
     from cmprompt.heads.linear import LinearHead
     from cmprompt.heads.trial import Trial
     from cmprompt.heads.verdict import Row
@@ -42,13 +42,11 @@ def texts_of(
     """
     own = None if labels or label or describe else list(names)
     if question:
-        asked = road.read_question(question, labels, own or label, prompts, template, language)
+        asked = read_question(question, labels, own or label, prompts, template, language)
         if asked.yes_no:
             raise UsageError(f"question {question!r} has no two answers to measure; ask what, where or who")
         return asked.labels, asked.texts
-    return road.read_prompts(
-        labels, own or label, prompts, template, language, minimum=minimum, describe=describe, say=say
-    )
+    return read_prompts(labels, own or label, prompts, template, language, minimum=minimum, describe=describe, say=say)
 
 
 def at_level(texts: Mapping[str, tuple[str, ...]], level: int | None) -> dict[str, tuple[str, ...]]:

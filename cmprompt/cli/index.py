@@ -62,6 +62,9 @@ def build(
     started_s = perf_counter()
     from cmprompt.cli import road
     from cmprompt.cli.details import Details, print_timings
+    from cmprompt.cli.dry_run import describe_run
+    from cmprompt.cli.inputs import require_inputs, rereadable
+    from cmprompt.cli.notices import speaker
     from cmprompt.embed import Stats
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.names import lasting_name
@@ -71,11 +74,11 @@ def build(
     from cmprompt.index.collections import About
     from cmprompt.sources import read_items
 
-    say = road.speaker(quiet)
-    sources = road.require_inputs(inputs, files_from, stdin_jsonl)
+    say = speaker(quiet)
+    sources = require_inputs(inputs, files_from, stdin_jsonl)
     if stdin_jsonl and dry_run:
         raise UsageError("--stdin-jsonl answers each request as it comes; leave --dry-run out")
-    if not stdin_jsonl and not road.rereadable(sources, files_from):
+    if not stdin_jsonl and not rereadable(sources, files_from):
         raise UsageError("a collection's inputs are read again at an update; name files or folders, no - and no pipe")
     if ann:
         lancedb.require()
@@ -94,7 +97,7 @@ def build(
     )  # fmt: skip
     options = collecting.source_options(about)
     if dry_run:
-        for line in road.describe_run(encoder, None, "none", read_items(about.inputs, options)):
+        for line in describe_run(encoder, None, "none", read_items(about.inputs, options)):
             typer.echo(line)
         return 0
     road.calibrate(encoder, about.inputs, options)
@@ -129,15 +132,15 @@ def update(
     """
     from dataclasses import replace
 
-    from cmprompt.cli import road
     from cmprompt.cli.details import Details
+    from cmprompt.cli.notices import speaker
     from cmprompt.embed import Stats
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import ModelError, UsageError
     from cmprompt.index import lancedb
     from cmprompt.index.collections import Collection, only_name
 
-    say = road.speaker(quiet)
+    say = speaker(quiet)
     kept = collecting.store_at(store, say)
     about = Collection(kept.path, name or only_name(kept.path)).about
     if about.options.get("requests"):
@@ -171,13 +174,13 @@ def list_names(
     cmprompt index list --format jsonl
     cmprompt index list --csv-safe -o collections.csv
     """
-    from cmprompt.cli import road
+    from cmprompt.cli.notices import speaker
     from cmprompt.errors import StoreError
     from cmprompt.index.collections import Collection, names
     from cmprompt.utf8 import clean
     from cmprompt.writers.rows import write_rows
 
-    say = road.speaker(quiet)
+    say = speaker(quiet)
     kept = collecting.store_at(store, say)
     found, damages = [], []
     for name in names(kept.path):
@@ -204,11 +207,11 @@ def verify(name: ChosenName = None, store: o.StoreDir = None) -> int:
 
     cmprompt index verify --name trips
     """
-    from cmprompt.cli import road
+    from cmprompt.cli.notices import speaker
     from cmprompt.index.collections import KINDS, Collection, only_name
     from cmprompt.index.recall import recall
 
-    kept = collecting.store_at(store, road.speaker(False))
+    kept = collecting.store_at(store, speaker(False))
     collection = Collection(kept.path, name or only_name(kept.path))
     damaged = collection.damaged()
     for kind, count in damaged.items():
@@ -239,13 +242,13 @@ def duplicates(
     cmprompt index duplicates --name trips
     cmprompt index duplicates --threshold 0.99 -o duplicates.csv
     """
-    from cmprompt.cli import road
+    from cmprompt.cli.notices import speaker
     from cmprompt.index.collections import Collection, only_name
     from cmprompt.index.duplicates import cosines_to_first, groups
     from cmprompt.writers.records import rounded
     from cmprompt.writers.rows import identity_of, second_of, write_rows
 
-    say = road.speaker(quiet)
+    say = speaker(quiet)
     kept = collecting.store_at(store, say)
     collection = Collection(kept.path, name or only_name(kept.path))
     matrix = collection.matrix("images")
@@ -275,7 +278,7 @@ def drop_collection(
 
     cmprompt index drop trips
     """
-    from cmprompt.cli import road
+    from cmprompt.cli.notices import speaker
     from cmprompt.index.collections import drop
 
-    drop(collecting.store_at(store, road.speaker(False)).path, name)
+    drop(collecting.store_at(store, speaker(False)).path, name)

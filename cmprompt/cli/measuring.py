@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmprompt.cli import fitting, road
+from cmprompt.cli.texts import warn_of_texts
 
 if TYPE_CHECKING:
     from cmprompt.cli.details import Details
-    from cmprompt.cli.road import Say
+    from cmprompt.cli.notices import Say
     from cmprompt.labelled.rows import Labelled
     from cmprompt.labels import LabelSet
     from cmprompt.store import Store
@@ -149,7 +150,7 @@ def alignment_lines(asked: Evaluation, plot: str | None) -> Iterator[str]:
     target = asked.data.class_numbers(tuple(prompts))
     names = asked.translated(tuple(prompts))
     encoder = asked.encoder()
-    road.warn_of_texts(encoder, prompts, asked.say)
+    warn_of_texts(encoder, prompts, asked.say)
     features = asked.vectors(encoder)
     text = fitting.start_head(encoder, prompts, asked.words.pool, asked.store)
     labels = tuple(names.get(label, label) for label in text.labels)

@@ -104,11 +104,11 @@ def lint(
     cmprompt prompts lint photo --labels @labels.txt --model auto
     cmprompt prompts lint --labels @labels.txt --translate-labels chinese.txt --model xlm-roberta-base-ViT-B-32
     """
-    from cmprompt.cli import road
+    from cmprompt.cli.notices import speaker
     from cmprompt.errors import UsageError, counted
     from cmprompt.lint import lint as check
 
-    say = road.speaker(False)
+    say = speaker(False)
     if not files and not labels and not label:
         raise UsageError("nothing to check; name prompt files, or labels with --labels @FILE")
     if translate_labels and not ((labels or label) and model):

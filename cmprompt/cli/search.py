@@ -65,8 +65,9 @@ def command(
     of what is looked for.
     """  # fmt: skip
     started_s = perf_counter()
-    from cmprompt.cli import road
     from cmprompt.cli.details import Details, print_timings
+    from cmprompt.cli.notices import speaker
+    from cmprompt.cli.texts import warn_of_texts
     from cmprompt.embed import Stats
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import ModelError, UsageError, unknown
@@ -79,7 +80,7 @@ def command(
     from cmprompt.writers.records import rounded
     from cmprompt.writers.rows import check_file, check_output, identity_of, second_of, write_file, write_rows
 
-    say = road.speaker(quiet)
+    say = speaker(quiet)
     is_sheet = output is not None and output.lower().endswith(SHEETS) and format is None
     if output is not None and is_sheet:
         check_file(output, overwrite)
@@ -110,7 +111,7 @@ def command(
     )
     if encoder.model_id != about.model_id:
         raise ModelError(f"{about.model} is another model now; build the collection {about.name!r} again")
-    road.warn_of_texts(encoder, {"": [*([text] if text else []), *(minus or [])]}, say)
+    warn_of_texts(encoder, {"": [*([text] if text else []), *(minus or [])]}, say)
     start_s = perf_counter() - started_s
     query = query_vector(encoder, kept, texts=[text] if text else [], like=like or [], minus=minus or [])
     asked_s = perf_counter() - started_s

@@ -10,7 +10,7 @@ from cmprompt.cli import options as o
 from cmprompt.cli.help import Group, GroupedCommand
 
 if TYPE_CHECKING:
-    from cmprompt.cli.road import Say
+    from cmprompt.cli.notices import Say
     from cmprompt.store import Store
 
 app = typer.Typer(cls=Group, help="The embeddings kept between runs.", no_args_is_help=True, rich_markup_mode=None)
