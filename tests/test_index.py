@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cmprompt.index.exact import CHUNK_ROWS, nearest, products
+from cmprompt.index.exact import BLOCK_QUERIES, CHUNK_ROWS, nearest, products
 from cmprompt.types import Array
 
 
@@ -48,6 +48,11 @@ def test_a_query_may_be_a_signed_sum() -> None:
     query = unit_rows(3, 32, seed=5)
     mixed = (query[:1] + query[1:2] - query[2:]) * 3
     assert np.array_equal(nearest(mixed, matrix, 50).rows, brute_force(mixed, matrix, 50))
+
+
+def test_more_queries_than_are_looked_at_together_are_all_answered() -> None:
+    matrix, queries = unit_rows(400, 16), unit_rows(2 * BLOCK_QUERIES + 3, 16, seed=1)
+    assert np.array_equal(nearest(queries, matrix, 10).rows, brute_force(queries, matrix, 10))
 
 
 def test_more_neighbours_than_rows_are_all_rows() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,40 @@ def test_several_texts_of_one_picture_are_all_its_own() -> None:
     rows = retrieval(Features(image[[0, 0, 1, 2]], text, both, both))
     assert figures(rows)[0] == pytest.approx([1 / 3, 1, 1])
     assert figures(rows)[1] == pytest.approx([2 / 4, 1, 1])
+
+
+def random_pairs(images: int, texts: int) -> tuple[Features, Array]:
+    """Pairs whose pictures have several texts each or none, and (texts,) the number of each one's picture."""
+    dice = np.random.default_rng(0)
+    image, text, own = *(unit(dice.standard_normal((n, 8))) for n in (images, texts)), dice.integers(0, images, texts)
+    return Features(image[own], text, np.ones(texts, bool), np.ones(texts, bool)), own
+
+
+def test_figures_are_those_of_the_whole_table_of_products() -> None:
+    features, own = random_pairs(300, 600)
+    assert features.image is not None and features.text is not None
+    _, first = np.unique(own, return_index=True)
+    first.sort()
+    table = features.image[first].astype(np.float64) @ features.text.astype(np.float64).T  # (images, texts)
+    is_own = own[first][:, None] == own
+    to_text, to_image = (np.argsort(-t, axis=1, kind="stable") for t in (table, table.T))
+    hits = np.take_along_axis(is_own, to_text, 1), np.take_along_axis(is_own.T, to_image, 1)
+    assert figures(retrieval(features)) == [[float(hit[:, :k].any(1).mean()) for k in RETRIEVED] for hit in hits]
+
+
+def test_memory_grows_as_the_number_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmprompt.tasks.evaluate.DRAWS", 10)
+    monkeypatch.setattr("cmprompt.index.exact.cores", lambda: 1)
+
+    def peak(pairs: int) -> int:
+        features, _ = random_pairs(pairs, pairs)
+        tracemalloc.start()
+        retrieval(features)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    assert peak(1500) < 6 * peak(300)
 
 
 def test_flickr_agrees_with_search_and_with_numpy(data_dir: Path, tmp_path: Path) -> None:

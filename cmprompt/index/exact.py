@@ -1,4 +1,4 @@
-"""Exact nearest neighbours: one pass over stored vectors, however many, in bounded memory."""
+"""Exact nearest neighbours: one pass over stored vectors for every few hundred queries, in bounded memory."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cmprompt.store.halves import BLOCK_ROWS, DOUBT, exact_products, multiplier
 from cmprompt.types import Array
 
 CHUNK_ROWS = 32_768  # rows whose scores are looked at together
+BLOCK_QUERIES = 256  # with so many queries at most: 32 MB of scores
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ _Best = tuple[Array, Array]  # rows (K,) int64 and their scores (K,) float64, be
 
 def _search(queries: Array, matrix: Array, k: int, first: int, last: int) -> list[_Best]:
     """The best of rows `first` to `last` for each query."""
+    blocks = (queries[start : start + BLOCK_QUERIES] for start in range(0, len(queries), BLOCK_QUERIES))
+    return [best for block in blocks for best in _search_block(block, matrix, k, first, last)]
+
+
+def _search_block(queries: Array, matrix: Array, k: int, first: int, last: int) -> list[_Best]:
     best: list[_Best] = [(np.zeros(0, np.int64), np.zeros(0))] * len(queries)
     doubts = DOUBT * np.linalg.norm(queries, axis=1)
     for start, scores in products(queries, matrix[first:last]):

@@ -132,18 +132,19 @@ def retrieval(features: Features, *, seed: int = 0) -> list[Row]:
     pictures = _same(features.image[here])
     _, first = np.unique(pictures, return_index=True)
     images, texts = features.image[here][first], features.text[here]
-    owns = pictures[None, :] == pictures[first][:, None]  # (images, texts)
+    to_text, to_image = nearest(images, texts, RETRIEVED[-1]).rows, nearest(texts, images, RETRIEVED[-1]).rows
     return [
-        _retrieval_row("image to text", nearest(images, texts, RETRIEVED[-1]).rows, owns, seed),
-        _retrieval_row("text to image", nearest(texts, images, RETRIEVED[-1]).rows, owns.T, seed),
+        _retrieval_row("image to text", pictures[to_text] == pictures[first][:, None], seed),
+        _retrieval_row("text to image", pictures[first][to_image] == pictures[:, None], seed),
     ]
 
 
-def _retrieval_row(name: str, ranked: Array, relevant: Array, seed: int) -> Row:
-    counts = bootstrap_counts(len(ranked), DRAWS, seed)
-    hits = {f"R@{k}": metrics.hits_at_k(ranked, relevant, k) for k in RETRIEVED}
+def _retrieval_row(name: str, relevant: Array, seed: int) -> Row:
+    """`relevant` (Q, K) bool: which of the K best of each query are its own."""
+    counts = bootstrap_counts(len(relevant), DRAWS, seed)
+    hits = {f"R@{k}": relevant[:, :k].any(1) for k in RETRIEVED}
     figures = {figure: float(hit.mean()) for figure, hit in hits.items()}
-    return Row(name, figures, intervals({figure: counts @ hit / len(hit) for figure, hit in hits.items()}))
+    return Row(name, figures, intervals({figure: counts @ hit / len(relevant) for figure, hit in hits.items()}))
 
 
 def class_lines(found: Contest, name: str) -> Iterator[str]:
