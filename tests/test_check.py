@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,21 @@ def test_other_texts_of_the_same_image_are_no_rivals() -> None:
     found = check_pairs(images, texts, [0, 0, 1], [0, 1, 2])
     assert found.rank.tolist() == [1, 1, 1]
     assert found.best.tolist() == [2, 2, 1]
+
+
+def test_a_picture_on_many_rows_is_checked_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmprompt.tasks.check.BLOCK_CELLS", 1 << 14)
+    images, texts = paired_rows(2000)
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        found = check_pairs(images[:2], texts[:count], [0] * (count - 1) + [1], range(count))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert found.best.tolist() == [count - 1] * (count - 1) + [int((texts[: count - 1] @ images[1]).argmax())]
+        return most
+
+    assert peak(2000) < 6 * peak(400)
 
 
 def test_a_table_of_one_text_has_no_other() -> None:

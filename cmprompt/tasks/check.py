@@ -133,7 +133,9 @@ class _Similarity:
             cosines = self.images[start : start + size] @ self.texts.T  # (b, M)
             place = self.own_image[pairs] - start
             cosines[place, self.own_text[pairs]] = -np.inf
-            yield pairs, cosines[place]
+            for row in range(0, len(pairs), size):  # one image may stand in every pair
+                some = slice(row, row + size)
+                yield pairs[some], cosines[place[some]]
 
     def standardised(self, image: Array, text: Array) -> Array:
         """(n,) cosines of some images and texts, each less its image's and its text's mean, in their deviations.
