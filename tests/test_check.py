@@ -49,6 +49,13 @@ def test_other_texts_of_the_same_image_are_no_rivals() -> None:
     assert found.best.tolist() == [2, 2, 1]
 
 
+def test_a_text_that_rounding_sets_apart_is_no_better() -> None:
+    images = np.eye(2, dtype=np.float32)
+    texts = unit(np.array([[1, 0.1], [1, 0.1 - 1e-5], [0.1, 1]]))
+    assert check_pairs(images, texts, [0, 1], [0, 2]).rank.tolist() == [1, 1]
+    assert check_pairs(images, texts, [0, 1], [2, 0]).rank.tolist() == [3, 2]
+
+
 def test_a_picture_on_many_rows_is_checked_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cmprompt.tasks.check.BLOCK_CELLS", 1 << 14)
     images, texts = paired_rows(2000)

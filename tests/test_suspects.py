@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import FakeEncoder
@@ -9,7 +12,7 @@ from conftest import FakeEncoder
 from cmprompt.embed import embed
 from cmprompt.errors import ItemError, UsageError
 from cmprompt.tasks.suspects import Suspects, find_suspects
-from cmprompt.types import Frame, Item
+from cmprompt.types import Array, Frame, Item
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 BOTH = frozenset({"image", "text"})
@@ -57,6 +60,33 @@ def test_a_pair_that_does_not_fit_has_a_better_text() -> None:
     assert first["id"] == "wrong"
     assert first["better_text"].startswith("green")
     assert first["rank"] > 5
+
+
+class LowerCaseEncoder(FakeEncoder):
+    """Reads texts as CLIP does, whatever their case."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Array:
+        return super().encode_texts([text.lower() for text in texts])
+
+
+def test_texts_that_differ_in_case_are_one() -> None:
+    names = ["red", "green", "blue"] * 10
+    texts = [f"{name} thing {i}" for i, name in enumerate(names)]
+    lower = [item(f"{i}", name, i, text) for i, (name, text) in enumerate(zip(names, texts, strict=True))]
+    upper = [replace(each, id=f"upper {each.id}", text=(each.text or "").upper()) for each in lower]
+
+    def found(items: list[Item]) -> Suspects:
+        return find_suspects(embed(items, LowerCaseEncoder(), needs=BOTH))
+
+    once, twice = ({row["id"]: row for row in found(items).records} for items in (lower, lower + upper))
+    for row in once.values():
+        assert twice[row["id"]] | {"suspicion": 0, "flagged": False} == row | {"suspicion": 0, "flagged": False}
+    assert {twice[f"upper {name}"]["rank"] - once[name]["rank"] for name in once} == {0}
+
+
+def test_the_notice_counts_texts_that_differ_in_case_once() -> None:
+    items = [item(f"{i}", "red", i, text) for i, text in enumerate(["red", "RED", "Red"])]
+    assert "1 different texts are too few" in find_suspects(embed(items, LowerCaseEncoder(), needs=BOTH)).notices[0]
 
 
 def test_every_row_has_a_record_failures_last() -> None:

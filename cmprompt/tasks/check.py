@@ -18,6 +18,7 @@ import numpy as np
 
 from cmprompt.errors import UsageError
 from cmprompt.heads.training import split_folds
+from cmprompt.store.halves import DOUBT
 from cmprompt.types import Array
 
 BLOCK_CELLS = 1 << 22  # cosines held at once, 16 MB
@@ -32,7 +33,10 @@ FEWEST_OF_CLASS = 2
 
 @dataclass(frozen=True)
 class PairCheck:
-    """N pairs. `rank` 1: no other text fits the image better. `best`: the other text that fits best, and its cosine."""
+    """N pairs. `rank` 1: no other text fits the image better, rounding aside.
+
+    `best`: the other text that fits best, and its cosine.
+    """
 
     cosine: Array  # (N,)
     rank: Array  # (N,) int64
@@ -163,7 +167,7 @@ def _against_others(similarity: _Similarity, cosine: Array) -> tuple[Array, Arra
     """For each of N pairs its rank among the texts, the best other text (-1: there is none) and that one's cosine."""
     rank, best, best_cosine = np.ones(len(cosine), np.int64), np.full(len(cosine), -1), np.full(len(cosine), np.nan)
     for pairs, cosines in similarity.blocks():
-        rank[pairs] += (cosines > cosine[pairs, None]).sum(1)
+        rank[pairs] += (cosines > cosine[pairs, None] + DOUBT).sum(1)
         best[pairs], best_cosine[pairs] = cosines.argmax(1), cosines.max(1)
     alone = np.isneginf(best_cosine)
     best[alone], best_cosine[alone] = -1, np.nan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from cmprompt.tasks.check import FEWEST_TEXTS, MOST_MISMATCHED, LabelCheck, Pair
 from cmprompt.types import Array, Embedded, Features, Item, Outcome
 from cmprompt.utf8 import clean
 from cmprompt.writers.records import identity, own_columns, rounded
+
+T = TypeVar("T")
 
 # what a record may have, before the table's own columns
 FIELDS = (
@@ -98,23 +100,30 @@ def _collect(embedded: Iterable[Embedded]) -> _Rows:
 def _judge_pairs(rows: _Rows, pairs: list[int], records: list[dict[str, Any]], fdr: float) -> str:
     """Write what `check_pairs` finds into the records; returns the notice."""
     images, image_of = _distinct([rows.items[place].id for place in pairs])
-    texts, text_of = _distinct([rows.items[place].text or "" for place in pairs])
-    vectors = np.stack([row for row in (rows.texts[pairs[first]] for first in texts.values()) if row is not None])
+    texts, vectors, text_of = _distinct_texts(rows, pairs)
     found = check_pairs(
         np.stack([rows.images[pairs[first]] for first in images.values()]), vectors, image_of, text_of, fdr=fdr
     )
-    names = list(texts)
     for i, place in enumerate(pairs):
-        better = bool(found.best[i] >= 0 and found.best_cosine[i] > found.cosine[i])
         records[place] |= {
             "suspicion": rounded(float(found.p_value[i])),
             "flagged": bool(found.flagged[i]),
             "cosine": rounded(float(found.cosine[i])),
             "rank": int(found.rank[i]),
             "text": clean(rows.items[place].text or ""),
-            "better_text": clean(names[int(found.best[i])]) if better else None,
+            "better_text": clean(texts[int(found.best[i])]) if found.rank[i] > 1 else None,
         }
     return _pairs_notice(found, len(texts), fdr)
+
+
+def _distinct_texts(rows: _Rows, pairs: list[int]) -> tuple[list[str], Array, list[int]]:
+    """The M texts that are not one to the model, (M, D) their vectors, and for each pair the number of its text."""
+    texts, text_of = _distinct([rows.items[place].text or "" for place in pairs])
+    vectors = np.stack([row for row in (rows.texts[pairs[first]] for first in texts.values()) if row is not None])
+    kinds, kind_of = _distinct([row.tobytes() for row in vectors])  # texts that differ in case have the same
+    first = list(kinds.values())
+    names = list(texts)
+    return [names[place] for place in first], vectors[first], [kind_of[text] for text in text_of]
 
 
 def _pairs_notice(found: PairCheck, n_texts: int, fdr: float) -> str:
@@ -167,9 +176,9 @@ def _add_label(record: dict[str, Any], found: LabelCheck, i: int, names: list[st
     record["better_label"] = clean(better) if better != label else None
 
 
-def _distinct(values: list[str]) -> tuple[dict[str, int], list[int]]:
+def _distinct(values: list[T]) -> tuple[dict[T, int], list[int]]:
     """Each value with the place it first occurs at, in order, and for each place its number among them."""
-    first: dict[str, int] = {}
+    first: dict[T, int] = {}
     for place, value in enumerate(values):
         first.setdefault(value, place)
     number = {value: n for n, value in enumerate(first)}
