@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,27 @@ def test_the_command_writes_a_picture_or_a_page(
     assert run([*asked, str(tmp_path / "why.html")]) == 0
     assert "occlusion" in (tmp_path / "why.html").read_text() and "occlusion" in capsys.readouterr().err
     assert run([*asked, str(tmp_path / "why.jpg")]) == 2
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (1000, 1), (3000, 9)])
+@pytest.mark.parametrize("resize", ["shortest", "longest", "squash"])
+def test_a_thin_picture_is_drawn(
+    size: tuple[int, int], resize: Any, fake_encoder: FakeEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_encoder, "preprocess", replace(fake_encoder.preprocess, resize=resize), raising=False)
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: fake_encoder)
+    draw("red", size).save(tmp_path / "thin.png")
+    asked = ["explain", str(tmp_path / "thin.png"), "--labels", "red,blue", "--no-store", "-q", "-o"]
+    assert run([*asked, str(tmp_path / "why.png")]) == 0
+    assert run([*asked, str(tmp_path / "why.html")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "pixel"), [((1, 320), (0, 159.6, 1, 159.7), 160), ((320, 1), (319.8, 0, 319.9, 1), 319)]
+)
+def test_the_heat_of_a_thin_picture_lies_on_one_pixel_of_it(size: tuple[int, int], box: Any, pixel: int) -> None:
+    full = Heat(("a",), np.ones((1, 4, 4), np.float32), "test", box).on_picture(0, size)
+    assert full.shape == size[::-1] and np.flatnonzero(full).tolist() == [pixel]
 
 
 @pytest.mark.parametrize(

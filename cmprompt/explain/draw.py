@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cmprompt.explain.heat import Heat
+from cmprompt.explain.heat import Heat, pixel_box
 from cmprompt.lettering import fitted, font_for
 from cmprompt.types import Array
 
@@ -42,7 +43,7 @@ def seen_only(picture: Image, box: tuple[float, float, float, float]) -> Image:
     """The picture, pale outside of `box` (left, top, right, bottom); the same one where nothing is outside."""
     from PIL import Image
 
-    left, top, right, bottom = (round(edge) for edge in box)
+    left, top, right, bottom = pixel_box(box, picture.size)
     if left <= 0 and top <= 0 and right >= picture.width and bottom >= picture.height:
         return picture
     pale = Image.blend(picture, Image.new("RGB", picture.size, "white"), PALE)
@@ -57,8 +58,9 @@ def panels(picture: Image, heat: Heat, captions: Sequence[str]) -> Image:
 
     small = picture.copy()
     small.thumbnail((PANEL_PX, PANEL_PX))
-    scale = small.width / picture.width
-    scaled = Heat(heat.labels, heat.maps, heat.method, _scaled(heat.box, scale))
+    across, down = small.width / picture.width, small.height / picture.height  # a thin side stays one pixel
+    left, top, right, bottom = heat.box
+    scaled = replace(heat, box=(left * across, top * down, right * across, bottom * down))
     ground = seen_only(small, scaled.box)
     shown = [small, *(overlay(ground, scaled.on_picture(i, small.size)) for i in range(len(heat.labels)))]
     columns, rows = min(COLUMNS, len(shown)), -(-len(shown) // COLUMNS)
@@ -80,8 +82,3 @@ def to_png(picture: Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _scaled(box: tuple[float, float, float, float], scale: float) -> tuple[float, float, float, float]:
-    left, top, right, bottom = box
-    return left * scale, top * scale, right * scale, bottom * scale

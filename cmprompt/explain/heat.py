@@ -31,13 +31,15 @@ class Heat:
         """(height, width) heat of one label for a picture of `size` (width, height); 0 where the model is blind."""
         from PIL import Image
 
-        left, top, right, bottom = (round(edge) for edge in self.box)
-        fitted = Image.fromarray(self.maps[place]).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
+        left, top, right, bottom = pixel_box(self.box, size)
+        x, y, end_x, end_y = max(left, 0), max(top, 0), min(right, size[0]), min(bottom, size[1])
+        across, down = right - left, bottom - top
+        height, width = self.maps[place].shape
+        part = ((x - left) * width / across, (y - top) * height / down,
+                (end_x - left) * width / across, (end_y - top) * height / down)  # fmt: skip
+        fitted = Image.fromarray(self.maps[place]).resize((end_x - x, end_y - y), Image.Resampling.BICUBIC, part)
         full = np.zeros((size[1], size[0]), np.float32)
-        x, y = max(left, 0), max(top, 0)
-        part = np.clip(np.asarray(fitted), 0, 1)[y - top :, x - left :]
-        part = part[: size[1] - y, : size[0] - x]
-        full[y : y + part.shape[0], x : x + part.shape[1]] = part
+        full[y:end_y, x:end_x] = np.clip(np.asarray(fitted), 0, 1)
         return full
 
 
@@ -93,6 +95,13 @@ def seen_box(size: tuple[int, int], preprocess: Preprocess) -> tuple[float, floa
     side = min(size) if preprocess.resize == "shortest" else max(size)
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
+
+
+def pixel_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """`box` in whole pixels, at least one of a picture of `size` (width, height) among them."""
+    left, top, right, bottom = (round(edge) for edge in box)
+    left, top = min(left, size[0] - 1), min(top, size[1] - 1)
+    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def _to_unit(maps: Array) -> Array:
