@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import FakeEncoder, draw, encode
 from heads_data import LABELS, answers, blobs, unit
 from labelled_photos import write_model, write_pictures, write_table
 
 from cmprompt.cli.app import run
+from cmprompt.errors import ItemError
 from cmprompt.heads.fit import fit_training, training_data
 from cmprompt.heads.tip_adapter import CacheHead
 from cmprompt.images.views import random_view, views_of
@@ -31,6 +33,11 @@ def test_a_view_is_a_part_of_the_picture_or_its_mirror_image() -> None:
         assert np.all(np.diff(rows) > 0) or np.all(np.diff(rows) < 0)
         slopes.append(rows[-1] - rows[0])
     assert min(slopes) < 0 < max(slopes) and len(set(np.abs(slopes))) > 10
+
+
+def test_a_frame_without_pixels_has_no_view() -> None:
+    with pytest.raises(ItemError, match="0 x 8 pixels"):
+        random_view(Frame(np.zeros((8, 0, 3), np.uint8)), PREPROCESS, np.random.default_rng(0))
 
 
 def test_views_are_the_same_for_the_same_bytes_and_seed() -> None:

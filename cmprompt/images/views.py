@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from cmprompt import images
-from cmprompt.images.resize import fit
 from cmprompt.reading import content_hash
 from cmprompt.types import Array, Frame, Item, Preprocess
 
@@ -37,9 +36,7 @@ def random_view(data: bytes | Frame, preprocess: Preprocess, dice: np.random.Gen
     crop = picture.crop(_box(picture.width, picture.height, dice))
     if dice.random() < 0.5:
         crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    square = fit(crop, replace(preprocess, resize="squash"))
-    pixels: Array = np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
-    return pixels
+    return images.from_frame(Frame(np.asarray(crop)), replace(preprocess, resize="squash")).pixels
 
 
 def views_of(item: Item, preprocess: Preprocess, count: int, seed: int) -> Iterator[Item]:
