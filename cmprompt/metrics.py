@@ -124,14 +124,6 @@ def per_label(decided: Array, relevant: Array) -> dict[str, Array]:
     return _shares((decided & relevant).sum(0), decided.sum(0), relevant.sum(0))
 
 
-def hits_at_k(ranked: Array, relevant: Array, k: int) -> Array:
-    """(Q,) bool: is a relevant one among the first k? Their mean is retrieval's R@k.
-
-    `ranked` (Q, k or more) places among the N candidates, best first; `relevant` (Q, N).
-    """
-    return np.asarray(np.take_along_axis(relevant, ranked[:, :k], axis=1).any(1))
-
-
 def regression(predicted: Array, target: Array) -> dict[str, float]:
     """MAE, RMSE, R2 and Spearman's rank correlation of (N,) numbers."""
     error = predicted.astype(np.float64) - target

@@ -41,13 +41,6 @@ def test_certain_answers_fall_in_the_last_bin() -> None:
     assert [(part["share"], part["accuracy"]) for part in parts] == [(1.0, 0.5)]
 
 
-def test_one_hit_among_the_first_k_is_enough() -> None:
-    ranked = np.array([[0, 1, 2], [2, 1, 0]])
-    relevant = np.array([[False, True, True], [True, False, False]])
-    hits = [metrics.hits_at_k(ranked, relevant, k).tolist() for k in (1, 2, 10)]
-    assert hits == [[False, False], [True, False], [True, True]]
-
-
 def test_regression_of_a_perfect_and_a_mean_answer() -> None:
     target = np.array([1.0, 2.0, 6.0])
     assert metrics.regression(target, target)["r2"] == 1.0

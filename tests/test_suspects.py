@@ -86,7 +86,7 @@ def test_texts_that_differ_in_case_are_one() -> None:
 
 def test_the_notice_counts_texts_that_differ_in_case_once() -> None:
     items = [item(f"{i}", "red", i, text) for i, text in enumerate(["red", "RED", "Red"])]
-    assert "1 different texts are too few" in find_suspects(embed(items, LowerCaseEncoder(), needs=BOTH)).notices[0]
+    assert "1 different text is too few" in find_suspects(embed(items, LowerCaseEncoder(), needs=BOTH)).notices[0]
 
 
 def test_every_row_has_a_record_failures_last() -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cmprompt.errors import UsageError
+from cmprompt.errors import UsageError, counted
 from cmprompt.labelled.vectors import photo_groups
 from cmprompt.tasks.check import FEWEST_TEXTS, MOST_MISMATCHED, LabelCheck, PairCheck, check_labels, check_pairs
 from cmprompt.types import Array, Embedded, Features, Item, Outcome
@@ -129,7 +129,8 @@ def _distinct_texts(rows: _Rows, pairs: list[int]) -> tuple[list[str], Array, li
 def _pairs_notice(found: PairCheck, n_texts: int, fdr: float) -> str:
     count = f"{len(found.cosine):,} pairs"
     if found.mismatched_share is None:
-        return f"{count}: none flagged, since {n_texts} different texts are too few to tell; {FEWEST_TEXTS} would do"
+        few = f"{counted(n_texts, 'different text')} {'is' if n_texts == 1 else 'are'} too few to tell"
+        return f"{count}: none flagged, since {few}; {FEWEST_TEXTS} would do"
     share = f"{count}: {found.mismatched_share:.1%} score like shuffled ones (Storey 2002)"
     if found.mismatched_share > MOST_MISMATCHED:
         return (
