@@ -22,11 +22,16 @@ av = pytest.importorskip("av", reason="the extra [video] is not installed")
 
 
 def write_clip(
-    path: Path, colours: list[tuple[int, int, int]], fps: int = 10, codec: str = "mpeg4", **more: Any
+    path: Path,
+    colours: list[tuple[int, int, int]],
+    fps: int = 10,
+    codec: str = "mpeg4",
+    key_every: int = 12,
+    **more: Any,
 ) -> str:
-    """A clip of one colour a frame, 64 x 48."""
+    """A clip of one colour a frame, 64 x 48, one frame in `key_every` a key frame."""
     with av.open(str(path), "w", **more) as container:
-        stream = container.add_stream(codec, rate=fps)
+        stream = container.add_stream(codec, rate=fps, options={"g": str(key_every)})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for colour in colours:
             picture = np.full((48, 64, 3), colour, np.uint8)
@@ -124,6 +129,36 @@ def test_an_index_that_is_gone_is_a_truncated_file(tmp_path: Path) -> None:
     with pytest.raises(ItemError) as caught:
         item.image()
     assert caught.value.status == "truncated"
+
+
+def late_clip(path: Path) -> str:
+    """A recording that begins 2.2 seconds before its first key frame: 27 packets, of which few can be decoded."""
+    if "libx264" not in av.codecs_available:
+        pytest.skip("this PyAV writes no H.264")
+    write_clip(path, [RED] * 30, codec="libx264", key_every=25)
+    late = path.with_name(f"late-{path.name}")
+    with av.open(str(path)) as whole, av.open(str(late), "w") as rest:
+        stream = rest.add_stream_from_template(whole.streams.video[0])
+        packets = [packet for packet in whole.demux(whole.streams.video[0]) if packet.size]
+        for packet in packets[3:]:
+            packet.stream = stream
+            rest.mux(packet)
+    return str(late)
+
+
+def test_of_a_video_with_fewer_frames_than_packets_the_last_is_taken(tmp_path: Path) -> None:
+    path = late_clip(tmp_path / "a.mkv")
+    *_, last = decoded(path)
+    (only,) = read_video(path, Sampling(frames=1))
+    assert (only.time_s, only.end_s) == (last.time_s, last.end_s)
+    assert only.image is not None and isinstance(only.image(), Frame)
+
+
+def test_a_damaged_video_that_ends_too_early_gives_a_frame_too(tmp_path: Path) -> None:
+    frame, failure = read_video(late_clip(tmp_path / "a.mp4"), Sampling(frames=1))
+    assert frame.image is not None and isinstance(frame.image(), Frame) and failure.image is not None
+    with pytest.raises(ItemError, match="frames are there"):
+        failure.image()
 
 
 def test_large_frames_come_smaller(tmp_path: Path) -> None:

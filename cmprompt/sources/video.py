@@ -61,28 +61,34 @@ def has_decoder() -> bool:
 
 def read_video(path: str, sampling: Sampling = Sampling()) -> Iterator[Item]:
     """One item for each sampled frame, all with the path as their id, in order of `time_s`; `end_s` is where the next
-    begins, of the last where the video ends.
+    begins, of the last where the video ends. The last frame of all where a video ends before the first that is wanted.
 
     Where the file is damaged the last item's `image` raises ItemError: after the frames there are, "truncated"; where
     there are none, what became of it.
     """
-    end_s = 0.0
+    latest: Shown | None = None
     last: Item | None = None
     failure: Exception | None = None
 
     def watched() -> Iterator[Shown]:
-        nonlocal end_s
+        nonlocal latest
         for shown in decoded(path):
-            end_s = shown.end_s
+            latest = shown
             yield shown
+
+    def item_of(shown: Shown) -> Item:
+        return Item(path, partial(Frame, to_rgb(shown.frame, sampling.short_side_px)), time_s=shown.time_s)
 
     try:
         for shown in _sample(path, watched(), sampling):
             if last is not None:
                 yield replace(last, end_s=shown.time_s)
-            last = Item(path, partial(Frame, to_rgb(shown.frame, sampling.short_side_px)), time_s=shown.time_s)
+            last = item_of(shown)
     except (ItemError, OSError) as error:
         failure = error
+    end_s = 0.0 if latest is None else latest.end_s
+    if last is None and latest is not None:
+        last = item_of(latest)
     if last is not None:
         yield replace(last, end_s=end_s)
     if failure is not None:
