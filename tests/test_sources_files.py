@@ -86,6 +86,12 @@ def test_an_ignore_file_is_heeded_as_git_would(tree: Path) -> None:
     assert ids("c2") == ["c2/h.tif"]
 
 
+@pytest.mark.parametrize("line", ["!", "\\", "foo\\", "[z-a]", "[[:x", "[[x]", "[a&&b]", "[a--b]"])
+def test_an_odd_line_of_an_ignore_file_is_passed_over(tree: Path, line: str) -> None:
+    (tree / ".gitignore").write_text(f"*.PNG\n{line}\n/b.jpg\n")
+    assert ids(".") == ["./c/d/e.webp", "./c/f.jpeg", "./c2/h.tif"]
+
+
 def test_class_folders_are_targets(tree: Path) -> None:
     targets = {item.id: item.target for item in read_items(["."], SourceOptions(class_folders=True))}
     assert targets["./c/d/e.webp"] == "c" and targets["./c2/h.tif"] == "c2" and targets["./b.jpg"] is None

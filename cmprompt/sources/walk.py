@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,9 +134,20 @@ def _rules_of(folder: _Folder) -> tuple[tuple[str, Any], ...]:
         lines = FileBytes(path)().decode("utf-8", "surrogateescape").splitlines()
     except (OSError, ItemError):
         return folder.rules
+    return ((folder.path, _compiled(lines)), *folder.rules)
+
+
+def _compiled(lines: Sequence[str]) -> Any:
+    """The patterns of a .gitignore; a line that is none is passed over, as Git does."""
     from pathspec import GitIgnoreSpec
 
-    return ((folder.path, GitIgnoreSpec.from_lines(lines)), *folder.rules)
+    # of `[[`, which may come to mean something else in Python; `catch_warnings` would race between threads
+    warnings.filterwarnings("ignore", category=FutureWarning, module="pathspec")
+    patterns: list[Any] = []
+    for line in lines:
+        with suppress(ValueError, re.error):
+            patterns += GitIgnoreSpec.from_lines([line]).patterns
+    return GitIgnoreSpec(patterns)
 
 
 def _is_ignored(path: str, is_folder: bool, rules: tuple[tuple[str, Any], ...]) -> bool:
