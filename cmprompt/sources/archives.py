@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import posixpath
 import tarfile
 import zipfile
@@ -23,7 +24,17 @@ PICKLES = (".pkl", ".pickle", ".pyd", ".pyc", ".pt", ".pth")
 _faults = cast(Any, tarfile)  # its stubs do not know all of them
 _END, _CUT = _faults.EOFHeaderError, (_faults.EmptyHeaderError, _faults.TruncatedHeaderError)
 
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    UnicodeDecodeError,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ def _zip_members(path: str) -> Iterator[Member]:
     seen: set[str] = set()
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if not info.is_dir():
+            if not info.filename.endswith("/"):
                 refusal = _refusal_of_zip(info, info.filename in seen)
                 seen.add(info.filename)
                 yield Member(info.filename, _reader(refusal, partial(archive.open, info), info.file_size))
@@ -137,7 +148,7 @@ def _reader(refusal: ItemError | None, opened: Callable[[], Any], size: int) -> 
 
 def broken(error: Exception) -> ItemError:
     """What a fault in the archive itself makes of a member, or of the archive as a whole."""
-    is_cut = isinstance(error, EOFError) or "end of" in str(error)
+    is_cut = isinstance(error, EOFError) or ("end of" in str(error) and not isinstance(error, UnicodeError))
     return ItemError("truncated" if is_cut else "unreadable", f"broken archive: {error}")
 
 

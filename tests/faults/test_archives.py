@@ -209,6 +209,33 @@ def test_the_checksum_of_a_compressed_archive_is_looked_at(ending: bytes, status
     assert outcomes(path) == {"a.png": "ok", str(path): status}
 
 
+@pytest.mark.parametrize("place", [b"PK\1\2", b"PK\3\4"])
+def test_a_name_in_a_zip_that_is_not_the_utf8_it_claims_to_be(place: bytes, tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "a.zip", ("good.png", PNG), ("caf\u00e9.png", PNG))
+    data = bytearray(path.read_bytes())
+    data[data.index("\u00e9".encode(), data.rindex(place)) + 1] = 0xFF
+    path.write_bytes(data)
+    of_all = {str(path): "unreadable"}  # the list of members stands at the end
+    assert outcomes(path) == (of_all if place == b"PK\1\2" else {"good.png": "ok", "caf\u00e9.png": "unreadable"})
+
+
+def test_a_damaged_lzma_member_is_unreadable(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("bad.png", PNG)
+        archive.writestr("good.png", PNG)
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[30 + len("bad.png") + 4] = 0xFF  # the first of the LZMA properties
+    (tmp_path / "a.zip").write_bytes(data)
+    assert outcomes(tmp_path / "a.zip") == {"bad.png": "unreadable", "good.png": "ok"}
+
+
+def test_a_member_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    data = zip_of(tmp_path / "a.zip", ("a.png", PNG), ("b", PNG)).read_bytes()
+    end = data.rindex(b"PK\1\2")
+    (tmp_path / "a.zip").write_bytes(data[:end] + data[end:].replace(b"b", b"\0", 1))
+    assert outcomes(tmp_path / "a.zip") == {"a.png": "ok"}
+
+
 def test_an_encrypted_member_is_unsupported(tmp_path: Path) -> None:
     data = bytearray(zip_of(tmp_path / "a.zip", ("a.png", PNG)).read_bytes())
     data[data.index(b"PK\1\2") + 8] |= 1
