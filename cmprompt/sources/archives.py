@@ -78,6 +78,8 @@ class _Header(tarfile.TarInfo):
                 raise
             what = "unexpected end of data" if isinstance(error, _CUT) else str(error)
             raise tarfile.ReadError(f"{what} at byte {archive.offset}") from error
+        except (ValueError, OverflowError) as error:  # a length in it that no file can have
+            raise tarfile.ReadError(f"a header that makes no sense at byte {archive.offset}") from error
 
 
 class _Capped:

@@ -138,6 +138,16 @@ def test_a_header_that_declares_gigabytes_is_refused(tmp_path: Path) -> None:
     assert grown_kb(tmp_path / "a.tar", {path: "unreadable"}) < 30_000
 
 
+@pytest.mark.parametrize("digits", [20, 5000])
+def test_a_header_with_an_endless_number_is_refused(digits: int, tmp_path: Path) -> None:
+    data = b"9" * digits + b" path=x\n"
+    info = special("pax", tarfile.XHDTYPE)
+    info.size = len(data)
+    padding = bytes(-len(data) % 512)
+    (tmp_path / "a.tar").write_bytes(info.tobuf() + data + padding + bytes(1024))
+    assert outcomes(tmp_path / "a.tar") == {str(tmp_path / "a.tar"): "unreadable"}
+
+
 class Canary:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("canary-was-here",)
