@@ -173,6 +173,22 @@ def test_bytes_of_parquet_are_text(tmp_path: Path) -> None:
     assert item.columns == {"label": "chat é", "raw": '{"b": "\ufffd"}', "on": "2024-05-01 00:00:00"}
 
 
+def test_cells_that_python_has_no_value_for_are_text(tmp_path: Path) -> None:
+    names = pa.array([b"caf\xe9.jpg", b"b.jpg"]).view(pa.string())
+    far = pa.array([10**7, None], pa.int32()).view(pa.date32())
+    pq.write_table(pa.table({"image": names, "taken": far, "n": [1, 2]}), tmp_path / "t.parquet")
+    first, second = read(tmp_path / "t.parquet")
+    assert first.image == FileBytes(f"{tmp_path}/caf\udce9.jpg") and second.id == "b.jpg"
+    assert (first.columns, second.columns) == ({"taken": "29349-01-26", "n": "1"}, {"taken": "", "n": "2"})
+
+
+def test_a_column_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    tags = pa.ListArray.from_arrays([0, 1], pa.array([b"\xff"]).view(pa.string()))
+    pq.write_table(pa.table({"image": ["a.jpg"], "tags": tags}), tmp_path / "t.parquet")
+    with pytest.raises(UsageError, match=r"t\.parquet' after row 0: column 'tags': 'utf-8' codec"):
+        read(tmp_path / "t.parquet")
+
+
 def test_parquet_of_bytes_and_of_paths(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [b"abc"], "label": [7]}), tmp_path / "b.parquet")
     pq.write_table(pa.table({"path": ["a.jpg"], "score": [0.25]}), tmp_path / "p.parquet")

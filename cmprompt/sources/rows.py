@@ -117,8 +117,27 @@ def _parquet(path: str) -> Iterator[Row]:
     try:
         with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as table:
             for batch in table.iter_batches(_BATCH_ROWS):
-                for cells in batch.to_pylist():
+                columns = {name: _values(name, batch.column(i)) for i, name in enumerate(batch.schema.names)}
+                for row in range(batch.num_rows):
                     line += 1
-                    yield Row(line, cells)
+                    yield Row(line, {name: values[row] for name, values in columns.items()})
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"cannot read {path!r} after row {line}: {error}") from error
+
+
+def _values(name: str, column: Any) -> list[Any]:
+    """A column's cells; as text where Python has no value for one: a date far away, nanoseconds, bytes not UTF-8.
+
+    Raises ArrowException.
+    """
+    import pyarrow as pa
+
+    try:
+        values: list[Any] = column.to_pylist()
+        return values
+    except (ValueError, OverflowError) as error:
+        try:
+            texts = column.cast(pa.string()).cast(pa.binary()).to_pylist()
+        except pa.ArrowException:
+            raise pa.ArrowInvalid(f"column {name!r}: {error}") from error
+    return [None if text is None else text.decode("utf-8", "surrogateescape") for text in texts]
