@@ -26,6 +26,7 @@ from cmprompt.utf8 import clean
 from cmprompt.writers.records import identity
 
 ENDINGS = (".npy", ".parquet", ".safetensors")
+ROWS_PER_GROUP = 8192  # of Parquet, or a few more
 HEADER_BYTES = 8192  # kept free for what is only known at the end: how many rows there are
 
 
@@ -150,6 +151,8 @@ class ParquetFile:
         self._schema = pa.schema({**columns, **vectors}, metadata=dict(about))
         self._writer = pq.ParquetWriter(stream, self._schema)
         self._dim = dim
+        self._waiting: list[Any] = []  # batches
+        self._count = 0  # of their rows
 
     def write(self, embedded: Embedded) -> None:
         import pyarrow as pa
@@ -160,10 +163,21 @@ class ParquetFile:
         for rows_of, has in (made[name] for name in self._vectors):
             vectors = pa.array(rows_of(embedded, self._dim).ravel())
             columns.append(pa.FixedSizeListArray.from_arrays(vectors, self._dim, mask=pa.array(~has)))
-        self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
+        self._waiting.append(pa.record_batch(columns, schema=self._schema))
+        self._count += len(rows)
+        if self._count >= ROWS_PER_GROUP:
+            self._write_group()
 
     def close(self) -> None:
+        self._write_group()
         self._writer.close()
+
+    def _write_group(self) -> None:
+        import pyarrow as pa
+
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting))
+            self._waiting, self._count = [], 0
 
 
 def image_rows(embedded: Embedded, dim: int) -> Array:

@@ -66,6 +66,19 @@ def test_parquet(tmp_path: Path, colours: Path, fake_encoder: FakeEncoder) -> No
     assert table.schema.metadata[b"model"] == b"fake"
 
 
+def test_the_row_groups_of_parquet_are_large(
+    tmp_path: Path, colours: Path, fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmprompt.vector_files.ROWS_PER_GROUP", 5)
+    (batch,) = embed(read_items([str(colours)]), fake_encoder)
+    with vector_file(str(tmp_path / "v.parquet"), fake_encoder.dim, ABOUT) as out:
+        for _ in range(5):
+            out.write(batch)
+    groups = pq.ParquetFile(tmp_path / "v.parquet")
+    rows = [groups.read_row_group(group)["vector"].to_pylist() for group in range(groups.num_row_groups)]
+    assert [len(group) for group in rows] == [6, 6, 3] and np.array_equal(rows[1][3:], batch.features.image)
+
+
 def test_no_input_makes_an_empty_file(tmp_path: Path) -> None:
     paths = [tmp_path / f"v.{ending}" for ending in ("npy", "parquet", "safetensors")]
     for path in paths:
