@@ -23,6 +23,7 @@ from cmprompt.atomic import beside, locked, replacing, writing
 from cmprompt.errors import OutputError, UsageError, unknown
 from cmprompt.types import Array, Embedded
 from cmprompt.utf8 import clean
+from cmprompt.writers.parquet import open_parquet
 from cmprompt.writers.records import identity
 
 ENDINGS = (".npy", ".parquet", ".safetensors")
@@ -141,7 +142,6 @@ class ParquetFile:
         self, stream: BinaryIO, dim: int, about: Mapping[str, str], *, texts: bool = False, targets: bool = False
     ) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         text = pa.string()
         columns = {"id": text, "path_b64": text, "status": text, "error": text, "flags": pa.list_(text)}
@@ -149,7 +149,7 @@ class ParquetFile:
         vectors = {name: pa.list_(pa.float32(), dim) for name in ("vector", *(["text_vector"] if texts else []))}
         self._facts, self._vectors = list(columns), list(vectors)
         self._schema = pa.schema({**columns, **vectors}, metadata=dict(about))
-        self._writer = pq.ParquetWriter(stream, self._schema)
+        self._writer = open_parquet(stream, self._schema)
         self._dim = dim
         self._waiting: list[Any] = []  # batches
         self._count = 0  # of their rows

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,15 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), vector_file(str(tmp_path / "v.npy"), 8, ABOUT, overwrite=True):
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["v.npy"] and (tmp_path / "v.npy").read_text() == "old"
+
+
+def test_parquet_that_is_given_up_says_nothing_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", said.append)
+    with suppress(RuntimeError), vector_file(str(tmp_path / "v.parquet"), 8, ABOUT):
+        raise RuntimeError
+    gc.collect()
+    assert said == [] and list(tmp_path.iterdir()) == []
 
 
 def test_an_existing_file_and_a_busy_one_are_refused(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import csv
+import gc
 import io
 import json
 import os
 import re
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -161,6 +163,18 @@ def test_parquet_reads_back_in_row_groups() -> None:
     assert (table[7]["id"], table[7]["score"], table[7]["price"], table[7]["flags"]) == ("7.jpg", 0.912346, "12", ["x"])
     assert table[0]["top"] == [{"label": "cat", "score": 0.912346}, {"label": "dog", "score": 0.1}]
     assert (table[-1]["status"], table[-1]["score"], table[-1]["top"]) == ("missing", None, None)
+
+
+def test_parquet_that_is_given_up_says_nothing_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", said.append)
+    with open(tmp_path / "a.parquet", "wb") as stream:
+        writer = make_writer("parquet", stream)
+        for _ in range(ROWS_PER_GROUP):
+            writer.write(to_record(bad()))
+    del writer
+    gc.collect()
+    assert said == []
 
 
 def test_parquets_schema_does_not_depend_on_what_happened() -> None:

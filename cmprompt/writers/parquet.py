@@ -40,17 +40,28 @@ class ParquetWriter:
 
     def _write_group(self) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         if self._writer is None:
             columns = own_names(self._rows[0] if self._rows else {}) if self._columns is None else self._columns
             schema = _schema(columns).with_metadata(self._metadata)
-            self._writer = pq.ParquetWriter(self._stream, schema, compression="zstd")
+            self._writer = open_parquet(self._stream, schema, compression="zstd")
         schema = self._writer.schema
         kept = [name for name in schema.names if name not in (*FIELDS, *SECONDS)]
         rows = [{**row, **{name: _text(row.get(name)) for name in kept}, "top": _top(row)} for row in self._rows]
         self._writer.write_table(pa.Table.from_pylist(rows, schema=schema))
         self._rows = []
+
+
+def open_parquet(stream: BinaryIO, schema: Any, **options: Any) -> Any:
+    """pyarrow's writer of tables. One that an error leaves behind is not finished when it is collected: its stream is
+    closed by then."""
+    import pyarrow.parquet as pq
+
+    class Writer(pq.ParquetWriter):  # type: ignore[misc]
+        def __del__(self) -> None:
+            pass
+
+    return Writer(stream, schema, **options)
 
 
 def _schema(columns: Sequence[str]) -> Any:
