@@ -16,7 +16,7 @@ from cmprompt.utf8 import clean
 from cmprompt.writers import choose_format, jsonl, make_writer
 from cmprompt.writers.csv import defused, to_line
 from cmprompt.writers.records import identity, rounded
-from cmprompt.writers.table import printable, width_of
+from cmprompt.writers.table import LINES, printable, width_of
 from cmprompt.writers.tsv import ESCAPES
 
 Row = Mapping[str, Any]
@@ -153,7 +153,8 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> bytes:
         )
     for row in rows:
         table.add_row(*(printable(_shown(row.get(name))) for name in names))
-    console = Console(file=io.StringIO(), width=width_of(sys.stdout.isatty()), highlight=False, markup=False)
+    width = width_of(sys.stdout.isatty())
+    console = Console(file=io.StringIO(), width=width, height=LINES, highlight=False, markup=False)
     console.print(table)
     return str(console.file.getvalue()).encode()  # type: ignore[attr-defined]
 

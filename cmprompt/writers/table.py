@@ -13,6 +13,7 @@ from cmprompt.writers.records import Record
 BAR_CELLS = 10
 CELLS = 80  # of a line, where neither COLUMNS nor a terminal says
 LEAST_CELLS = 20  # less shows nothing; COLUMNS=0 is how some shells say that they do not know
+LINES = 25  # of a console; without a number Rich looks for one, and takes COLUMNS for one whatever it holds
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -27,8 +28,8 @@ class TableWriter:
         terminal = stream.isatty()
         colour = terminal and not os.environ.get("NO_COLOR")
         self._console = Console(
-            file=self._text, force_terminal=terminal, no_color=not colour, width=width_of(terminal), highlight=False,
-            markup=False,
+            file=self._text, force_terminal=terminal, no_color=not colour, width=width_of(terminal), height=LINES,
+            highlight=False, markup=False,
         )  # fmt: skip
         cells = self._console.width
         self._label_cells = max(12, min(24, cells // 5))
