@@ -6,9 +6,10 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from cmprompt.errors import ItemError
@@ -16,6 +17,7 @@ from cmprompt.sources.options import SourceOptions, failed, file_item
 from cmprompt.types import FileBytes, Item
 
 _MAX_IGNORE_BYTES = 1 << 20
+_MOST_PATTERNS = 64  # folders whose patterns are kept: each link asks again what is left out on the way to its target
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class _Walk:
     options: SourceOptions
     real_root: str
     entered: set[tuple[int, int]] = field(default_factory=set)  # folders reached through links, by device and inode
+    patterns: Callable[[str], Any] = field(default_factory=lambda: lru_cache(_MOST_PATTERNS)(_patterns))
 
     def wants(self, name: str) -> bool:
         return self.options.takes(name)
@@ -44,12 +47,23 @@ class _Walk:
         self.entered.add(key)
         return is_new
 
-    def reaches(self, target: str) -> bool:
-        """Whether the walk comes to the real path `target` without a link."""
+    def rules_in(self, folder: _Folder) -> tuple[tuple[str, Any], ...]:
+        """The folder's own rules, then those of the folders above it."""
+        patterns = self.patterns(os.path.join(folder.path, ".gitignore"))
+        return folder.rules if patterns is None else ((folder.path, patterns), *folder.rules)
+
+    def reaches(self, target: str, is_folder: bool) -> bool:
+        """Whether the walk comes to the real path `target` without a link: nothing on the way is left out."""
         if os.path.splitdrive(target)[0] != os.path.splitdrive(self.real_root)[0]:
             return False
         relative = os.path.relpath(target, self.real_root)
-        return not any(part.startswith(".") for part in relative.split(os.sep)) or relative == "."
+        folder = _Folder(self.real_root)
+        for part in relative.split(os.sep) if relative != "." else ():
+            path, rules = os.path.join(folder.path, part), self.rules_in(folder)
+            if part.startswith(".") or _is_ignored(path, is_folder or path != target, rules):
+                return False
+            folder = _Folder(path, rules)
+        return True
 
     def is_above(self, target: str) -> bool:
         """Whether the real path `target` is a folder that holds the root."""
@@ -86,7 +100,7 @@ def _class_of(path: str, root: str) -> str | None:
 
 def _entries(state: _Walk, folder: _Folder) -> Iterator[str | _Folder]:
     """What to read (a path) or to enter (a folder), sorted by name. Raises OSError."""
-    rules = _rules_of(folder)
+    rules = state.rules_in(folder)
     files: list[str] = []
     folders: dict[str, _Folder] = {}
     with os.scandir(folder.path) as found:
@@ -120,25 +134,20 @@ def _kind_of_link(state: _Walk, entry: os.DirEntry[str]) -> str:
     except OSError:  # leads nowhere, or in a circle: the record will say so
         return "file" if state.wants(entry.name) else "other"
     if stat.S_ISDIR(mode):
-        return "nothing" if state.is_above(target) or state.reaches(target) else "folder"
+        return "nothing" if state.is_above(target) or state.reaches(target, True) else "folder"
     if not stat.S_ISREG(mode) or not state.wants(entry.name):
         return "other"
-    return "nothing" if state.reaches(target) and state.wants(os.path.basename(target)) else "file"
+    return "nothing" if state.wants(os.path.basename(target)) and state.reaches(target, False) else "file"
 
 
-def _rules_of(folder: _Folder) -> tuple[tuple[str, Any], ...]:
-    path = os.path.join(folder.path, ".gitignore")
+def _patterns(path: str) -> Any:
+    """What a .gitignore says, None where there is none; a line that is no pattern is passed over, as Git does."""
     try:
         if os.stat(path).st_size > _MAX_IGNORE_BYTES:
-            return folder.rules
+            return None
         lines = FileBytes(path)().decode("utf-8", "surrogateescape").splitlines()
     except (OSError, ItemError):
-        return folder.rules
-    return ((folder.path, _compiled(lines)), *folder.rules)
-
-
-def _compiled(lines: Sequence[str]) -> Any:
-    """The patterns of a .gitignore; a line that is none is passed over, as Git does."""
+        return None
     from pathspec import GitIgnoreSpec
 
     # of `[[`, which may come to mean something else in Python; `catch_warnings` would race between threads

@@ -85,6 +85,23 @@ def test_links_that_lead_elsewhere_are_followed_once(tmp_path: Path) -> None:
     assert below(tmp_path / "root") == ["named.png", "one/deep/1.png"]
 
 
+def test_links_to_what_is_left_out_are_followed(tmp_path: Path) -> None:
+    for name in ("data/1.png", ".cache/2.png", "seen/3.png", "more/deep/4.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        draw().save(tmp_path / name)
+    (tmp_path / ".gitignore").write_text("data/\nmore/\nunwanted*\n")
+    targets = {"a.png": "data/1.png", "b.png": ".cache/2.png", "c.png": "seen/3.png", "d": "more"}
+    for name, target in targets.items():
+        (tmp_path / name).symlink_to(target)
+        (tmp_path / f"unwanted-{name}").symlink_to(target)
+    (tmp_path / "more" / "up").symlink_to("..")
+    (tmp_path / "more" / "self").symlink_to(".")
+    skipped: list[str] = []
+    assert below(tmp_path, skipped=skipped.append) == ["a.png", "b.png", "d/deep/4.png", "seen/3.png"]
+    names = sorted(os.path.basename(path) for path in skipped)
+    assert names == ["data", "more", "unwanted-a.png", "unwanted-b.png", "unwanted-d"]
+
+
 def test_a_link_to_nowhere_and_one_to_itself_are_records(tmp_path: Path) -> None:
     (tmp_path / "gone.png").symlink_to("nowhere")
     (tmp_path / "self.png").symlink_to("self.png")
