@@ -103,6 +103,12 @@ def test_lists_name_files_one_a_line(tree: Path) -> None:
     assert ids("-", "a.PNG", stdin=io.BytesIO(b"b.jpg\n")) == ["b.jpg", "a.PNG"]
 
 
+def test_a_list_may_begin_with_a_byte_order_mark(tree: Path) -> None:
+    mark = b"\xef\xbb\xbf"
+    assert ids("-", stdin=io.BytesIO(mark + b"b.jpg\r\n" + mark + b"c.jpg")) == ["b.jpg", "\ufeffc.jpg"]
+    assert ids("-", stdin=io.BytesIO(mark + b"b.jpg\0"), null_separated=True) == ["\ufeffb.jpg"]
+
+
 def test_a_folder_in_a_list_is_one_failed_item(tree: Path) -> None:
     (item,) = read_items(["-"], SourceOptions(stdin=io.BytesIO(b"c\n")))
     assert item.image is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -52,9 +53,14 @@ def read_pattern(pattern: str, options: SourceOptions) -> Iterator[Item]:
 
 
 def read_list(stream: BinaryIO, name: str, options: SourceOptions) -> Iterator[Item]:
-    """The files that a list names, one a line or one before each NUL byte; empty entries are passed over."""
+    """The files that a list names, one a line or one before each NUL byte; empty entries are passed over.
+
+    The first line may begin with a byte order mark, each may end with a carriage return.
+    """
+    mark = BOM_UTF8
     for entry in _entries(stream, name, b"\0" if options.null_separated else b"\n"):
-        path = entry if options.null_separated else entry.removesuffix(b"\r")
+        path = entry if options.null_separated else entry.removeprefix(mark).removesuffix(b"\r")
+        mark = b""
         if path:
             yield file_item(os.path.join(options.list_folder, os.fsdecode(path)))
 
@@ -70,6 +76,7 @@ def _entries(stream: BinaryIO, name: str, separator: bytes) -> Iterator[bytes]:
 
 
 def _read_some(stream: BinaryIO) -> bytes:
-    """At most 64 KB, and what is there at once, so that a slow producer's paths are not held back."""
+    """At most 64 KB, and no more than is there: a slow producer's paths are given as they come. What embeds them waits
+    for a block of them."""
     read: bytes = stream.read1(1 << 16) if hasattr(stream, "read1") else stream.read(1 << 16)
     return read
