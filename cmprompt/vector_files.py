@@ -64,14 +64,17 @@ def vector_file(
         raise UsageError(unknown("kind of vector file", ending or path, ENDINGS))
     if texts and ending == ".npy":
         raise UsageError(f"{path}: .npy holds one array; for texts beside the images name a .parquet or .safetensors")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{path} is there already; --overwrite replaces it, -o names another file")
+    ids_file = beside(target, "ids.jsonl")
+    names = {target: path} if ending == ".parquet" else {target: path, ids_file: str(ids_file)}
+    for file, name in names.items():
+        if file.exists() and not overwrite:
+            raise OutputError(f"{name} is there already; --overwrite replaces it, -o names another file")
     with locked(target), writing(path), ExitStack() as files:
         stream = files.enter_context(replacing(target))  # entered first, so it is renamed last
         if ending == ".parquet":
             made: VectorFile = ParquetFile(stream, dim, about, texts=texts, targets=targets)
         else:
-            ids = files.enter_context(replacing(beside(target, "ids.jsonl")))
+            ids = files.enter_context(replacing(ids_file))
             spool = files.enter_context(TemporaryFile(dir=target.parent)) if texts else None
             made = ArrayFile(stream, ids, dim, ending, about, texts=spool, targets=targets)
         yield made

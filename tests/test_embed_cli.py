@@ -114,6 +114,18 @@ def test_an_existing_file_and_a_busy_one_are_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_ids_that_are_there_are_kept(tmp_path: Path) -> None:
+    ids = tmp_path / "v.npy.ids.jsonl"
+    ids.write_text("old")
+    with pytest.raises(OutputError, match=r"ids\.jsonl is there .*--overwrite"):
+        with vector_file(str(tmp_path / "v.npy"), 8, ABOUT):
+            pass
+    assert ids.read_text() == "old" and list(tmp_path.iterdir()) == [ids]
+    with vector_file(str(tmp_path / "v.npy"), 8, ABOUT, overwrite=True):
+        pass
+    assert ids.read_text() == ""
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_a_link_is_written_through(tmp_path: Path, there: bool) -> None:
     real, link = tmp_path / "real" / "v.bin", tmp_path / "link.npy"
