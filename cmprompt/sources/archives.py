@@ -9,9 +9,9 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO, Any, Self, cast
+from typing import IO, Any, NoReturn, Self, cast
 
 from cmprompt.errors import ItemError
 
@@ -46,8 +46,18 @@ class Member:
 
 
 def read_members(path: str) -> Iterator[Member]:
-    """Every member but folders, in the archive's order. Raises one of `BROKEN` where the archive itself is."""
-    return _zip_members(path) if path.lower().endswith(".zip") else _tar_members(path)
+    """Every member but folders, in the archive's order; a second one of a name is refused. Holds the names of all.
+
+    Raises one of `BROKEN` where the archive itself is.
+    """
+    seen: set[str] = set()
+    for member in _zip_members(path) if path.lower().endswith(".zip") else _tar_members(path):
+        yield replace(member, read=_refuse_second) if member.name in seen else member
+        seen.add(member.name)
+
+
+def _refuse_second() -> NoReturn:
+    raise ItemError("unsupported", "a second member of this name is refused")
 
 
 def _tar_members(path: str) -> Iterator[Member]:
@@ -101,18 +111,14 @@ def _refusal_of_tar(info: tarfile.TarInfo) -> ItemError | None:
 
 
 def _zip_members(path: str) -> Iterator[Member]:
-    seen: set[str] = set()
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if not info.filename.endswith("/"):
-                refusal = _refusal_of_zip(info, info.filename in seen)
-                seen.add(info.filename)
-                yield Member(info.filename, _reader(refusal, partial(archive.open, info), info.file_size))
+                reader = _reader(_refusal_of_zip(info), partial(archive.open, info), info.file_size)
+                yield Member(info.filename, reader)
 
 
-def _refusal_of_zip(info: zipfile.ZipInfo, is_duplicate: bool) -> ItemError | None:
-    if is_duplicate:
-        return ItemError("unsupported", "a second member of this name is refused")
+def _refusal_of_zip(info: zipfile.ZipInfo) -> ItemError | None:
     if (info.external_attr >> 16) & 0o170000 == 0o120000:
         return ItemError("unsupported", "a link or a device in an archive is refused")
     if info.flag_bits & 1:

@@ -33,7 +33,6 @@ class _Sample:
 
     key: str
     items: list[Item] = field(default_factory=list)
-    names: set[str] = field(default_factory=set)
     n_bytes: int = 0
     sides: dict[str, bytes] = field(default_factory=dict)
 
@@ -79,10 +78,6 @@ def _add(sample: _Sample, path: str, member: Member, options: SourceOptions) -> 
 
 
 def _add_picture(sample: _Sample, id: str, member: Member) -> None:
-    if member.name in sample.names:
-        sample.items.append(failed(id, ItemError("unsupported", "a second member of this name is refused")))
-        return
-    sample.names.add(member.name)
     try:
         data = member.read()
     except ItemError as error:

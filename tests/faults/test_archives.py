@@ -86,11 +86,11 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_the_second_of_a_name_is_refused(tmp_path: Path) -> None:
-    for path in (tar_of(tmp_path / "a.tar", ("a.png", PNG), ("a.png", b"x")), tmp_path / "a.zip"):
-        if path.suffix == ".zip":
-            zip_of(path, ("a.png", PNG), ("a.png", b"x"))
-        first, second = read_items([str(path)])
-        assert first.image is not None and first.image() == PNG and second.image is not None
+    members = [("a.png", PNG), ("b.png", PNG), ("a.png", b"x")]
+    for path in (tar_of(tmp_path / "a.tar", *members), zip_of(tmp_path / "a.zip", *members)):
+        first, other, second = read_items([str(path)])
+        assert all(item.image is not None and item.image() == PNG for item in (first, other))
+        assert second.image is not None
         with pytest.raises(ItemError, match="second member"):
             second.image()
 
