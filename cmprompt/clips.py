@@ -54,6 +54,9 @@ def pooled(embedded: Iterable[Embedded]) -> Iterator[Embedded]:
     """
     clip: _Clip | None = None
     for batch in embedded:
+        if clip is None and not any(_is_frame(item.image) for item in batch.items):
+            yield batch
+            continue
         done: list[_Row] = []
         for place, item in enumerate(batch.items):
             row = _Row.of(batch, place)

@@ -59,6 +59,12 @@ def test_a_clip_is_one_row_among_pictures(tmp_path: Path) -> None:
     assert np.array_equal(vectors[0], vectors[3])
 
 
+def test_pictures_alone_pass_as_they_are(tmp_path: Path) -> None:
+    draw("red").save(tmp_path / "a.png")
+    pictures = list(embed([file_item(str(tmp_path / "a.png")), file_item("/nowhere.png")], FakeEncoder()))
+    assert all(given is found for given, found in zip(pictures, pooled(pictures), strict=True))
+
+
 def test_a_damaged_clip_is_flagged_and_one_without_frames_fails(tmp_path: Path) -> None:
     dice = np.random.default_rng(0)
     clip = write_clip(tmp_path / "a.avi", [tuple(dice.integers(0, 255, 3)) for _ in range(60)])
