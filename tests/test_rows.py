@@ -26,6 +26,15 @@ def test_csv_safe_defuses_texts_and_leaves_numbers_alone() -> None:
     assert to_bytes(rows, "csv").decode() == 'id,score,text\n=1+1,-0.5,"\rx"\n'
 
 
+def test_csv_safe_defuses_the_names_of_columns() -> None:
+    assert to_bytes([{"id": "a", "=1+1": "b"}], "csv", csv_safe=True) == b"id,'=1+1\na,b\n"
+
+
+def test_lists_are_json_and_true_is_yes() -> None:
+    rows = [{"id": "a", "flags": ["it's", "\ud83d"], "ok": True}, {"id": "b", "flags": [], "ok": False}]
+    assert to_bytes(rows, "tsv").decode() == 'a\t["it\'s", "\ufffd\ufffd\ufffd"]\tyes\nb\t[]\t\n'
+
+
 def test_a_header_is_the_first_line_of_json_alone(tmp_path: Path) -> None:
     write_rows(ROWS, output=str(tmp_path / "a.jsonl"), header={"model": "m"})
     write_rows(ROWS, output=str(tmp_path / "a.csv"), header={"model": "m"})

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from cmprompt.writers.records import FIELDS, Record, own_names
+from cmprompt.writers.records import FIELDS, Record, cell_of, own_names
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
 
@@ -37,7 +36,7 @@ class CsvWriter:
     def write(self, record: Record) -> None:
         if not self._columns:
             self._begin(own_names(record))
-        self._line([record.get(name) for name in self._columns])
+        self._stream.write(to_line((record.get(name) for name in self._columns), self._safe))
 
     def close(self) -> None:
         if not self._columns:
@@ -46,28 +45,17 @@ class CsvWriter:
 
     def _begin(self, columns: Sequence[str]) -> None:
         self._columns = (*FIELDS, *columns)
-        self._line(self._columns)
-
-    def _line(self, values: list[Any] | tuple[str, ...]) -> None:
-        self._stream.write(to_line(self._cell(value) for value in values))
-
-    def _cell(self, value: Any) -> str:
-        if value is None:
-            return ""
-        if isinstance(value, float):
-            return f"{value:.6g}"
-        text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
-        return defused(text) if self._safe else text
+        self._stream.write(to_line(self._columns, self._safe))
 
 
-def to_line(cells: Iterable[str]) -> bytes:
-    """One row as a line."""
+def to_line(values: Iterable[Any], safe: bool) -> bytes:
+    """One row as a line; where `safe`, with an apostrophe before text that a spreadsheet would run as a formula."""
     text = io.StringIO()
+    cells = (f"'{cell_of(value)}" if safe and _is_formula(value) else cell_of(value) for value in values)
     # the module quotes a carriage return only where its line ending holds one
     csv.writer(text, lineterminator="\r\n").writerow(cells)
     return text.getvalue().removesuffix("\r\n").encode() + b"\n"
 
 
-def defused(text: str) -> str:
-    """`text`, with an apostrophe before what a spreadsheet would run as a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def _is_formula(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(_FORMULA)

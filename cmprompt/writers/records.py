@@ -13,6 +13,7 @@ field of the record becomes `input_NAME`.
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -86,6 +87,17 @@ def identity(item: Item) -> Record:
 def rounded(value: float | None) -> float | None:
     """6 significant digits; None for what is not finite."""
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
+
+
+def cell_of(value: object) -> str:
+    """A value as the text of a cell: nothing for None and false, 6 significant digits, lists as JSON."""
+    if value is None or value is False:
+        return ""
+    if value is True:
+        return "yes"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return clean(json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value))
 
 
 def _decision(prediction: Prediction) -> Record:

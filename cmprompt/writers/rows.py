@@ -12,10 +12,9 @@ from typing import Any
 from cmprompt.atomic import replacing, writing
 from cmprompt.errors import OutputError
 from cmprompt.types import Item
-from cmprompt.utf8 import clean
 from cmprompt.writers import choose_format, jsonl, make_writer
-from cmprompt.writers.csv import defused, to_line
-from cmprompt.writers.records import identity, rounded
+from cmprompt.writers.csv import to_line
+from cmprompt.writers.records import cell_of, identity, rounded
 from cmprompt.writers.table import LINES, printable, width_of
 from cmprompt.writers.tsv import ESCAPES
 
@@ -117,14 +116,12 @@ def _as_records(rows: Sequence[Row], form: str) -> bytes:
 
 
 def _csv(rows: Sequence[Row], names: Sequence[str], safe: bool) -> bytes:
-    def cell(value: Any) -> str:
-        return defused(_cell(value)) if safe and isinstance(value, str) else _cell(value)
-
-    return to_line(names) + b"".join(to_line(cell(row.get(name)) for name in names) for row in rows)
+    lines = (to_line((row.get(name) for name in names), safe) for row in rows)
+    return to_line(names, safe) + b"".join(lines)
 
 
 def _tsv(rows: Sequence[Row], names: Sequence[str]) -> bytes:
-    lines = ["\t".join(_cell(row.get(name)).translate(ESCAPES) for name in names) for row in rows]
+    lines = ["\t".join(cell_of(row.get(name)).translate(ESCAPES) for name in names) for row in rows]
     return "".join(line + "\n" for line in lines).encode()
 
 
@@ -147,7 +144,7 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> bytes:
     names = [name for name in names if any(row.get(name) not in (None, "ok") for row in rows)]
     for name in names:
         number = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
-        least = min(ID_WIDTH, max(len(_cell(row.get(name))) for row in rows)) if name == "id" else None
+        least = min(ID_WIDTH, max(len(cell_of(row.get(name))) for row in rows)) if name == "id" else None
         table.add_column(
             name, justify="right" if number else "left", overflow="ellipsis", no_wrap=number, min_width=least
         )
@@ -161,14 +158,4 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> bytes:
 
 def _shown(value: Any) -> str:
     """A cell for eyes: numbers with the same decimals stand under each other."""
-    return f"{value:.4f}" if isinstance(value, float) else _cell(value)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return clean(str(value))
+    return f"{value:.4f}" if isinstance(value, float) else cell_of(value)

@@ -7,11 +7,10 @@ for, so that every line is a record to `head`, `cut` and `wc -l`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
-from cmprompt.writers.records import Record, own_names
+from cmprompt.writers.records import Record, cell_of, own_names
 
 COLUMNS = ("id", "label", "score", "status", "error")
 ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
@@ -49,13 +48,4 @@ class TsvWriter:
             self._line(*COLUMNS, *kept)
 
     def _line(self, *cells: object) -> None:
-        self._stream.write("\t".join(map(_cell, cells)).encode() + b"\n")
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
-    return text.translate(ESCAPES)
+        self._stream.write("\t".join(cell_of(cell).translate(ESCAPES) for cell in cells).encode() + b"\n")
