@@ -36,12 +36,12 @@ def list_sets() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cmprompt.writers.table import width_of
+    from cmprompt.writers.table import LINES, width_of
 
     table = Table("name", "language", "templates", "description", box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*row)
-    Console(markup=False, width=width_of(True)).print(table)
+    Console(markup=False, width=width_of(True), height=LINES).print(table)
 
 
 @app.command("show", cls=GroupedCommand)
