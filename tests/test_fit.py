@@ -14,6 +14,7 @@ from cmprompt.heads.fit import fit, training_data
 from cmprompt.heads.network import NetworkHead
 from cmprompt.heads.training import held_out_loss
 from cmprompt.heads.trial import few_of_each
+from cmprompt.metrics import softmax
 from cmprompt.types import Features
 
 ONE_OF_N = ["linear", "mlp", "tip-adapter", "tip-adapter-f", "gda", "proker"]
@@ -195,6 +196,16 @@ def test_rows_of_many_labels_are_dealt_out_by_their_rarest() -> None:
     )
     rare = [int(marks[held, 1].sum()) for _, held in data.folds()]
     assert rare == [2] * 5
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 4])
+def test_rows_that_repeat_give_the_shares_of_their_labels(distinct: int) -> None:
+    x = np.tile(unit(np.random.default_rng(0).normal(size=(distinct, 128))), (4000 // distinct, 1))
+    wrong = np.arange(4000) // distinct % 10 == 0
+    names = np.array(["yes", "no"])[(np.arange(4000) % distinct + wrong) % 2]
+    head = fit("linear", Features.of_images(x), names, model_id="fake", strength=10000.0)
+    found = softmax(head.logits(Features.of_images(x[:distinct])))[:, head.labels.index("yes")]
+    np.testing.assert_allclose(found, [0.9, 0.1, 0.9, 0.1][:distinct], atol=0.01)
 
 
 def test_balanced_weights_lift_the_rare_class() -> None:

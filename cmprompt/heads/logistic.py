@@ -24,6 +24,7 @@ ENOUGH_FOR_CURVATURE = 32  # rows for each axis
 BLOCK = 2048  # rows: their logits stay in the processor's cache
 MOST_BLOCKS = 64
 LEVEL = 1e-5  # a step that improves the objective by a smaller part of it is the last
+RIDGE = 1e-5  # of the largest curvature: above what float32 rounds, where rows are constant, repeated or of low rank
 LEAST_CURVATURE = 1e-3  # of that at zero: rows that are answered already still keep the coordinates in place
 
 
@@ -224,8 +225,8 @@ class _Fit:
         return logits if self.offset is None else logits + self.offset[rows]
 
     def _basis(self, full: Array) -> Array:
-        """(D + 1, D + 1) Cholesky factor of the curvature at `full`, the mean of all classes; the last axis is the
-        intercept."""
+        """(D + 1, D + 1) Cholesky factor of the curvature at `full`, the mean of all classes, and a `RIDGE`; the last
+        axis is the intercept."""
         from scipy.linalg import cholesky
 
         size = self.x.shape[1]
@@ -234,8 +235,8 @@ class _Fit:
         step = max(1, len(self.x) // (ENOUGH_FOR_CURVATURE * (size + 1) + 1))
         for part in self.each(lambda rows: self._curvature(plane, rows), self._blocks(step)):
             hessian += part * step
-        hessian[-1, -1] *= 1 + 1e-6  # a hair above singular when a column of x is constant
-        hessian[np.arange(size), np.arange(size)] += 1.0
+        axes = np.arange(size + 1)
+        hessian[axes, axes] += (axes < size) + RIDGE * hessian.diagonal().max()
         factor: Array = cholesky(hessian, lower=True)
         return factor
 
