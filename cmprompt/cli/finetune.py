@@ -156,6 +156,8 @@ def command(
     trial = fit_on_trial(
         plan, data, features, judges, judging, encoder, prior, before=before, vocabulary=words, views=views
     )
+    if seen := trial.record.get("texts_seen"):
+        say(f"{seen:,} of {trial.record['judged_on']:,} rows that judge have a text that was trained on too")
     lines = [*fitting.trial_lines(trial), *(old.lines(old_rows, trial, encoder, kept) if old and old_rows else ())]
     if not trial.verdict.kept and not force:
         typer.echo("\n".join(lines))

@@ -53,11 +53,33 @@ def join_features(data: Labelled, batches: Iterable[Embedded]) -> Features:
 
 def photo_groups(features: Features) -> Array:
     """(N,) a number for each photo: rows with the same picture (or without one, the same text) have the same."""
-    rows = features.text if features.image is None else features.image
-    assert rows is not None
-    keys = [row.tobytes() for row in rows]
-    if features.image is not None and features.text is not None:
-        keys = [features.text[i].tobytes() if not there else keys[i] for i, there in enumerate(features.has_image)]
+    return _groups(features, ("image", "text"))
+
+
+def apart_groups(features: Features, part: float, *, of_text: bool) -> Array:
+    """(N,) a number for what stands together where rows are split: rows that share a picture or a text, if no more than
+    this `part` of all rows do, one with the next; else, where texts are few categories, those of one photo.
+
+    `of_text`: those of one text in place of one photo, for a head that reads nothing else.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    photos, texts = photo_groups(features), _groups(features, ("text", "image"))
+    ends = photos, photos.max() + 1 + texts
+    links = coo_array((np.ones(len(photos)), ends), shape=(ends[1].max() + 1,) * 2)
+    together: Array = connected_components(links, directed=False)[1][photos]
+    if np.bincount(together).max() <= part * len(together):
+        return together
+    return texts if of_text else photos
+
+
+def _groups(features: Features, order: tuple[str, str]) -> Array:
+    """(N,) numbers, equal where rows have the same vector of the first of these modalities that they have."""
+    keys = [b""] * len(features)
+    for name in reversed(order):
+        rows, there = getattr(features, name), getattr(features, f"has_{name}")
+        keys = keys if rows is None else [rows[i].tobytes() if there[i] else key for i, key in enumerate(keys)]
     seen: dict[bytes, int] = {}
     return np.array([seen.setdefault(key, len(seen)) for key in keys])
 

@@ -14,7 +14,7 @@ from cmprompt.heads.fit import check_class_names, training_data
 from cmprompt.heads.trial import Trial, run_trial, split_rows
 from cmprompt.labelled import checks
 from cmprompt.labelled.rows import Labelled
-from cmprompt.labelled.vectors import photo_groups
+from cmprompt.labelled.vectors import apart_groups
 from cmprompt.registry import FUSIONS
 from cmprompt.tasks.plan import Plan
 from cmprompt.types import Array, Encoder, Features, Head
@@ -75,11 +75,14 @@ def fit_on_trial(
 
     `prior`: the zero-shot head, for its row of the table (named `before`) and for the heads that start from text;
     `vocabulary` (V, D) where `answers.wants_vocabulary` says so; `views` (N, V, D): crops and flips of the rows of
-    `data`. A row of `data` whose picture (or without one, its text) is also among those that judge is left out.
+    `data`. A row of `data` that is grouped with one of those that judge (`apart_groups`) is left out; `texts_seen` of
+    the record counts the judging rows of a head on texts whose text was trained on all the same.
     """
     everything = features if judging is None else Features.joined([features, judging])
     every_row = [data] if judges is None else [data, judges]
-    groups = photo_groups(everything)
+    there = frozenset(name for name in ("image", "text") if getattr(everything, name) is not None)
+    read = plan.reads(there)
+    groups = apart_groups(everything, plan.val_part, of_text=read == {"text"})
     use: Literal["image", "text"] = plan.use or ("image" if everything.image is not None else "text")
     labels = None if plan.regression else _labels(every_row, prior)
     training = training_data(
@@ -105,10 +108,12 @@ def fit_on_trial(
         splits = split_rows(training, plan.val_part)[: 1 if plan.unfreeze else None]  # a tower is trained once
     else:
         splits = [_apart(everything, groups, len(features))]
-    kind = plan.kind_for(frozenset(name for name in ("image", "text") if getattr(everything, name) is not None))
-    trial = run_trial(kind, training, splits, shots=plan.shots, wise_step=plan.wise, before=before)
-    left_out = len(features) - len(splits[0][0]) if judges else 0
-    return replace(trial, record={**trial.record, "left_out": left_out}) if left_out else trial
+    trial = run_trial(plan.kind_for(there), training, splits, shots=plan.shots, wise_step=plan.wise, before=before)
+    counts = {
+        "left_out": len(features) - len(splits[0][0]) if judges else 0,
+        "texts_seen": _texts_seen(everything, splits) if "text" in read else 0,
+    }
+    return replace(trial, record={**trial.record, **{name: count for name, count in counts.items() if count}})
 
 
 def _apart(features: Features, groups: Array, count: int) -> tuple[Array, Array]:
@@ -120,6 +125,14 @@ def _apart(features: Features, groups: Array, count: int) -> tuple[Array, Array]
             "every picture or text of the table is also in the one that --val names; nothing is left to train on"
         )
     return rows, np.arange(count, len(features))
+
+
+def _texts_seen(features: Features, splits: Sequence[tuple[Array, Array]]) -> int:
+    """How many judging rows have a text that a training row has."""
+    assert features.text is not None
+    texts = [row.tobytes() if there else None for row, there in zip(features.text, features.has_text, strict=True)]
+    trained = ({texts[row] for row in rows} - {None} for rows, _ in splits)
+    return sum(texts[row] in seen for seen, (_, rows) in zip(trained, splits, strict=True) for row in rows)
 
 
 def _labels(parts: Sequence[Labelled], prior: Head | None) -> list[str]:

@@ -8,9 +8,10 @@ from typing import Literal, cast
 
 from cmprompt.errors import UsageError, unknown
 from cmprompt.heads.fit import check_weights, with_tokens
+from cmprompt.heads.network import Fusion
 from cmprompt.heads.training import ClassWeight, Task
 from cmprompt.labelled.rows import Labelled
-from cmprompt.registry import FROM_KINDS, FUSIONS, HEADS, VIEWLESS_KINDS, WISE_KINDS
+from cmprompt.registry import FROM_KINDS, FUSIONS, HEADS, VIEWLESS_KINDS, WISE_KINDS, resolve
 
 MOST_SEED = 2**64 - 1  # torch's own
 HEAVIEST = 1e6  # class weight; the lightest is its inverse
@@ -142,11 +143,18 @@ class Plan:
 
     def reads_alone(self, needs: frozenset[str]) -> frozenset[str]:
         """The one modality that the head reads, where it has no stand-in for what is missing; none of other heads."""
-        if self.unfreeze or self.kind_for(needs) in (*FUSIONS, "mlp", "auto"):
-            return frozenset()
-        if self.kind == "linear-text":
+        has_stand_ins = self.unfreeze or self.kind_for(needs) in (*FUSIONS, "mlp", "auto")
+        return frozenset() if has_stand_ins else self.reads(needs)
+
+    def reads(self, needs: frozenset[str]) -> frozenset[str]:
+        """The modalities that the head reads of those that it `needs`."""
+        kind, there = self.kind_for(needs), needs & {"image", "text"}
+        if kind in FUSIONS:
+            fusion: Fusion = resolve(FUSIONS, "fusion", kind)
+            return there & fusion.needs
+        if kind == "linear-text":
             return frozenset({"text"})
-        return frozenset({self.use or ("image" if "image" in needs else "text")})
+        return there if kind == "auto" else frozenset({self.use or ("image" if "image" in needs else "text")})
 
     def kind_for(self, needs: frozenset[str]) -> str:
         """The head to fit where none is named."""
