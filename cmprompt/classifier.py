@@ -165,7 +165,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
         check_is_fitted(self)
         blocks = [score(b.features, self.head_, Rule(), None) for b in self._embedded(X, self.head_.needs)]
-        return np.concatenate([block.probability for block in blocks] or [np.zeros((0, len(self.head_.labels)))])
+        rows = np.concatenate([block.probability for block in blocks] or [np.zeros((0, len(self.head_.labels)))])
+        return rows[:, np.argsort(self._values_of_head(), kind="stable")]
 
     def _nearest(self, vectors: Array, weight: Array) -> Array:
         """(N,) labels of (N, D) vectors by the largest product alone, which their lengths do not change."""
@@ -176,11 +177,15 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         best = best_labels(vectors, weight, 2)
         for row in np.flatnonzero(~best.products.any(axis=1)):  # zeros, or at right angles to the best two
             directed(vectors[row : row + 1], int(row))
-        return self.classes_[best.columns[:, 0]]
+        return self._values_of_head()[best.columns[:, 0]]
 
     @property
     def classes_(self) -> Array:
-        """(C,) the labels, in the order of the head; those of a fit as they were given."""
+        """(C,) the labels, sorted as scikit-learn has it; those of a fit as they were given."""
+        return np.sort(self._values_of_head(), kind="stable")
+
+    def _values_of_head(self) -> Array:
+        """(C,) the same in the order of `head_`."""
         own = self._own_classes()
         return np.array(list(own.values())) if own else np.array(self.head_.labels, dtype=np.str_)
 
