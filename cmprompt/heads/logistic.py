@@ -1,9 +1,9 @@
 """The convex fit behind every linear head: logistic (or robust linear) regression around an anchor.
 
 Minimises `C * sum_i w_i loss(X_i . W^T + b + offset_i, y_i) + 1/2 ||W - anchor||^2` with a free intercept: without
-anchor and offset this is scikit-learn's LogisticRegression. L-BFGS runs in coordinates that the loss's curvature where
-it begins has made round (X' diag(h) X times one number, for all classes at once). The heavy products
-stay in float32; blocks of rows go to as many threads as there are cores.
+anchor and offset this is scikit-learn's LogisticRegression (of two classes, for which that has one row, at 2 C).
+L-BFGS runs in coordinates that the loss's curvature where it begins has made round (X' diag(h) X times one number, for
+all classes at once). The heavy products stay in float32; blocks of rows go to as many threads as there are cores.
 """
 
 from __future__ import annotations

@@ -91,7 +91,12 @@ def _path(data: Training, strengths: tuple[float, ...]) -> Iterator[Plane]:
     if data.task == "regression":
         return _regression_path(data, strengths)
     start = text_start(data)
-    loss = softmax_loss(data.targets, len(data.labels)) if data.task == "classes" else sigmoid_loss(data.targets)
+    if data.task == "classes":
+        loss = softmax_loss(data.targets, len(data.labels))
+        if len(data.labels) == 2 and start is None:
+            strengths = tuple(strength / 2 for strength in strengths)  # scikit-learn has one row, not two to keep small
+    else:
+        loss = sigmoid_loss(data.targets)
     return _warm_path(data, loss, strengths, start)
 
 

@@ -57,29 +57,32 @@ def test_regression_figures() -> None:
     assert ours["spearman"] == pytest.approx(spearmanr(target, predicted).statistic)
 
 
+@pytest.mark.parametrize("classes", [2, 12])
 @pytest.mark.parametrize("strength", [0.1, 1.0, 100.0])
-def test_the_linear_head_without_prior_is_logistic_regression(strength: float) -> None:
+def test_the_linear_head_without_prior_is_logistic_regression(strength: float, classes: int) -> None:
     from sklearn.linear_model import LogisticRegression
 
     from cmprompt.heads.fit import fit
     from cmprompt.types import Features
 
     rng = np.random.default_rng(1)
-    target = np.arange(2000) % 12
-    rows = rng.normal(size=(12, 48))[target] + 2.0 * rng.normal(size=(2000, 48)) + rng.normal(size=48)
+    target = np.arange(2000) % classes
+    rows = rng.normal(size=(classes, 48))[target] + 2.0 * rng.normal(size=(2000, 48)) + rng.normal(size=48)
     x = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     names = np.array([f"{c:02}" for c in target])
     theirs = LogisticRegression(C=strength, max_iter=5000, tol=1e-8).fit(x.astype(np.float64), target)
     head = fit("linear", Features.of_images(x), names, model_id="m", strength=strength)
-    ours = head.logits(Features.of_images(x))
+    ours, found = head.logits(Features.of_images(x)), theirs.decision_function(x)
+    found = found if classes > 2 else np.stack([np.zeros(2000), found], 1)
+    penalised = head.weight if classes > 2 else head.weight[1:] - head.weight[:1]
 
     def loss(logits: Array, weight: Array) -> float:
         top = logits.max(1)
         cross = np.log(np.exp(logits - top[:, None]).sum(1)) + top - logits[np.arange(2000), target]
         return float(strength * cross.sum() + 0.5 * (weight.astype(np.float64) ** 2).sum())
 
-    reference = loss(theirs.decision_function(x), theirs.coef_)
-    assert loss(ours.astype(np.float64), head.weight) == pytest.approx(reference, rel=1e-3)
+    reference = loss(found, theirs.coef_)
+    assert loss(ours.astype(np.float64), penalised) == pytest.approx(reference, rel=1e-3)
     assert np.mean(ours.argmax(1) == theirs.predict(x)) >= 0.995
 
 
