@@ -241,6 +241,18 @@ def test_held_out_rows_weigh_as_their_classes_do() -> None:
     assert not {"gda", "tip-adapter", "proker"} & set(kinds_for(data))
 
 
+def test_weights_are_of_classes_and_named_as_targets_are() -> None:
+    features, _, _ = blobs(30)
+    heads = [
+        fit("linear", features, np.arange(30) % 3, model_id="fake", strength=1.0, class_weight=weights)
+        for weights in ({0: 2.0}, {"0": 2.0})
+    ]
+    np.testing.assert_array_equal(heads[0].logits(features), heads[1].logits(features))
+    for task, targets in (("regression", np.arange(30.0)), ("multi_label", np.eye(3)[np.arange(30) % 3])):
+        with pytest.raises(UsageError, match="here a row has not one class"):
+            fit("linear", features, targets, labels=LABELS, task=task, model_id="fake", class_weight="balanced")
+
+
 def test_what_cannot_be_fitted_says_so() -> None:
     features, names, prior = blobs()
     with pytest.raises(UsageError, match="did you mean linear"):

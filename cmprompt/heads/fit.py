@@ -67,7 +67,7 @@ def fit_training(kind: str, data: Training, **options: Any) -> Head:
 
 
 def _fitted(kind: str, data: Training, **options: Any) -> Head:
-    check_weights(kind, data.class_weight)
+    check_weights(kind, data.class_weight, data.task)
     if data.words:
         kind = "text" if (kind, data.use) == ("linear", "text") else FROM_WORDS.get(kind, kind)
     if data.unfreeze:
@@ -107,6 +107,8 @@ def training_data(
     if len(targets) != len(features) or not len(targets):
         raise UsageError(f"{len(features)} rows of vectors and {len(targets)} targets; there must be one for each row")
     text = prior if isinstance(prior, LinearHead) and task != "regression" else None
+    if isinstance(class_weight, Mapping):
+        class_weight = {str(label): weight for label, weight in class_weight.items()}
     names = _label_names(targets, labels, text, task)
     numbers = target_numbers(targets, names, task)
     check_class_names(class_weight, names)
@@ -154,8 +156,10 @@ def with_tokens(kind: str | None, needs: frozenset[str]) -> frozenset[str]:
     return needs | (TOKENS & resolve(FUSIONS, "fusion", kind).needs) if kind in FUSIONS else needs
 
 
-def check_weights(kind: str | None, class_weight: ClassWeight | None) -> None:
-    """Raises UsageError for a kind that cannot weigh classes."""
+def check_weights(kind: str | None, class_weight: ClassWeight | None, task: Task) -> None:
+    """Raises UsageError for a task without classes, and for a kind that cannot weigh them."""
+    if class_weight is not None and task != "classes":
+        raise UsageError("--class-weight counts the rows of each class; here a row has not one class")
     if class_weight is not None and kind in CLOSED_FORMS:
         raise UsageError(f"--class-weight weighs rows in a loss, and {kind} is a closed form without one; use linear")
 

@@ -91,13 +91,12 @@ class Plan:
             raise UsageError("--multi-label is for labels; leave --task regression out")
         if loss is not None and not self.regression:
             raise UsageError(f"--loss {loss} is for numbers; leave it out, or add --task regression")
-        if self.task != "classes" and (self.shots or self.class_weight):
-            flag = "--shots" if self.shots else "--class-weight"
-            raise UsageError(f"{flag} counts the rows of each class; here a row has not one class")
+        if self.task != "classes" and self.shots:
+            raise UsageError("--shots counts the rows of each class; here a row has not one class")
 
     def _check_kind(self) -> None:
         """Raises UsageError for flags that the kind of head would ignore."""
-        check_weights(self.kind, self.class_weight)
+        check_weights(self.kind, self.class_weight, self.task)
         if self.wise is not None and (self.unfreeze or self.kind not in (None, *WISE_KINDS)):
             other = "--unfreeze image" if self.unfreeze else repr(self.kind)
             raise UsageError(f"--wise mixes linear heads on images; {other} is none: use {', '.join(WISE_KINDS)}")
