@@ -13,10 +13,12 @@ from labelled_photos import write_model, write_pictures, write_table
 from cmprompt.cli.app import run
 from cmprompt.errors import UsageError
 from cmprompt.heads.linear import LinearHead
+from cmprompt.labelled.rows import Labelled
 from cmprompt.labels import load_labels
 from cmprompt.prompts import PromptSet, expand, load_prompt_set
 from cmprompt.tasks.tune import (
     best_threshold,
+    halves,
     labels_as_json,
     set_as_toml,
     single_templates,
@@ -24,7 +26,7 @@ from cmprompt.tasks.tune import (
     tuned_set,
     weigh,
 )
-from cmprompt.types import Features
+from cmprompt.types import Features, Item
 
 
 def test_the_template_that_tells_the_labels_apart_is_picked() -> None:
@@ -118,3 +120,9 @@ def test_tuned_thresholds_are_a_label_file(where: list[str], tmp_path: Path, cap
     picture = str(Path(where[0]).parent / "images/red-0.png")
     assert run(["classify", picture, "--labels", f"@{out}", *where[1:]]) == 0
     assert run(["evaluate", *where, "--tune-thresholds", "--tune-prompts"]) == 2
+
+
+def test_one_picture_cannot_choose_and_judge() -> None:
+    data = Labelled("one.csv", tuple(Item(str(n), None, None, "ab"[n % 2]) for n in range(4)))
+    with pytest.raises(UsageError, match=r"one\.csv: every row has the same picture"):
+        halves(data, Features.of_images(np.ones((4, 8), np.float32)))

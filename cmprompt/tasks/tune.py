@@ -26,10 +26,13 @@ SLACK_Z = 0.1  # below the last score that is right, where no score lies further
 
 
 def halves(data: Labelled, features: Features, *, seed: int = 0) -> tuple[Array, Array]:
-    """(choosing rows, judging rows), each class in both, no photo in both."""
+    """(choosing rows, judging rows), each class in both, no photo in both. Raises UsageError where all show one."""
     numbers = {name: number for number, name in enumerate(sorted(set(data.targets)))}
     strata = np.array([numbers[target] for target in data.targets])
-    return split_folds(strata, photo_groups(features), 2, seed)[0]
+    chosen, judged = split_folds(strata, photo_groups(features), 2, seed)[0]
+    if not len(chosen) or not len(judged):
+        raise UsageError(f"{data.source}: every row has the same picture; one half must choose and another judge")
+    return chosen, judged
 
 
 def single_templates(labels: LabelSet, sets: Sequence[PromptSet]) -> list[PromptSet]:
