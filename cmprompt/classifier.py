@@ -85,20 +85,23 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """Fit a head on labelled images, from the text of the labels where these are known; keywords go to `heads.fit`.
 
         Without `labels` the text is the targets' own names. Raises ItemError naming the first image that fails,
-        ValueError for one class alone.
+        ValueError for one class alone, UsageError for another `task` than "classes".
         """
         from sklearn.utils.validation import column_or_1d
 
         from cmprompt.heads.fit import fit, with_tokens
 
+        if (task := options.get("task", "classes")) != "classes":
+            raise UsageError(f"task={task!r}: a classifier is for one label of several; cmprompt.fit fits the others")
         if self.model is None:
             return self._fit_vectors(X, y, options)
         check_many(X)
-        of_classes = options.get("task", "classes") == "classes"
-        targets = column_or_1d(y, warn=True) if of_classes else np.asarray(y)
+        targets = column_or_1d(y, warn=True)
         if len(targets) != len(X):
             raise UsageError(f"{len(X)} images and {len(targets)} targets; give one target for each image")
-        values = _values(targets) if of_classes else {}
+        values = _values(targets)
+        if spaced := next((name for name in values if name != name.strip()), None):
+            raise UsageError(f"target {spaced!r} has spaces around it, which no label has; strip them")
         _check_several(self._labels() or values)
         self.__dict__.pop("_head", None)  # its own towers, where it has any, are not those to start from
         start = self._start(list(values))
@@ -109,8 +112,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return self
 
     def _keep(self, head: Head, values: Mapping[str, Any]) -> None:
-        """What `fit` learned: a head, and its labels as the targets have them; none where they are no classes."""
-        self._classes = {label: _value(label, values) for label in head.labels} if values else {}
+        """What `fit` learned: a head, and its labels as the targets have them."""
+        self._classes = {label: _value(label, values) for label in head.labels}
         self._head = head
 
     def _start(self, names: list[str]) -> dict[str, Any]:

@@ -309,6 +309,18 @@ def test_targets_are_of_one_type_that_the_labels_are_of() -> None:
         classifier(labels=["1", "2", "cat"]).fit(np.eye(8)[:2], [1, 2])
 
 
+@pytest.mark.parametrize("task", ["regression", "multi_label"])
+def test_it_fits_classes_alone(task: str) -> None:
+    for model in (classifier(), PromptClassifier(model=None)):
+        with pytest.raises(UsageError, match=rf"task='{task}': a classifier .* cmprompt\.fit fits the others"):
+            model.fit(np.eye(8)[:4], [1.0, 2.0, 3.0, 4.0], task=task)
+
+
+def test_a_target_with_spaces_is_named() -> None:
+    with pytest.raises(UsageError, match="target ' cat' has spaces around it"):
+        classifier(labels=None).fit(np.eye(8)[:2], [" cat", "dog"])
+
+
 def test_cross_validation_keeps_numbers() -> None:
     x, numbers = np.eye(8)[np.arange(30) % 3], np.arange(30) % 3
     assert cross_val_score(classifier(labels=None), x, numbers, cv=3).tolist() == [1.0] * 3
