@@ -251,6 +251,13 @@ def test_a_picture_that_cannot_be_read_is_named(fit, table: Path, capsys) -> Non
     assert "line 62 (images/broken.png)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("step", "words"), [("auto", "zero-shot to the fitted head"), ("0.5", "C as in scikit-learn")])
+def test_the_report_names_the_settings_that_were_tried(fit, tmp_path: Path, step: str, words: str) -> None:
+    assert fit("--wise", step, "--force") == 0
+    page = (tmp_path / "out.head/report.html").read_text("utf-8")
+    assert words in page[page.index("<h2>Settings tried") :].partition("</h2>")[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

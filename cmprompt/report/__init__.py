@@ -14,7 +14,7 @@ import numpy as np
 from cmprompt import metrics
 from cmprompt.errors import CmpromptError
 from cmprompt.heads.io import json_text
-from cmprompt.heads.trial import Trial
+from cmprompt.heads.trial import WISE_STEPS, Trial
 from cmprompt.report import charts
 from cmprompt.report.figures import name_of, text_of
 from cmprompt.types import Array, Item
@@ -132,7 +132,8 @@ def _curve(record: Mapping[str, Any]) -> Iterator[str]:
         lines = {"#888": [point["loss"] for point in points], "#06c": [point["held_out_loss"] for point in points]}
         yield charts.curves(lines, "loss (grey) and held-out loss (blue) by epoch", first=points[0]["epoch"])
     elif tried := record.get("tried"):
-        what = next((words for name, words in SETTINGS.items() if name in record), "")
+        stepped = [row["setting"] for row in tried] == list(WISE_STEPS)  # not where --wise gave the step
+        what = next((words for name, words in SETTINGS.items() if name in record and (name != "wise" or stepped)), "")
         yield f"<h2>Settings tried{what and ': '}{what}</h2>"
         yield charts.curves(
             {"#06c": [row["loss"] for row in tried]}, "held-out loss by setting, the most cautious first"
