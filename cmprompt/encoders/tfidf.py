@@ -1,4 +1,4 @@
-"""`classic:tfidf`: the words of `classic`, the rarer in the training texts the louder (Spärck Jones 1972)."""
+"""`classic:tfidf`: the words of `classic`, the rarer in the table's texts the louder (Spärck Jones 1972)."""
 
 from __future__ import annotations
 
