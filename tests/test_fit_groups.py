@@ -11,9 +11,9 @@ from cmprompt.errors import UsageError
 from cmprompt.heads.trial import Trial
 from cmprompt.labelled.rows import Labelled
 from cmprompt.labelled.vectors import apart_groups
-from cmprompt.tasks.fit import fit_on_trial
+from cmprompt.tasks.fit import check_rows, fit_on_trial
 from cmprompt.tasks.plan import Plan
-from cmprompt.types import Array, Features, Item
+from cmprompt.types import Array, Features, FileBytes, Item
 
 
 def rows_of(pictures: list[int], texts: list[int]) -> Features:
@@ -63,3 +63,21 @@ def test_a_title_that_judges_is_not_trained_on() -> None:
     assert trial.record["left_out"] == 10 and trial.record["trained_on"] == 38
     with pytest.raises(UsageError, match="nothing is left"):
         tried("linear-text", rows_of(list(range(1, 13)), [*range(21, 27)] * 2), np.arange(12) % 2, judges=6)
+
+
+@pytest.mark.parametrize(
+    ("plan", "says"),
+    [
+        (Plan(wise=0.5), "'concat' is none: use linear"),
+        (Plan("linear", use="text", wise=0.5), "one of them is missing"),
+        (Plan("linear", wise=0.5, regression=True), "one of them is missing"),
+        (Plan(augment=2), r"2 rows whose picture is a video, which --augment 2 cannot crop: a\.mp4, b\.webm"),
+        (Plan(unfreeze=True), r"--unfreeze image cannot crop: a\.mp4, b\.webm"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_before_it_is_embedded(plan: Plan, says: str) -> None:
+    names = ("a.mp4", "b.webm", "c.png")
+    data = Labelled("all", tuple(Item(name, FileBytes(name), "text", name) for name in names))
+    with pytest.raises(UsageError, match=says):
+        needs, from_text = plan.needs(data), not plan.regression
+        list(check_rows(plan, data, None, needs, data.names, from_text=from_text))

@@ -12,6 +12,7 @@ import numpy as np
 from cmprompt.errors import UsageError, counted
 from cmprompt.labelled.rows import Labelled
 from cmprompt.sources.options import failure_of, is_address
+from cmprompt.sources.video import is_video_name
 from cmprompt.types import Array, FileBytes, Item
 
 GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,234.5
@@ -54,6 +55,11 @@ def something_of(data: Labelled, modalities: Collection[str]) -> None:
 
     advice = "leave them out, or read both sides with --head concat"
     _refuse(data, is_blind, f"without a {names}, all that this head reads", advice)
+
+
+def no_clips(data: Labelled, flag: str) -> None:
+    """Raises UsageError for rows whose picture is a video, which the `flag` does not go with."""
+    _refuse(data, _is_clip, f"whose picture is a video, which {flag} cannot crop", f"leave them or {flag} out")
 
 
 def one_answer_each(data: Labelled) -> None:
@@ -101,6 +107,10 @@ def _is_address(item: Item) -> bool:
 
 def _is_missing(item: Item) -> bool:
     return isinstance(item.image, FileBytes) and not os.path.isfile(item.image.path)
+
+
+def _is_clip(item: Item) -> bool:
+    return isinstance(item.image, FileBytes) and is_video_name(item.image.path)
 
 
 def _number(text: str | float | None) -> float:

@@ -35,9 +35,15 @@ def check_rows(
     """What can be told before anything is embedded: a notice of labels that cannot be learned.
 
     `known`: the labels that there is a text for where the fit starts `from_text`, else those that are allowed.
-    Raises UsageError that names the lines of rows with nothing to read, and of labels that nothing can answer.
+    Raises UsageError that names the lines of rows with nothing to read, of labels that nothing can answer, and of clips
+    where pictures are cropped; and for --wise where it does not apply.
     """
+    plan.check_wise(needs, from_text=from_text)
+    if plan.augment:
+        checks.no_clips(data, f"--augment {plan.augment}")
     for part in (data, judges):
+        if part is not None and plan.unfreeze:
+            checks.no_clips(part, "--unfreeze image")
         if part is not None and (read := plan.reads_alone(needs)):
             checks.something_of(part, read)
     if plan.regression:

@@ -104,6 +104,15 @@ class Plan:
             other = "--unfreeze image, which crops anew in each epoch" if self.unfreeze else f"--head {self.kind}"
             raise UsageError(f"--augment {self.augment} does not go with {other}; leave one out")
 
+    def check_wise(self, needs: frozenset[str], *, from_text: bool) -> None:
+        """Raises UsageError where --wise has no two linear heads to mix."""
+        if self.wise is None:
+            return
+        if (kind := self.kind_for(needs)) not in WISE_KINDS:
+            raise UsageError(f"--wise mixes linear heads on images; {kind!r} is none: use {', '.join(WISE_KINDS)}")
+        if not from_text or self.reads(needs) != {"image"}:
+            raise UsageError("--wise stays between zero-shot and a linear head on images; here one of them is missing")
+
     def going_on(self, data: Labelled, own_encoders: bool) -> Plan:
         """The plan of a fit that goes on from a head: `linear` where no kind is named.
 
