@@ -65,6 +65,14 @@ def test_a_title_that_judges_is_not_trained_on() -> None:
         tried("linear-text", rows_of(list(range(1, 13)), [*range(21, 27)] * 2), np.arange(12) % 2, judges=6)
 
 
+@pytest.mark.parametrize(("kind", "seen"), [("concat", 40), ("linear", None)])
+def test_where_most_titles_judge_too_those_who_see_pictures_train_on_them(kind: str, seen: int | None) -> None:
+    features = rows_of((1 + np.arange(100)).tolist(), (200 + np.arange(100) % 20).tolist())
+    trial = tried(kind, features, np.arange(100) % 2, judges=40)
+    assert trial.record["trained_on"] == 60 and "left_out" not in trial.record
+    assert trial.record.get("texts_seen") == seen
+
+
 @pytest.mark.parametrize(
     ("plan", "says"),
     [

@@ -14,7 +14,7 @@ from cmprompt.heads.fit import check_class_names, training_data
 from cmprompt.heads.trial import Trial, run_trial, split_rows
 from cmprompt.labelled import checks
 from cmprompt.labelled.rows import Labelled
-from cmprompt.labelled.vectors import apart_groups
+from cmprompt.labelled.vectors import apart_groups, photo_groups
 from cmprompt.registry import FUSIONS
 from cmprompt.tasks.plan import Plan
 from cmprompt.types import Array, Encoder, Features, Head
@@ -88,7 +88,7 @@ def fit_on_trial(
     every_row = [data] if judges is None else [data, judges]
     there = frozenset(name for name in ("image", "text") if getattr(everything, name) is not None)
     read = plan.reads(there)
-    groups = apart_groups(everything, plan.val_part, of_text=read == {"text"})
+    groups = _groups(everything, plan, read, len(features))
     use: Literal["image", "text"] = plan.use or ("image" if everything.image is not None else "text")
     labels = None if plan.regression else _labels(every_row, prior)
     training = training_data(
@@ -122,10 +122,24 @@ def fit_on_trial(
     return replace(trial, record={**trial.record, **{name: count for name, count in counts.items() if count}})
 
 
+def _groups(features: Features, plan: Plan, read: frozenset[str], count: int) -> Array:
+    """(N,) what is never parted. Rows from `count` on judge, if there are any: where most of the others share a text
+    with them, the groups are those of one photo, unless the head `read`s text alone."""
+    groups = apart_groups(features, plan.val_part, of_text=read == {"text"})
+    if count < len(features) and "image" in read and 2 * len(_unshared(features, groups, count)) < count:
+        return photo_groups(features)
+    return groups
+
+
+def _unshared(features: Features, groups: Array, count: int) -> Array:
+    """The rows before `count` that are not grouped with one from there on."""
+    shared = (features.has_image | features.has_text) & np.isin(groups, groups[count:])
+    return np.flatnonzero(~shared[:count])
+
+
 def _apart(features: Features, groups: Array, count: int) -> tuple[Array, Array]:
     """(training rows, judging rows): those from `count` on judge, the others train but for their pictures and texts."""
-    shared = (features.has_image | features.has_text) & np.isin(groups, groups[count:])
-    rows = np.flatnonzero(~shared[:count])
+    rows = _unshared(features, groups, count)
     if not len(rows):
         raise UsageError(
             "every picture or text of the table is also in the one that --val names; nothing is left to train on"
