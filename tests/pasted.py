@@ -95,17 +95,18 @@ def chosen(shown: Sequence[str], lines: Sequence[str]) -> list[str]:
 def alike(a: str, b: str) -> bool:
     """Whether two lines differ at most by spaces, bars, and little in scores: processors round differently."""
     words = [" ".join(BAR.sub(" ", line).split()) for line in (a, b)]
-    return NUMBER.sub("#", words[0]) == NUMBER.sub("#", words[1]) and all(
-        map(close, NUMBER.findall(words[0]), NUMBER.findall(words[1]))
-    )
+    if NUMBER.sub("#", words[0]) != NUMBER.sub("#", words[1]):
+        return False
+    pairs = zip(NUMBER.findall(words[0]), NUMBER.findall(words[1]), strict=True)
+    return all(close(x, y, in_percent="±" in words[0]) for x, y in pairs)
 
 
-def close(a: str, b: str) -> bool:
+def close(a: str, b: str, *, in_percent: bool = False) -> bool:
     """Percentages within 2 points, fractions within 0.02 or 2 %, whole numbers the same."""
     if "." not in a + b and not a.endswith("%"):
         return a == b
     x, y = (float(each.rstrip("%")) for each in (a, b))
-    return abs(x - y) <= (2.0 if a.endswith("%") else 0.02 * max(1.0, abs(x)))
+    return abs(x - y) <= (2.0 if in_percent or a.endswith("%") else 0.02 * max(1.0, abs(x)))
 
 
 def renewed(page: str, known: dict[str, str]) -> str:

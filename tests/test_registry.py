@@ -11,13 +11,19 @@ from cmprompt.cli.app import run
 from cmprompt.errors import UsageError
 from cmprompt.heads.io import load_head
 
-TABLES = {name: table for name, table in vars(registry).items() if name.isupper()}
+TABLES = {name: table for name, table in vars(registry).items() if isinstance(table, dict) and name.isupper()}
+KINDS = {name: kinds for name, kinds in vars(registry).items() if isinstance(kinds, tuple) and name.isupper()}
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_line_leads_somewhere(name: str) -> None:
     for known in TABLES[name]:
         assert registry.resolve(TABLES[name], name, known) is not None
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_flags_ask_of_a_kind_names_kinds_that_there_are(name: str) -> None:
+    assert set(KINDS[name]) <= {*registry.HEADS, *registry.FUSIONS}
 
 
 def test_every_table_is_used_and_named_in_contributing() -> None:

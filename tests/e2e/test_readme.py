@@ -89,6 +89,8 @@ def test_what_a_page_shows_may_differ_in_last_digits_only() -> None:
     assert not as_shown("x", page, "a.png  dog  91.6% ████\nb.png  dog  0.1234\n")
     assert not as_shown("x", page, "a.png  cat  71.6% ███\nb.png  dog  0.1234\n")
     assert not as_shown("x", page, "a.png  cat  91.6% ████\n")
+    assert as_shown("x", ["text only  17.3 ±6.1"], "text only  19.1 ±6.7\n")
+    assert not as_shown("x", ["text only  17.3 ±6.1"], "text only  20.1 ±6.7\n")
     assert chosen(["a", LEFT_OUT, "d"], ["a", "b", "c", "d"]) == ["a", LEFT_OUT, "d"]
 
 
