@@ -225,9 +225,9 @@ class _Fit:
         return logits if self.offset is None else logits + self.offset[rows]
 
     def _basis(self, full: Array) -> Array:
-        """(D + 1, D + 1) Cholesky factor of the curvature at `full`, the mean of all classes, and a `RIDGE`; the last
-        axis is the intercept."""
-        from scipy.linalg import cholesky
+        """(D + 1, D + 1) Cholesky factor of the curvature at `full`, the mean of all classes, with a `RIDGE` where that
+        has none; the last axis is the intercept."""
+        from scipy.linalg import LinAlgError, cholesky
 
         size = self.x.shape[1]
         hessian = np.zeros((size + 1, size + 1))
@@ -235,9 +235,13 @@ class _Fit:
         step = max(1, len(self.x) // (ENOUGH_FOR_CURVATURE * (size + 1) + 1))
         for part in self.each(lambda rows: self._curvature(plane, rows), self._blocks(step)):
             hessian += part * step
-        axes = np.arange(size + 1)
-        hessian[axes, axes] += (axes < size) + RIDGE * hessian.diagonal().max()
-        factor: Array = cholesky(hessian, lower=True)
+        hessian[-1, -1] *= 1 + 1e-6  # a hair above singular when a column of x is constant
+        hessian[np.arange(size), np.arange(size)] += 1.0
+        try:
+            factor: Array = cholesky(hessian, lower=True)
+        except LinAlgError:
+            hessian[np.diag_indices(size + 1)] += RIDGE * hessian.diagonal().max()
+            factor = cholesky(hessian, lower=True)
         return factor
 
     def _curvature(self, plane: Array, rows: slice) -> Array:
