@@ -109,16 +109,14 @@ class Texts:
 
         `ahead`: texts that will be asked for soon, encoded with those that are new, as many as can be remembered.
         """
-        most = most_remembered(TEXTS_REMEMBERED, self.dim)
-        new = [text for text in dict.fromkeys(texts) if text not in self._memory]
-        if new:
-            soon = (text for text in dict.fromkeys(ahead) if text not in self._memory and text not in new)
+        known, most = self._memory, most_remembered(TEXTS_REMEMBERED, self.dim)
+        if new := [text for text in dict.fromkeys(texts) if text not in known]:
+            soon = (text for text in dict.fromkeys(ahead) if text not in known and text not in new)
             new += islice(soon, max(0, most - len(new)))
-        if len(self._memory) + len(new) > most:
-            self._memory = {text: self._memory[text] for text in dict.fromkeys(texts) if text in self._memory}
-        known = {**self._memory, **dict(zip(new, self._rows_of(new), strict=True))}
-        if len(known) <= most:
-            self._memory = known
+            if len(known) + len(new) > most:
+                known = {text: known[text] for text in dict.fromkeys(texts) if text in known}
+            known = {**known, **dict(zip(new, self._rows_of(new), strict=True))}
+            self._memory = known if len(known) <= most else {}
         rows = np.zeros((len(texts), self.dim), np.float32)
         for row, text in zip(rows, texts, strict=True):
             row[:] = known[text]
