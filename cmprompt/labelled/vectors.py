@@ -56,6 +56,11 @@ def photo_groups(features: Features) -> Array:
     return _groups(features, ("image", "text"))
 
 
+def text_groups(features: Features) -> Array:
+    """(N,) a number for each text: rows with the same text (or without one, the same picture) have the same."""
+    return _groups(features, ("text", "image"))
+
+
 def apart_groups(features: Features, part: float, *, of_text: bool) -> Array:
     """(N,) a number for what stands together where rows are split: rows that share a picture or a text, if no more than
     this `part` of all rows do, one with the next; else, where texts are few categories, those of one photo.
@@ -65,7 +70,7 @@ def apart_groups(features: Features, part: float, *, of_text: bool) -> Array:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    photos, texts = photo_groups(features), _groups(features, ("text", "image"))
+    photos, texts = photo_groups(features), text_groups(features)
     ends = photos, photos.max() + 1 + texts
     links = coo_array((np.ones(len(photos)), ends), shape=(ends[1].max() + 1,) * 2)
     together: Array = connected_components(links, directed=False)[1][photos]

@@ -14,6 +14,7 @@ from cmprompt.heads.answers import answers
 from cmprompt.heads.verdict import DRAWS, Row, bootstrap_counts, intervals, paired, table_of
 from cmprompt.index.exact import nearest
 from cmprompt.labelled.rows import Labelled
+from cmprompt.labelled.vectors import photo_groups
 from cmprompt.rule import Rule
 from cmprompt.scores import add_up, level_labels, score
 from cmprompt.types import Array, Features, Head, Prediction
@@ -129,7 +130,7 @@ def retrieval(features: Features, *, seed: int = 0) -> list[Row]:
             "retrieval needs a picture and a text in each row; name the columns by --image-col, --text-col"
         )
     here = np.flatnonzero(features.has_image & features.has_text)
-    pictures = _same(features.image[here])
+    pictures = photo_groups(Features.of_images(features.image[here]))
     _, first = np.unique(pictures, return_index=True)
     images, texts = features.image[here][first], features.text[here]
     to_text, to_image = nearest(images, texts, RETRIEVED[-1]).rows, nearest(texts, images, RETRIEVED[-1]).rows
@@ -184,9 +185,3 @@ def _spread(contender: Contender, labels: tuple[str, ...]) -> Array:
     wide = np.zeros((len(rows), len(labels)))
     wide[:, [labels.index(label) for label in columns]] = rows
     return wide
-
-
-def _same(rows: Array) -> Array:
-    """(N,) numbers, equal where rows are."""
-    seen: dict[bytes, int] = {}
-    return np.array([seen.setdefault(row.tobytes(), len(seen)) for row in rows])

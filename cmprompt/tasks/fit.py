@@ -14,7 +14,7 @@ from cmprompt.heads.fit import check_class_names, training_data
 from cmprompt.heads.trial import Trial, run_trial, split_rows
 from cmprompt.labelled import checks
 from cmprompt.labelled.rows import Labelled
-from cmprompt.labelled.vectors import apart_groups, photo_groups
+from cmprompt.labelled.vectors import apart_groups, photo_groups, text_groups
 from cmprompt.registry import FUSIONS
 from cmprompt.tasks.plan import Plan
 from cmprompt.types import Array, Encoder, Features, Head
@@ -149,10 +149,9 @@ def _apart(features: Features, groups: Array, count: int) -> tuple[Array, Array]
 
 def _texts_seen(features: Features, splits: Sequence[tuple[Array, Array]]) -> int:
     """How many judging rows have a text that a training row has."""
-    assert features.text is not None
-    texts = [row.tobytes() if there else None for row, there in zip(features.text, features.has_text, strict=True)]
-    trained = ({texts[row] for row in rows} - {None} for rows, _ in splits)
-    return sum(texts[row] in seen for seen, (_, rows) in zip(trained, splits, strict=True) for row in rows)
+    texts = np.where(features.has_text, text_groups(features), -1)
+    seen = (np.isin(texts[judging], texts[training]) & features.has_text[judging] for training, judging in splits)
+    return sum(int(rows.sum()) for rows in seen)
 
 
 def _labels(parts: Sequence[Labelled], prior: Head | None) -> list[str]:
