@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 
+def there_already(name: object) -> OutputError:
+    """The error for an output that would be replaced unasked."""
+    return OutputError(f"{name} is there already; --overwrite replaces it, -o names another file")
+
+
+def check_folder(target: Path, name: object) -> None:
+    """Raises OutputError where the folder of `target`, which the user called `name`, is not there."""
+    if not target.parent.is_dir():
+        raise OutputError(f"cannot write {name}: there is no folder {target.parent}")
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold `path` against other runs. The lock is the system's, so that a killed run leaves none behind."""
@@ -22,8 +33,7 @@ def locked(path: Path) -> Iterator[None]:
 
     lock = FileLock(beside(path, "lock"), timeout=0)
     with writing(str(path)):
-        if not path.parent.is_dir():
-            raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
+        check_folder(path, path)
         try:
             lock.acquire()
         except Timeout:

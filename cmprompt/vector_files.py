@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from cmprompt.atomic import beside, locked, replacing, writing
-from cmprompt.errors import OutputError, UsageError, unknown
+from cmprompt.atomic import beside, locked, replacing, there_already, writing
+from cmprompt.errors import UsageError, unknown
 from cmprompt.types import Array, Embedded
 from cmprompt.utf8 import clean
 from cmprompt.writers.parquet import open_parquet
@@ -68,7 +68,7 @@ def vector_file(
     names = {target: path} if ending == ".parquet" else {target: path, ids_file: str(ids_file)}
     for file, name in names.items():
         if file.exists() and not overwrite:
-            raise OutputError(f"{name} is there already; --overwrite replaces it, -o names another file")
+            raise there_already(name)
     with locked(target), writing(path), ExitStack() as files:
         stream = files.enter_context(replacing(target))  # entered first, so it is renamed last
         if ending == ".parquet":

@@ -17,14 +17,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cmprompt.atomic import beside, locked, replacing, writing
+from cmprompt.atomic import beside, check_folder, locked, replacing, there_already, writing
 from cmprompt.errors import OutputError, UsageError
 from cmprompt.runs.journal import Journal
 from cmprompt.types import Item, Prediction
 from cmprompt.writers import COLUMNAR, Record, Writer, make_writer, to_record
 from cmprompt.writers.records import identity, own_names
 
-_THERE = "{path} is there already; --overwrite replaces it, -o names another file"
 _FREE = ("versions",)  # may differ between a run and the one that goes on with it
 
 
@@ -89,10 +88,9 @@ def check_output(path: str | None, *, resume: bool, overwrite: bool) -> None:
     if path is None or not (os.path.isfile(path) or not os.path.exists(path)):
         return
     target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise OutputError(f"cannot write {path}: there is no folder {target.parent}")
+    check_folder(target, path)
     if target.exists() and not (resume or overwrite or beside(target, "journal").exists()):
-        raise OutputError(_THERE.format(path=target))
+        raise there_already(target)
 
 
 class StreamOutput:
@@ -199,7 +197,7 @@ class FileOutput:
             elif self.path.exists() and not overwrite:
                 self.finished = resume and self._was_finished()
                 if not self.finished:
-                    raise OutputError(_THERE.format(path=self.path))
+                    raise there_already(self.path)
             else:
                 if journal:
                     journal.close()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cmprompt.atomic import replacing, writing
+from cmprompt.atomic import check_folder, replacing, writing
 from cmprompt.errors import OutputError
 from cmprompt.types import Item
 from cmprompt.writers import choose_format, jsonl, make_writer
@@ -78,8 +78,7 @@ def _free(path: str, overwrite: bool) -> Path:
     target = Path(os.path.realpath(path))
     if target.exists() and not overwrite:
         raise OutputError(f"{path} is there already; --overwrite replaces it, or name another file")
-    if not target.parent.is_dir():
-        raise OutputError(f"cannot write {path}: there is no folder {target.parent}")
+    check_folder(target, path)
     return target
 
 
