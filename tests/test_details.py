@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from conftest import FakeEncoder, draw
 from labelled_photos import write_table
+from threadpoolctl import threadpool_info
 
 from cmprompt.cli.app import run
+from cmprompt.encoders import devices
 from cmprompt.reading import Reader
 
 RUNS = "model fake, encoding fake/fp32, store {}/store"
@@ -134,6 +136,22 @@ def test_no_more_threads_decode_than_are_asked_for(
     words = LINES[name][0].format(photos=colours, tmp=tmp_path, table=table).split()
     assert run([*words, "--threads", "1", "-q"]) == 0
     assert {name.rpartition("_")[2] for name in used} == {"0"}
+
+
+def test_fits_and_rankings_get_no_more_cores_than_are_asked_for_and_all_again_after_that(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8), raising=False)
+    words = ["classify", str(colours), "--labels", "red,blue", "-q"]
+    assert run([*words, "--threads", "1"]) == 0
+    with devices.blas_threads():
+        assert devices.cores() == 1 == max(library["num_threads"] for library in blas_libraries())
+    assert run(words) == 0
+    assert devices.cores() == 8
+
+
+def blas_libraries() -> list[dict[str, Any]]:
+    return [library for library in threadpool_info() if library["user_api"] == "blas"]
 
 
 def test_index_names_failures_without_it_too(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

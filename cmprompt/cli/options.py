@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -147,8 +148,20 @@ BatchSize = Annotated[
     int | None,
     option("--batch-size", metavar="N", group=MODEL, min=1, help="Images encoded at once. Default: the model's own."),
 ]
+
+
+def _hold_to(threads: int | None) -> int | None:
+    """What fits heads and ranks vectors asks for the cores that there are, far from the command line."""
+    if threads is not None or "cmprompt.encoders.devices" in sys.modules:
+        from cmprompt.encoders.devices import hold_to
+
+        hold_to(threads)
+    return threads
+
+
 Threads = Annotated[
-    int | None, option("--threads", metavar="N", group=MODEL, min=1, help="Cores to use. Default: all.")
+    int | None,
+    option("--threads", metavar="N", group=MODEL, min=1, callback=_hold_to, help="Cores to use. Default: all."),
 ]
 Compile = Annotated[
     bool, option("--compile", group=MODEL, help="Compile the model for this GPU: a slow start, then more images/s.")

@@ -16,10 +16,19 @@ from cmprompt.errors import UsageError, unknown
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+_held: int | None = None
+
+
+def hold_to(count: int | None) -> None:
+    """Let this process work with so many threads at once from now on; None lets it have one for each core again."""
+    global _held
+    _held = count
 
 
 def cores() -> int:
     """The processor cores that this process may use."""
+    if _held:
+        return _held
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -55,10 +64,11 @@ def torch_threads(count: int | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def blas_threads(count: int) -> Iterator[None]:
-    """The same for numpy's and scipy's products. Each brings a library of its own, whose threads wait awake for the
-    next product and take the core from the other's."""
-    with _blas().limit(limits=count, user_api="blas"):
+def blas_threads(count: int | None = None) -> Iterator[None]:
+    """The same for numpy's and scipy's products; by default as many as they take by themselves, or as this process is
+    held to. Each brings a library of its own, whose threads wait awake for the next product and take the core from the
+    other's."""
+    with _blas().limit(limits=count or _held, user_api="blas"):
         yield
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -62,7 +61,7 @@ def fit(
 
 def fit_training(kind: str, data: Training, **options: Any) -> Head:
     """The same for rows that are put together already."""
-    with blas_threads(1) if len(data) < FEW_ROWS else nullcontext():
+    with blas_threads(1 if len(data) < FEW_ROWS else None):
         return _fitted(kind, data, **options)
 
 
