@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import warnings
 from dataclasses import replace
@@ -286,11 +287,11 @@ def test_one_picture_explained(half_red: str, fake_encoder: FakeEncoder) -> None
     found = explain(half_red, fake_encoder, PROMPTS, top_k="2")
     assert [row["label"] for row in found.rows] == ["red", "red", "blue", "blue"] or found.rows[0]["label"] == "blue"
     assert {row["label"] for row in found.rows} == {"red", "blue"}
-    assert found.png is not None and found.method is not None
-    assert Image.open(io.BytesIO(found.png)).width > 3 * 64
+    assert found.sheet is not None and found.method is not None
+    assert found.sheet.width > 3 * 64
     assert {row["method"] for row in found.rows} == {found.method}
     plain = explain(half_red, fake_encoder, PROMPTS, draw=False)
-    assert plain.png is None and "method" not in plain.rows[0]
+    assert plain.sheet is None and "method" not in plain.rows[0]
 
 
 def test_the_text_that_wins_under_max_is_what_is_drawn(fake_encoder: FakeEncoder) -> None:
@@ -320,13 +321,17 @@ def test_what_is_no_number_of_labels_is_refused(top_k: str, half_red: str, fake_
         explain(half_red, fake_encoder, PROMPTS, top_k=top_k)
 
 
-def test_a_page_has_the_picture_and_the_words_as_text() -> None:
+@pytest.mark.parametrize(("height", "kind"), [(60, "jpeg"), (66_000, "png")])
+def test_a_page_has_the_picture_and_the_words_as_text(height: int, kind: str) -> None:
+    sheet = draw("red", (4, height))
     row = {"label": "<b>", "score": 0.5, "cosine": 0.25, "contribution": 0.25, "text": "<script>alert(1)</script>"}
-    page = to_html('a"<i>.jpg', b"png", "LeGrad", [row]).decode()
+    page = to_html('a"<i>.jpg', sheet, "LeGrad", [row]).decode()
     assert "<script>" not in page and "<b>" not in page and "<i>" not in page
-    assert "data:image/png;base64,cG5n" in page and "LeGrad" in page
+    shown = Image.open(io.BytesIO(base64.b64decode(page.partition(f"data:image/{kind};base64,")[2].partition('"')[0])))
+    assert shown.size == sheet.size and np.abs(np.asarray(shown, int) - np.asarray(sheet, int)).max() < 8
+    assert "LeGrad" in page
     assert "default-src 'none'" in page and "color-scheme:light dark" in page
-    assert "caf\ufffd.jpg" in to_html("caf\udce9.jpg", b"png", "LeGrad", [row]).decode()
+    assert "caf\ufffd.jpg" in to_html("caf\udce9.jpg", sheet, "LeGrad", [row]).decode()
 
 
 def test_the_command_writes_a_picture_or_a_page(

@@ -82,6 +82,7 @@ def command(
     from cmprompt.errors import UsageError, unknown
     from cmprompt.explain.heat import METHODS
     from cmprompt.explain.page import to_html
+    from cmprompt.inline import to_png
     from cmprompt.runs.header import rows_header
     from cmprompt.tasks.explain import explain, explain_text
     from cmprompt.writers.rows import check_file, write_file, write_rows
@@ -125,8 +126,8 @@ def command(
         image, encoder, texts, pool=pool, method=method, top_k=top_k, level=level, draw=output is not None, store=kept
     )
     if output is not None:
-        assert found.png is not None and found.method is not None
-        data = to_html(image, found.png, found.method, found.rows) if is_page else found.png
+        assert found.sheet is not None and found.method is not None
+        data = to_html(image, found.sheet, found.method, found.rows) if is_page else to_png(found.sheet)
         write_file(output, data, overwrite=overwrite)
         say(f"wrote {output}: {found.method}")
     columns = ("label", "score", "cosine", "contribution", "text")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -75,10 +74,3 @@ def panels(picture: Image, heat: Heat, captions: Sequence[str]) -> Image:
     note = fitted(note, font, sheet.width - 2 * GAP_PX)
     pen.text((GAP_PX, sheet.height - CAPTION_PX - 2), note, fill=(110, 110, 110), font=font)
     return sheet
-
-
-def to_png(picture: Image) -> bytes:
-    """PNG bytes."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()

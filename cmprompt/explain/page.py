@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cmprompt.inline import data_url
 from cmprompt.utf8 import clean
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 COLUMNS = ("label", "score", "cosine", "contribution", "text")
 PAGE = """<!doctype html>
@@ -17,7 +20,7 @@ PAGE = """<!doctype html>
 body{{font:14px sans-serif;margin:16px}}img{{max-width:100%}}td,th{{padding:2px 10px 2px 0;text-align:left}}
 td.number{{text-align:right;font-variant-numeric:tabular-nums}}</style>
 <h1>{title}</h1>
-<img alt="heat maps: {labels}" src="data:image/png;base64,{png}">
+<img alt="heat maps: {labels}" src="{sheet}">
 <p>Warm places speak for a label, as against the others. Method: {method}.</p>
 <table><tr>{head}</tr>
 {rows}
@@ -27,13 +30,13 @@ td.number{{text-align:right;font-variant-numeric:tabular-nums}}</style>
 """
 
 
-def to_html(title: str, png: bytes, method: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """The page. `rows` have the keys of COLUMNS; whatever is in them stays text."""
+def to_html(title: str, sheet: Image, method: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """The page. `sheet` are the heat maps; `rows` have the keys of COLUMNS, and whatever is in them stays text."""
     labels = ", ".join(dict.fromkeys(str(row["label"]) for row in rows))
     return PAGE.format(
         title=escape(clean(title)),
         labels=escape(labels, quote=True),
-        png=base64.b64encode(png).decode("ascii"),
+        sheet=data_url(sheet, quality=90),
         method=escape(method),
         head="".join(f"<th>{name}</th>" for name in COLUMNS),
         rows="\n".join(f"<tr>{''.join(_cell(row[name]) for name in COLUMNS)}</tr>" for row in rows),

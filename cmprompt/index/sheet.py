@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from cmprompt import inline
 from cmprompt.errors import ItemError
 from cmprompt.index.collections import Entry
 from cmprompt.lettering import fitted, font_for
@@ -55,18 +54,17 @@ def to_png(entries: Sequence[Entry], scores: Sequence[float]) -> bytes:
         sheet.paste(tile, (x + (TILE_PX - tile.width) // 2, y + (TILE_PX - tile.height) // 2))
         lines = [fitted(line, font, TILE_PX) for line in words.split("\n")]
         pen.text((x, y + TILE_PX + 2), "\n".join(lines), fill="black", font=font)
-    return _encoded(sheet, "PNG")
+    return inline.to_png(sheet)
 
 
 def to_html(entries: Sequence[Entry], scores: Sequence[float], title: str) -> bytes:
     """One page without scripts, the pictures inside it."""
     figures = []
     for rank, (entry, score) in enumerate(zip(entries, scores, strict=True), start=1):
-        data = base64.b64encode(_encoded(thumbnail(entry), "JPEG")).decode("ascii")
         line, name = caption(rank, score, entry).split("\n")
         title_of = escape(_shown(entry.id), quote=True)
         words = f"{escape(line)}<br>{escape(name)}"
-        image = f'<img src="data:image/jpeg;base64,{data}" alt="{title_of}" title="{title_of}">'
+        image = f'<img src="{inline.data_url(thumbnail(entry))}" alt="{title_of}" title="{title_of}">'
         figures.append(f"<figure>{image}<figcaption>{words}</figcaption></figure>")
     return PAGE.format(title=escape(_shown(title)), figures="\n".join(figures)).encode()
 
@@ -100,12 +98,6 @@ def _frame(path: str, time_s: float) -> Image:
     from cmprompt.sources.video import frame_at, to_rgb
 
     return Image.fromarray(to_rgb(frame_at(path, time_s).frame, 2 * TILE_PX))
-
-
-def _encoded(picture: Image, form: str) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, form)
-    return buffer.getvalue()
 
 
 def _shown(text: str) -> str:

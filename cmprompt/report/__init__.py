@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -15,6 +13,7 @@ from cmprompt import metrics
 from cmprompt.errors import CmpromptError
 from cmprompt.heads.io import json_text
 from cmprompt.heads.trial import WISE_STEPS, Trial
+from cmprompt.inline import data_url
 from cmprompt.report import charts
 from cmprompt.report.figures import name_of, text_of
 from cmprompt.types import Array, Item
@@ -260,6 +259,4 @@ def _thumbnail(item: Item) -> str:
     except (OSError, CmpromptError):
         return ""
     picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, "JPEG", quality=80)
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    return f'<img alt="" src="{data_url(picture)}">'

@@ -18,16 +18,18 @@ from cmprompt.utf8 import clean
 from cmprompt.writers.records import rounded
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from cmprompt.store import Store
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """`rows`: one for each text of each label, the best label first. `png` and its `method`, which the rows have too,
-    where it was drawn."""
+    """`rows`: one for each text of each label, the best label first. `sheet`, the heat maps side by side, and their
+    `method`, which the rows have too, where they were drawn."""
 
     rows: list[dict[str, Any]]
-    png: bytes | None = None
+    sheet: Image | None = None
     method: str | None = None
 
 
@@ -76,8 +78,8 @@ def explain(
     if not draw:
         return Explanation(rows)
     weight = _label_vectors(head, image)[speaker]
-    png, name = _drawn(path, encoder, weight, labels, best, scores, method)
-    return Explanation([{**row, "method": name} for row in rows], png, name)
+    sheet, name = _drawn(path, encoder, weight, labels, best, scores, method)
+    return Explanation([{**row, "method": name} for row in rows], sheet, name)
 
 
 def explain_text(
@@ -112,9 +114,9 @@ def explain_text(
 
 def _drawn(
     path: str, encoder: Encoder, weight: Array, labels: tuple[str, ...], best: Array, scores: Array, method: str
-) -> tuple[bytes, str]:
+) -> tuple[Image, str]:
     """The panels of the `best` labels, and how they came about."""
-    from cmprompt.explain.draw import panels, to_png
+    from cmprompt.explain.draw import panels
     from cmprompt.explain.heat import heat_of
     from cmprompt.images import open_rgb
 
@@ -122,7 +124,7 @@ def _drawn(
     heat = heat_of(encoder, picture, weight, labels, method, shown=best)  # type: ignore[arg-type]
     # the score first: a long label loses its end
     captions = [f"{scores[place]:.2f}  {labels[place]}" for place in best]
-    return to_png(panels(picture, heat, captions)), heat.method
+    return panels(picture, heat, captions), heat.method
 
 
 def _at_level(labels: tuple[str, ...], scores: Array, level: int | None) -> tuple[tuple[str, ...], Array, Array]:
