@@ -8,12 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from cmprompt.heads.cosine import CosineHead
 from cmprompt.product import Grid, on_grid, product
 from cmprompt.types import Array, Features
 
 
 @dataclass(frozen=True)
-class LinearHead:
+class LinearHead(CosineHead):
     """logits = scale * x . weight^T + bias, on unit vectors x of one modality (Radford et al. 2021, section 3.1.2)."""
 
     weight: Array  # (C, D) float32
@@ -35,15 +36,6 @@ class LinearHead:
         rows = features.text if "text" in self.needs else features.image
         assert rows is not None
         return product(rows, self._grid)
-
-    def scaled(self, cosines: Array) -> Array:
-        """(N, C) similarities -> (N, C) float32 logits."""
-        logits: Array = np.float32(self.scale) * cosines
-        return logits if self.bias is None else logits + self.bias
-
-    def logits(self, features: Features) -> Array:
-        """(N, C) float32."""
-        return self.scaled(self.cosines(features))
 
     @cached_property
     def _grid(self) -> Grid:

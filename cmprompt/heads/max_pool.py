@@ -8,12 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from cmprompt.heads.cosine import CosineHead
 from cmprompt.product import Grid, on_grid, product
 from cmprompt.types import Array, Features
 
 
 @dataclass(frozen=True)
-class MaxPoolHead:
+class MaxPoolHead(CosineHead):
     """logits = scale * max over the label's texts of x . text + bias, on unit image vectors x."""
 
     texts: Array  # (M, D) float32 unit rows, class-major
@@ -31,15 +32,6 @@ class MaxPoolHead:
         assert features.image is not None
         best: Array = np.maximum.reduceat(product(features.image, self._grid), self.starts, axis=1)
         return best
-
-    def scaled(self, cosines: Array) -> Array:
-        """(N, C) similarities -> (N, C) float32 logits."""
-        logits: Array = np.float32(self.scale) * cosines
-        return logits if self.bias is None else logits + self.bias
-
-    def logits(self, features: Features) -> Array:
-        """(N, C) float32."""
-        return self.scaled(self.cosines(features))
 
     @cached_property
     def _grid(self) -> Grid:

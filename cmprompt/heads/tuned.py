@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -63,14 +63,14 @@ class Tuned:
 
 
 @torch_threads()
-def encode_pictures(items: Sequence[Item], encoder: Encoder) -> Array:
-    """(N, D) of the items' pictures, zero where there is none."""
+def encode_pictures(items: Sequence[Item], encoder: Encoder, encode: Callable[[Array], Array] | None = None) -> Array:
+    """(N, D) of the items' pictures, zero where there is none; `encode` in place of the encoder's own."""
     rows = np.zeros((len(items), encoder.dim), np.float32)
     places = [place for place, item in enumerate(items) if item.image is not None]
     for start in range(0, len(places), IMAGES_AT_ONCE):
         part = places[start : start + IMAGES_AT_ONCE]
         pixels = np.stack([plain_view(items[place], encoder.preprocess, exact=encoder.exact) for place in part])
-        rows[part] = encoder.encode_images(pixels)
+        rows[part] = (encode or encoder.encode_images)(pixels)
     return rows
 
 

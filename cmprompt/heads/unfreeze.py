@@ -24,8 +24,8 @@ from cmprompt.heads.recipe import Recipe
 from cmprompt.heads.train import ENOUGH_TO_HOLD_OUT, trained
 from cmprompt.heads.trainer import Trainer
 from cmprompt.heads.training import Training, split_folds
-from cmprompt.heads.tuned import IMAGES_AT_ONCE, Tuned, plain
-from cmprompt.images.views import plain_view, random_view
+from cmprompt.heads.tuned import Tuned, encode_pictures, plain
+from cmprompt.images.views import random_view
 from cmprompt.registry import FUSIONS, resolve
 from cmprompt.types import Array, Encoder, Features, Item
 
@@ -115,13 +115,8 @@ class _Tower:
         """Those of `data` with the tower's rows of the pictures as they are."""
         import torch
 
-        places = [place for place, item in enumerate(data.items) if item.image is not None]
-        image = np.zeros((len(data), self.encoder.dim), np.float32)
         with torch.no_grad():
-            for start in range(0, len(places), IMAGES_AT_ONCE):
-                part = places[start : start + IMAGES_AT_ONCE]
-                views = [plain_view(data.items[i], self.encoder.preprocess, exact=self.encoder.exact) for i in part]
-                image[part] = self.rows(np.stack(views)).numpy()
+            image = encode_pictures(data.items, self.encoder, lambda pixels: self.rows(pixels).numpy())
         return replace(data.features, image=image)
 
 
