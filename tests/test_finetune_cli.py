@@ -388,7 +388,7 @@ def test_a_head_whose_record_was_edited_costs_a_notice(fit, two: Path, capsys) -
     (two / "head.json").write_text(json.dumps(settings))
     assert fit("--from", two) == 0
     shown, said = capsys.readouterr()
-    assert "on the old data" not in shown and "is not measured" in said and "colour_col" in said
+    assert "on the old data" not in shown and "cannot train again" in said and "colour_col" in said
 
 
 def test_no_fit_goes_on_from_numbers_or_to_labels_of_two_encoders(fit, table: Path, tmp_path: Path, capsys) -> None:

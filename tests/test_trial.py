@@ -128,8 +128,10 @@ def test_a_fit_measures_its_own_temperature_whatever_that_of_the_head_it_starts_
 
 def test_rows_that_hold_no_mistake_or_no_skill_do_not_make_all_scores_one_or_equal() -> None:
     target = np.arange(40) % 2
-    right = np.eye(2)[target]
-    assert temperature_of(right, target) == LIMITS[0]
+    right = 0.5 * np.eye(2)[target]
+    given = metrics.softmax(right / temperature_of(right, target))[np.arange(40), target]
+    np.testing.assert_allclose(given, 41 / 42, atol=1e-5)  # as Platt (1999) counts 40 of 40
+    assert temperature_of(20 * right, target) == 1  # surer than 41 of 42 already: left as it is
     assert temperature_of(-right, target) == LIMITS[1]
 
 

@@ -154,8 +154,11 @@ def command(
     if plan.unfreeze:
         say("training the image tower: every picture several times; slow on a CPU")
     trial = fit_on_trial(
-        plan, data, features, judges, judging, encoder, prior, before=before, vocabulary=words, views=views
-    )
+        plan, data, features, judges, judging, encoder, prior, before=before, vocabulary=words, views=views,
+        old=old_rows,
+    )  # fmt: skip
+    if again := trial.record.get("replayed"):
+        say(f"{again:,} rows of the old data train again, so that it is not forgotten")
     if seen := trial.record.get("texts_seen"):
         say(f"{seen:,} of {trial.record['judged_on']:,} rows that judge have a text that was trained on too")
     lines = [*fitting.trial_lines(trial), *(old.lines(old_rows, trial, encoder, kept) if old and old_rows else ())]

@@ -190,7 +190,7 @@ class OldHead:
             data.check_labels(self.head.labels)
             return data, embed_labelled(data, encoder, store, self.head.needs)
         except (UsageError, TypeError) as error:  # a record that was edited may name what no source has
-            say(f"what becomes of the old data is not measured: {error}")
+            say(f"the old data cannot train again, so labels without new rows may be forgotten: {error}")
             return None
 
     def lines(

@@ -13,24 +13,35 @@ from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.tuned import Tuned
 from cmprompt.types import Array, Head
 
-# Beyond these the rows were all answered right, or no better than by chance, and the least loss is at 0 or infinity.
+# Beyond these the rows were answered no better than by chance, or are too few and too alike to tell.
 LIMITS = 1 / 32, 32.0
 
 
 def temperature_of(logits: Array, target: Array) -> float:
     """The T at which softmax(logits / T) has the least loss on held-out rows, within LIMITS; (N, C) and (N,) int.
 
-    1 where the rows hold fewer than two classes, which say nothing about it.
+    Scores become sharper only as far as one mistake more would still have it, spread over all rows and each time the
+    likeliest wrong label: (N + 1) of (N + 2) right where none was wrong, as in Platt (1999). Without that, rows without
+    a mistake would make every score one. 1 where the rows hold fewer than two classes, which say nothing about it.
     """
-    from sklearn.calibration import CalibratedClassifierCV
-
     if len(np.unique(target)) < 2:
         return 1.0
+    flatter = _least_loss(logits, target, 0.0)
+    return flatter if flatter >= 1 else min(1.0, _least_loss(logits, target, 1 / (len(target) + 2)))
+
+
+def _least_loss(logits: Array, target: Array, doubt: float) -> float:
+    """The T where a share `doubt` of each row's weight is its likeliest wrong label's."""
+    from sklearn.calibration import CalibratedClassifierCV
+
     n, c = logits.shape
+    logits = logits.astype(np.float64)
+    wrong = np.where(np.arange(c) == target[:, None], -np.inf, logits).argmax(1)
     # A row without weight for each class, so that scikit-learn counts the columns as we do when some class has no rows.
-    rows = np.concatenate([logits.astype(np.float64), np.zeros((c, c))])
-    targets, weights = np.concatenate([target, np.arange(c)]), np.concatenate([np.ones(n), np.zeros(c)])
-    everything = np.arange(n + c)
+    rows = np.concatenate([logits, logits, np.zeros((c, c))])
+    targets = np.concatenate([target, wrong, np.arange(c)])
+    weights = np.repeat([1 - doubt, doubt, 0.0], [n, n, c])
+    everything = np.arange(len(rows))
     calibrated = CalibratedClassifierCV(
         _as_they_are(), method="temperature", cv=[(everything, everything)], ensemble=False
     )

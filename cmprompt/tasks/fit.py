@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -76,19 +78,27 @@ def fit_on_trial(
     before: str = "zero-shot",
     vocabulary: Array | None = None,
     views: Array | None = None,
+    old: tuple[Labelled, Features] | None = None,
 ) -> Trial:
     """Fit what `plan` says to `data` and judge it on `judges`, or on rows of `data` that it did not see.
 
     `prior`: the zero-shot head, for its row of the table (named `before`) and for the heads that start from text;
     `vocabulary` (V, D) where `answers.wants_vocabulary` says so; `views` (N, V, D): crops and flips of the rows of
     `data`. A row of `data` that is grouped with one of those that judge (`apart_groups`) is left out; `texts_seen` of
-    the record counts the judging rows of a head on texts whose text was trained on all the same.
+    the record counts the judging rows of a head on texts whose text was trained on all the same. `old`: rows of the
+    data that `prior` was fitted on; some of them (`replayed` of the record) train again, so that labels which
+    `data` lacks are not forgotten (experience replay, Rolnick et al. 2019), and judge nothing.
     """
-    everything = features if judging is None else Features.joined([features, judging])
     every_row = [data] if judges is None else [data, judges]
+    everything = features if judging is None else Features.joined([features, judging])
+    ours = len(everything)
     there = frozenset(name for name in ("image", "text") if getattr(everything, name) is not None)
     read = plan.reads(there)
     groups = _groups(everything, plan, read, len(features))
+    if old is not None:
+        again = _replayed(every_row, everything, *old, plan.seed)
+        every_row, everything = [*every_row, again[0]], Features.joined([everything, again[1]])
+        groups = np.concatenate([groups, groups.max() + 1 + np.arange(len(again[1]))])
     use: Literal["image", "text"] = plan.use or ("image" if everything.image is not None else "text")
     labels = None if plan.regression else _labels(every_row, prior)
     training = training_data(
@@ -107,19 +117,53 @@ def fit_on_trial(
         items=[item for part in every_row for item in part.items],
         unfreeze=plan.unfreeze,
     )
-    if views is not None:  # those that judge have none, and are never trained on
-        views = np.concatenate([views, np.zeros((len(everything) - len(views), *views.shape[1:]), np.float32)])
+    if views is not None:  # old rows are their own; those that judge are never trained on
+        assert everything.image is not None
+        views = np.concatenate([views, np.repeat(everything.image[len(views) :, None], views.shape[1], 1)])
         training = replace(training, views=views)
     if judges is None:
-        splits = split_rows(training, plan.val_part)[: 1 if plan.unfreeze else None]  # a tower is trained once
+        own = training.take(np.arange(ours))
+        splits = split_rows(own, plan.val_part)[: 1 if plan.unfreeze else None]  # a tower is trained once
     else:
-        splits = [_apart(everything, groups, len(features))]
+        splits = [_apart(everything.take(slice(ours)), groups[:ours], len(features))]
+    left_out = len(features) - len(splits[0][0]) if judges else 0
+    more = np.arange(ours, len(everything))
+    splits = [(np.concatenate([rows, more]), judging_rows) for rows, judging_rows in splits]
     trial = run_trial(plan.kind_for(there), training, splits, shots=plan.shots, wise_step=plan.wise, before=before)
     counts = {
-        "left_out": len(features) - len(splits[0][0]) if judges else 0,
+        "left_out": left_out,
+        "replayed": len(more),
         "texts_seen": _texts_seen(everything, splits) if "text" in read else 0,
     }
     return replace(trial, record={**trial.record, **{name: count for name, count in counts.items() if count}})
+
+
+def _replayed(
+    parts: Sequence[Labelled], features: Features, old: Labelled, old_features: Features, seed: int
+) -> tuple[Labelled, Features]:
+    """Rows of `old` whose pictures are not among the `features` of `parts`: of each label as many as the labels of the
+    first part have on the average, or all. They have the same fields."""
+    sizes, label_sets = Counter(chain.from_iterable(parts[0].label_sets)), old.label_sets
+    most = -(-sizes.total() // max(1, len(sizes)))
+    photos = photo_groups(Features.joined([features, old_features]))
+    unseen = np.flatnonzero(~np.isin(photos[len(features) :], photos[: len(features)]))
+    chosen, taken = [], Counter[str]()
+    for row in np.random.default_rng(seed).permutation(unseen).tolist():
+        if any(taken[name] < most for name in label_sets[row]):
+            chosen.append(row)
+            taken.update(label_sets[row])
+    some = np.sort(np.array(chosen, np.int64))
+    return old.take(some), _with_the_fields_of(features, old_features.take(some))
+
+
+def _with_the_fields_of(others: Features, rows: Features) -> Features:
+    """`rows` with zeros in each field that only `others` have, as of rows without."""
+    n, missing = len(rows), {}
+    for field in fields(Features):
+        there = getattr(others, field.name)
+        if there is not None and getattr(rows, field.name) is None:
+            missing[field.name] = np.zeros((n, *there.shape[1:]), there.dtype)
+    return replace(rows, **missing)
 
 
 def _groups(features: Features, plan: Plan, read: frozenset[str], count: int) -> Array:
