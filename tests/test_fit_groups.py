@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import FakeEncoder
-from heads_data import both, unit
+from heads_data import blobs, both, unit
 
 from cmprompt.errors import UsageError
 from cmprompt.heads.trial import Trial
@@ -89,3 +89,34 @@ def test_what_cannot_be_fitted_is_refused_before_it_is_embedded(plan: Plan, says
     with pytest.raises(UsageError, match=says):
         needs, from_text = plan.needs(data), not plan.regression
         list(check_rows(plan, data, None, needs, data.names, from_text=from_text))
+
+
+def labelled(names: Array) -> Labelled:
+    return Labelled("table", tuple(Item(str(row), None, target=name) for row, name in enumerate(names)))
+
+
+def test_old_labels_that_the_new_rows_lack_are_trained_again_and_judge_nothing() -> None:
+    features, names, text = blobs(180, noise=0.4)
+    is_old = names != "cheese"
+    old_rows, new_rows = np.flatnonzero(is_old)[:80], np.flatnonzero(~is_old)[:40]
+    new_rows = np.sort(np.append(new_rows, np.flatnonzero(names == "bread")[40:60]))
+    old = labelled(names[old_rows]), features.take(old_rows)
+    start = fit_on_trial(Plan("linear"), *old, None, None, FakeEncoder(), text).head
+    data = labelled(names[new_rows]), features.take(new_rows)
+    trial = fit_on_trial(Plan("linear"), *data, None, None, FakeEncoder(), start, old=old)
+    apples = np.flatnonzero(names == "apple")[40:]
+    forgetful = fit_on_trial(Plan("linear"), *data, None, None, FakeEncoder(), start)
+    known, forgotten = (
+        np.mean(one.head.logits(features.take(apples)).argmax(1) == one.head.labels.index("apple"))
+        for one in (trial, forgetful)
+    )
+    assert known > 0.9 > 0.8 > forgotten
+    assert trial.record["replayed"] == 60 and trial.record["judged_on"] == 60 and "old_judges" not in trial.record
+
+
+def test_rows_of_the_old_data_that_judge_are_counted_and_not_trained_on_twice() -> None:
+    features, names, text = blobs(60)
+    everything = labelled(names), features
+    start = fit_on_trial(Plan("linear"), *everything, None, None, FakeEncoder(), text).head
+    again = fit_on_trial(Plan("linear"), *everything, None, None, FakeEncoder(), start, old=everything)
+    assert again.record["old_judges"] == again.record["judged_on"] == 60 and "replayed" not in again.record

@@ -159,6 +159,11 @@ def command(
     )  # fmt: skip
     if again := trial.record.get("replayed"):
         say(f"{again:,} rows of the old data train again, so that it is not forgotten")
+    if old and (known_rows := trial.record.get("old_judges")):
+        say(
+            f"{known_rows:,} of {trial.record['judged_on']:,} rows that judge are of the data that {old.directory} was"
+            " fitted on: what is measured on them says too much"
+        )
     if seen := trial.record.get("texts_seen"):
         say(f"{seen:,} of {trial.record['judged_on']:,} rows that judge have a text that was trained on too")
     lines = [*fitting.trial_lines(trial), *(old.lines(old_rows, trial, encoder, kept) if old and old_rows else ())]

@@ -243,7 +243,12 @@ Use = Annotated[str | None, option("--use", metavar="image|text", group=FITTING,
 Task = Annotated[str, option("--task", metavar="classification|regression", group=FITTING, help="Labels or numbers.")]
 Val = Annotated[
     str,
-    option("--val", metavar="FILE|PART", group=FITTING, help="The rows that judge: a table, or a part of this one."),
+    option(
+        "--val",
+        metavar="FILE|PART",
+        group=FITTING,
+        help="The rows that judge: a table, or a part of this one; five folds in turn, where it has under 100 rows.",
+    ),
 ]
 Shots = Annotated[
     int | None, option("--shots", metavar="K", group=FITTING, min=1, help="Train on K rows of each class.")

@@ -87,7 +87,8 @@ def fit_on_trial(
     `data`. A row of `data` that is grouped with one of those that judge (`apart_groups`) is left out; `texts_seen` of
     the record counts the judging rows of a head on texts whose text was trained on all the same. `old`: rows of the
     data that `prior` was fitted on; some of them (`replayed` of the record) train again, so that labels which
-    `data` lacks are not forgotten (experience replay, Rolnick et al. 2019), and judge nothing.
+    `data` lacks are not forgotten (experience replay, Rolnick et al. 2019), and judge nothing; `old_judges` of the
+    record counts the judging rows that are among them.
     """
     every_row = [data] if judges is None else [data, judges]
     everything = features if judging is None else Features.joined([features, judging])
@@ -134,6 +135,7 @@ def fit_on_trial(
         "left_out": left_out,
         "replayed": len(more),
         "texts_seen": _texts_seen(everything, splits) if "text" in read else 0,
+        "old_judges": _shared_photos(everything.take(trial.judged), old[1]) if old else 0,
     }
     return replace(trial, record={**trial.record, **{name: count for name, count in counts.items() if count}})
 
@@ -154,6 +156,12 @@ def _replayed(
             taken.update(label_sets[row])
     some = np.sort(np.array(chosen, np.int64))
     return old.take(some), _with_the_fields_of(features, old_features.take(some))
+
+
+def _shared_photos(features: Features, others: Features) -> int:
+    """How many rows have the picture of one of the `others`."""
+    photos = photo_groups(Features.joined([features, others]))
+    return int(np.isin(photos[: len(features)], photos[len(features) :]).sum())
 
 
 def _with_the_fields_of(others: Features, rows: Features) -> Features:
