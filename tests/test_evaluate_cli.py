@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from labelled_photos import write_table
 from PIL import Image
+from sklearn.metrics import confusion_matrix, recall_score
 
 from cmprompt.cli.app import run
 from cmprompt.heads.io import load_head, save_head
@@ -60,6 +61,38 @@ def test_predictions_hold_every_row_and_its_columns(table: Path, fitted: Path, t
     right = [row["label"] == Path(row["id"]).name.split("-")[0] for row in rows]
     shown = float(capsys.readouterr().out.splitlines()[1].split()[1])
     assert round(100 * np.mean(right), 1) == shown
+
+
+def test_the_figures_are_json_for_other_programs(table: Path, fitted: Path, tmp_path: Path, capsys) -> None:
+    out, answers = tmp_path / "f.json", tmp_path / "p.jsonl"
+    words = ["--head", fitted, "--labels", "red,green,blue", "-o", out, "--predictions", answers]
+    assert evaluate(table, *words) == 0
+    printed = capsys.readouterr().out.splitlines()
+    found, rows = json.loads(out.read_text()), [json.loads(line) for line in answers.read_text().splitlines()]
+    truth, given = [Path(row["id"]).name.split("-")[0] for row in rows], [row["label"] for row in rows]
+    labels = found["labels"]
+    assert found["confusion"]["fitted.head"] == confusion_matrix(truth, given, labels=labels).tolist()
+    recall = recall_score(truth, given, labels=labels, average=None)
+    np.testing.assert_allclose(found["per_class"]["fitted.head"]["recall"], recall)
+    assert [line["name"] for line in found["table"]] == ["zero-shot", "fitted.head"]
+    assert [f"{100 * line['figures']['accuracy']:.1f}" for line in found["table"]] == [
+        line.split()[1] for line in printed[1:3]
+    ]
+    assert found["comparisons"][0]["against"] == "zero-shot" and found["rows"] == 60
+    assert evaluate(table, "--head", fitted, "-o", out) == 4
+    assert evaluate(table, "--head", fitted, "-o", tmp_path / "f.csv") == 2
+    assert "name a .json file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["retrieval", "alignment"])
+def test_every_task_writes_its_figures(task: str, table: Path, model: str, tmp_path: Path, capsys) -> None:
+    lines = [line.split(",") for line in table.read_text().splitlines()[1:]]
+    texts = write_table(table.parent / "texts.csv", [(*row, row[1]) for row in lines], ("image", "label", "text"))
+    assert evaluate(texts, "--model", model, "--task", task, "-o", tmp_path / "f.json") == 0
+    found = json.loads((tmp_path / "f.json").read_text())
+    names = ["image to text", "text to image"] if task == "retrieval" else ["alignment"]
+    assert found["task"] == task and [line["name"] for line in found["table"]] == names
+    assert all(isinstance(value, float) for line in found["table"] for value in line["figures"].values())
 
 
 def test_a_label_that_no_head_has_is_named(table: Path, fitted: Path, tmp_path: Path, capsys) -> None:

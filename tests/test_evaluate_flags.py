@@ -14,7 +14,6 @@ HEAD = ["--head", "some.head"]
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["-o", "x.json"], "--output"),
         ([*RETRIEVAL, *HEAD], "--head"),
         ([*RETRIEVAL, "--predictions", "x.csv"], "--predictions"),
         ([*RETRIEVAL, "--compare-prompts", "a,b"], "--compare-prompts"),
@@ -62,6 +61,8 @@ def test_what_would_be_ignored_is_refused(flags: list[str], named: str, capsys) 
         [*ALIGNMENT, "--plot", "x.svg", "--describe", "d.json"],
         ["--none", "--none-name", "other", "--predictions", "x.csv", "--top-k", "3", "--csv-safe"],
         ["--compare-prompts", "a,b", "--template", "a {}"],
+        ["-o", "x.json"],
+        [*RETRIEVAL, "-o", "x.json"],
     ],
 )
 def test_what_goes_together_is_taken(flags: list[str], capsys) -> None:

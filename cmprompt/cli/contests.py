@@ -62,6 +62,7 @@ def lines(
     csv_safe: bool = False,
 ) -> Iterator[str]:
     """The table, the comparisons, the last contender's labels; its answers go to the file `predictions`."""
+    from cmprompt.report.measured import of_contest
     from cmprompt.tasks.evaluate import comparisons, contest
 
     rule = make_rule()
@@ -72,10 +73,14 @@ def lines(
     found = contest(asked.data, contenders, seed=asked.seed)
     if predictions:
         write_answers(predictions, asked, contenders, names, csv_safe)
+    shown = replace(found, labels=tuple(names.get(label, label) for label in found.labels))
+    gaps = list(comparisons(found, seed=asked.seed))
+    task = "classification" if found.labels else "regression"
+    asked.write_figures(task, found.table, **of_contest(shown, gaps))
     yield from fitting.table_lines(found.table)
-    for other, name, gap in comparisons(found, seed=asked.seed):
+    for other, name, gap in gaps:
         yield gap_line(other, name, gap, found.target)
-    yield from label_lines(replace(found, labels=tuple(names.get(label, label) for label in found.labels)))
+    yield from label_lines(shown)
     if asked.words.describe:
         name = [name for name, each in entrants.items() if each.texts][-1]
         yield f"\n{name}, the descriptions that won:"

@@ -25,7 +25,7 @@ def command(
     compare_prompts: o.ComparePrompts = None,
     tune_prompts: o.TunePrompts = False,
     tune_thresholds: o.TuneThresholds = False,
-    output: o.TunedOutput = None,
+    output: o.EvaluateOutput = None,
     predictions: o.Predictions = None,
     plot: o.Plot = None,
     seed: o.Seed = 0,
@@ -62,7 +62,7 @@ def command(
     """Measure zero-shot, template sets and heads on labelled data.
 
     cmprompt evaluate pets.csv --labels @pets.txt
-    cmprompt evaluate test.csv --head pets.head --labels @pets.txt
+    cmprompt evaluate test.csv --head pets.head --labels @pets.txt -o figures.json
     cmprompt evaluate photos/ --compare-prompts photo,plain
     cmprompt evaluate pets.csv --task alignment --plot pets.svg
     cmprompt evaluate pets.csv --tune-prompts --prompts openai-imagenet -o pets.toml
@@ -119,6 +119,8 @@ def command(
     if plot:
         measuring.check_plot(plot, overwrite)
     tuned = tuning.output_of(output, table, tune_prompts, tune_thresholds, overwrite) if tunes else None
+    if output and not tuned:
+        measuring.check_figures(output, overwrite)
     measures_heads = task in ("classification", "regression") and not tunes
     heads = measuring.read_heads((head or []) if measures_heads else [], model, open_encoder)
     data = read_labelled(table, source, task=task, multi_label=labelled and multi_label)
@@ -128,7 +130,7 @@ def command(
     kept = road.open_store(store, no_store, say)
     asked = measuring.Evaluation(
         data, words, model, open_encoder, kept, say, Details(verbose and not quiet), seed=seed,
-        translations=translate_labels, overwrite=overwrite,
+        translations=translate_labels, overwrite=overwrite, output=None if tuned else output,
     )  # fmt: skip
     if tuned:
         lines = tuning.lines(asked, tuned, tune_prompts)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cmprompt.cli import fitting, road
 from cmprompt.cli.texts import warn_of_texts
@@ -14,6 +14,7 @@ from cmprompt.cli.texts import warn_of_texts
 if TYPE_CHECKING:
     from cmprompt.cli.details import Details
     from cmprompt.cli.notices import Say
+    from cmprompt.heads.verdict import Row
     from cmprompt.labelled.rows import Labelled
     from cmprompt.labels import LabelSet
     from cmprompt.store import Store
@@ -65,6 +66,7 @@ class Evaluation:
     seed: int = 0
     translations: str | None = None
     overwrite: bool = False
+    output: str | None = None
     _vectors: dict[tuple[int, frozenset[str]], Features] = field(default_factory=dict)
 
     def encoder(self) -> Encoder:
@@ -81,6 +83,18 @@ class Evaluation:
             self.details.run(encoder, self.store)
             self._vectors[key] = embed_labelled(self.data, encoder, self.store, needs)
         return self._vectors[key]
+
+    def write_figures(self, task: str, table: Sequence[Row], **more: Any) -> None:
+        """The figures as JSON, where -o names a file. Raises OutputError."""
+        from cmprompt import __version__
+        from cmprompt.report.measured import as_json
+        from cmprompt.writers.rows import write_file
+
+        if self.output is None:
+            return
+        about = {"cmprompt": __version__, "source": self.data.source, "task": task, "rows": len(self.data.items)}
+        write_file(self.output, as_json(about, table, more).encode(), overwrite=self.overwrite)
+        self.say(f"wrote {self.output}")
 
     def translated(self, labels: Sequence[str]) -> dict[str, str]:
         """What --translate-labels calls each label; nothing without it. Raises UsageError where it leaves one out."""
@@ -124,7 +138,21 @@ def retrieval_lines(asked: Evaluation) -> Iterator[str]:
     from cmprompt.tasks.evaluate import retrieval
 
     features = asked.vectors(asked.encoder(), frozenset({"image", "text"}))
-    yield from fitting.table_lines(retrieval(features, seed=asked.seed))
+    table = retrieval(features, seed=asked.seed)
+    asked.write_figures("retrieval", table)
+    yield from fitting.table_lines(table)
+
+
+def check_figures(output: str, overwrite: bool) -> None:
+    """Raises UsageError where the ending promises another format, OutputError where the file is there already."""
+    from cmprompt.errors import UsageError
+    from cmprompt.writers.rows import check_file
+
+    if not output.lower().endswith(".json"):
+        raise UsageError(
+            f"-o {output}: the figures are JSON; name a .json file, and --predictions FILE for the answers"
+        )
+    check_file(output, overwrite)
 
 
 def check_plot(plot: str, overwrite: bool) -> None:
@@ -144,6 +172,7 @@ def alignment_lines(asked: Evaluation, plot: str | None) -> Iterator[str]:
     from cmprompt.alignment import measure, nearest_texts
     from cmprompt.alignment.plot import svg
     from cmprompt.encoders.batches import unit
+    from cmprompt.heads.verdict import Row
     from cmprompt.writers.rows import write_file
 
     _, prompts = asked.words.texts(asked.data.names, say=asked.say)
@@ -157,6 +186,8 @@ def alignment_lines(asked: Evaluation, plot: str | None) -> Iterator[str]:
     texts = unit(text.weight)
     assert features.image is not None
     found = measure(features.image, texts, target)
+    own = {"labels": labels, "support": found.support, "own": found.own, "other": found.other, "recall": found.recall}
+    asked.write_figures("alignment", [Row("alignment", dict(found.figures), {})], per_class=own)
     for name, value in found.figures.items():
         yield f"{name:<33} {value:8.4f}"
     width = max(map(len, labels))

@@ -338,11 +338,12 @@ TuneThresholds = Annotated[
         "--tune-thresholds", group=MEASURING, help="Find a z for each label on half of the rows; write a label file."
     ),
 ]
-TunedOutput = Annotated[
+EvaluateOutput = Annotated[
     str | None,
     option(
         "-o", "--output", metavar="FILE", group=OUTPUT,
-        help="What tuning writes. Default: TABLE.prompts.toml or TABLE.labels.json.",
+        help="The figures as JSON, with the labels' and the confusion matrices. When tuning, what was tuned; by default"
+        " TABLE.prompts.toml or TABLE.labels.json.",
     ),
 ]  # fmt: skip
 Predictions = Annotated[

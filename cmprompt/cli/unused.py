@@ -16,7 +16,7 @@ PROMPTS = ("pool", "prompts", "template", "language")  # what the texts of zero-
 TEXTS = (*NAMED, *PROMPTS)
 DECISION = ("threshold", "min_margin", "none", "none_name", "level")
 ANSWERS = ("predictions", "top_k", "csv_safe")
-TUNING = ("tune_prompts", "tune_thresholds", "output")
+TUNING = ("tune_prompts", "tune_thresholds")
 TUNED = ("head", "question", "describe", "compare_prompts", "pool", "translate_labels", *DECISION, *ANSWERS)
 
 
@@ -50,12 +50,6 @@ EVALUATE = (
     ),
     Unused("--tune-prompts", lambda flags: flags["tune_prompts"], (*TUNED, "multi_label")),
     Unused("--tune-thresholds", lambda flags: flags["tune_thresholds"], TUNED),
-    Unused(
-        "what is not tuned",
-        lambda flags: not (flags["tune_prompts"] or flags["tune_thresholds"]),
-        ("output",),
-        "add --tune-prompts or --tune-thresholds; answers go to --predictions FILE",
-    ),
     Unused(
         "a task other than alignment", lambda flags: flags["task"] != "alignment", ("plot",), "add --task alignment"
     ),

@@ -150,7 +150,7 @@ def _retrieval_row(name: str, relevant: Array, seed: int) -> Row:
 
 def class_lines(found: Contest, name: str) -> Iterator[str]:
     """The per-class table of one contender, the worst class first."""
-    table, given = _per_class(found, name), found.decided.get(name)
+    table, given = per_class(found, name), found.decided.get(name)
     withheld = given is not None and given.ndim == 1
     width = max(map(len, found.labels))
     more = f" {'coverage':>9} {'answered':>9}" if withheld else ""
@@ -164,7 +164,8 @@ def class_lines(found: Contest, name: str) -> Iterator[str]:
             yield f"{found.labels[c]:<{width}} {int(table['support'][c]):6} {cells}"
 
 
-def _per_class(found: Contest, name: str) -> dict[str, Array]:
+def per_class(found: Contest, name: str) -> dict[str, Array]:
+    """Of one contender, precision, recall, F1 and support of each label, (C,) each; as decided, under multi-label."""
     rows, truth = found.answers[name], found.target
     if truth.ndim == 2:
         return metrics.per_label(found.decided.get(name, rows >= metrics.DECIDED), truth > 0)
