@@ -147,6 +147,24 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """The head that `fit` fits."""
         return self.head if isinstance(self.head, str) and self._saved_head() is None else "linear"
 
+    def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Keep the head in use, with towers that were trained with it: `PromptClassifier(head=directory)` has it back,
+        and `cmprompt classify --head`. Raises OutputError where something is there already, or nothing can be.
+
+        What was made without a name for `load_encoder` must be given again as model=.
+        """
+        from cmprompt.encoders.names import lasting_name
+        from cmprompt.heads.io import model_of, save_head
+        from cmprompt.heads.tuned import Tuned, plain
+
+        check_is_fitted(self)
+        head, saved, record = self.head_, self._saved_head(), {}
+        if isinstance(self.model, str):
+            name = self.model if self.model != "auto" or saved is None else model_of(saved)
+            record["model"] = lasting_name(name, self.encoder_)
+        towers = head.towers if isinstance(head, Tuned) else ()
+        save_head(plain(head), directory, record, overwrite=overwrite, towers=towers)
+
     def predict(self, X: Any) -> Array:
         """(N,) labels. Raises ItemError naming the first image that fails."""
         check_is_fitted(self)

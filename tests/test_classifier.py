@@ -18,9 +18,10 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
 from cmprompt import PromptClassifier, fit, load_encoder
+from cmprompt.cli.app import run
 from cmprompt.encoders.embedding import Unlearned
 from cmprompt.encoders.pair import PairEncoder
-from cmprompt.errors import CmpromptError, ItemError, ModelError, UsageError
+from cmprompt.errors import CmpromptError, ItemError, ModelError, OutputError, UsageError
 from cmprompt.heads.max_pool import MaxPoolHead
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.store import Store
@@ -112,6 +113,24 @@ def test_another_name_loads_another_model(model: str) -> None:
     first = named.encoder_.model_id
     assert named.set_params(model=model).encoder_.model_id != first
     assert named.set_params(precision="fp32").encoder_ is named.encoder_
+
+
+@pytest.mark.parametrize("fitted", [False, True], ids=["zero-shot", "fitted"])
+def test_what_is_saved_answers_as_before_here_and_on_the_command_line(
+    fitted: bool, model: str, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, pictures = PromptClassifier(COLOURS, model=model, store=False), sorted(map(str, colours.iterdir()))
+    if fitted:
+        made.fit(pictures * 3, ["blue", "green", "red"] * len(pictures))
+    made.save(tmp_path / "a.head")
+    again = PromptClassifier(head=tmp_path / "a.head", store=False)
+    assert again.classes_.tolist() == made.classes_.tolist()
+    np.testing.assert_allclose(again.predict_proba(pictures), made.predict_proba(pictures), atol=1e-6)
+    assert run(["classify", *pictures, "--head", str(tmp_path / "a.head"), "--no-store"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[1] for row in rows] == made.predict(pictures).tolist()
+    with pytest.raises(OutputError, match="exists already"):
+        made.save(tmp_path / "a.head")
 
 
 def test_a_fitted_head_stays_until_the_next_fit() -> None:
