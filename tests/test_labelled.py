@@ -10,7 +10,7 @@ from labelled_photos import write_table
 
 from cmprompt.cli.app import run
 from cmprompt.errors import UsageError
-from cmprompt.labelled import contents_line, read_labelled
+from cmprompt.labelled import columns_of, contents_line, read_labelled
 from cmprompt.labelled.rows import Labelled
 from cmprompt.sources import SourceOptions
 from cmprompt.types import Item
@@ -45,6 +45,7 @@ def test_what_was_read_is_said(table: Path) -> None:
     assert contents_line(Labelled(folder, (red, blue, red)), options) == f"{folder}: 2 class folders"
     assert contents_line(Labelled("val.tar", (red, blue, red)), options) == "val.tar: 3 rows of 2 labels"
     assert contents_line(Labelled("val.tar", (bare,)), options) == "val.tar: 1 row"
+    assert columns_of("val.tar", SourceOptions(target_col="breed")) == {"target_col": "breed"}
 
 
 def test_only_what_trains_needs_two_labels_or_two_numbers(table: Path) -> None:

@@ -9,9 +9,11 @@ import tracemalloc
 import zipfile
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cmprompt.errors import UsageError
 from cmprompt.sources import SourceOptions, read_items
 from cmprompt.types import Item
 from tests.conftest import draw, encode
@@ -49,6 +51,42 @@ def test_pictures_with_what_stands_beside_them(tmp_path: Path, name: str) -> Non
     assert [(item.text, item.target) for item in items] == [("one", "4"), ("hello", "dog"), (None, None)]
     assert items[0].columns == {"captions": '["one", "two"]', "label": "4"}
     assert all(item.image is not None and item.image() == PNG for item in items)
+
+
+def test_flags_name_the_fields_of_a_sample(tmp_path: Path) -> None:
+    facts = json.dumps({"category": "t-shirt", "desc": "a shirt", "label": 9, "tags": ["a", "b"]}).encode()
+    members = {
+        "1.png": PNG,
+        "2.json": facts,
+        "2.png": PNG,
+        "2.txt": b"words",
+        "2.cls": b"4",
+        "3.png": PNG,
+        "3.cls": b"5",
+    }
+    path = str(write(tmp_path / "a.tar", members))
+
+    def seen(**options: Any) -> list[tuple[str | None, str | float | None]]:
+        return [(item.text, item.target) for item in read_items([path], SourceOptions(**options))]
+
+    assert seen(target_col="category", text_col="desc") == [(None, None), ("a shirt", "t-shirt"), (None, None)]
+    assert seen(target_col="cls", text_col="txt") == [(None, None), ("words", "4"), (None, "5")]
+    assert seen(target_col="tags")[1] == ("words", "a | b")
+    usual = {"target_col": "category", "text_col": "gone"}
+    assert seen(usual_columns=usual) == [(None, None), ("words", "t-shirt"), (None, None)]
+
+
+@pytest.mark.parametrize("flag", ["text_col", "target_col"])
+def test_a_field_that_a_shard_lacks_is_said_at_its_first_sample(flag: str, tmp_path: Path) -> None:
+    facts = json.dumps({"category": "hat", "label": 9}).encode()
+    items = read_items([str(write(tmp_path / "a.tar", {"1.json": facts, "1.png": PNG, "2.png": PNG, "2.cls": b"1"}))],
+                       SourceOptions(**{flag: "nonsense"}))  # fmt: skip
+    with pytest.raises(UsageError, match=f"--{flag[:-4]}-col: unknown field 'nonsense'; known: category, label"):
+        next(items)
+    items = read_items([str(write(tmp_path / "b.tar", {"1.png": PNG}))], SourceOptions(**{flag: "nonsense"}))
+    assert next(items).target is None
+    with pytest.raises(UsageError, match="no picture has a field 'nonsense' beside it, nor any"):
+        next(items)
 
 
 def test_a_plain_archive_of_photos(tmp_path: Path) -> None:

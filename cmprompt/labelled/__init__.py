@@ -70,9 +70,11 @@ def targets_among(items: Sequence[Item], labels: Sequence[str]) -> Array | None:
 
 
 def columns_of(source: str, options: SourceOptions) -> dict[str, str]:
-    """The names of the columns that are read, by the fields of their flags; none for folders and for no rows."""
+    """The names of the columns that are read, by the fields of their flags; none for folders and for no rows, of a
+    shard only those that flags name."""
     if not is_table_name(source):
-        return {}
+        asked = {field: getattr(options, field) for field in ("text_col", "target_col")}
+        return {} if os.path.isdir(source) else {field: name for field, name in asked.items() if name}
     from cmprompt.sources.rows import read_rows
     from cmprompt.sources.tables import choose_columns
 
@@ -93,8 +95,8 @@ def columns_line(source: str, columns: Mapping[str, str]) -> str:
 
 def contents_line(data: Labelled, options: SourceOptions) -> str:
     """One line that says what was read: a table's columns, how many class folders, or rows and labels of a shard."""
-    if columns := columns_of(data.source, options):
-        return columns_line(data.source, columns)
+    if is_table_name(data.source):
+        return columns_line(data.source, columns_of(data.source, options))
     labels = [name for name in data.names if name]
     if os.path.isdir(data.source):
         return f"{data.source}: {counted(len(labels), 'class folder')}"

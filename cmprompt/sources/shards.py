@@ -1,18 +1,19 @@
 """Tar and zip archives of pictures, with what stands beside each by the WebDataset convention.
 
-`KEY.jpg` goes with the `KEY.txt`, `KEY.json` and `KEY.cls` next to it, where KEY is the name up to the first dot.
+`KEY.jpg` goes with the `KEY.txt`, `KEY.json` and `KEY.cls` next to it, where KEY is the name up to the first dot. The
+fields of a sample are those of its JSON, and `txt`, `caption` and `cls` where there are such files.
 """
 
 from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from cmprompt.errors import ItemError
+from cmprompt.errors import ItemError, UsageError, unknown
 from cmprompt.sources.archives import BROKEN, PICKLES, Member, broken, normal_name, read_members
 from cmprompt.sources.names import is_image_name
 from cmprompt.sources.options import SourceOptions, failed
@@ -20,8 +21,8 @@ from cmprompt.types import Item
 from cmprompt.utf8 import clean
 
 _SIDE_ENDINGS = frozenset({".txt", ".caption", ".json", ".cls"})
-_TEXT_FACTS = ("caption", "captions", "text")
-_TARGET_FACTS = ("label", "target", "class")
+_TEXT_FIELDS = ("txt", "caption", "captions", "text")
+_TARGET_FIELDS = ("cls", "label", "target", "class")
 _MAX_SIDE_BYTES = 1 << 20
 _MAX_SAMPLE_BYTES = 64 << 20
 _MAX_SAMPLE_PICTURES = 64
@@ -40,18 +41,48 @@ class _Sample:
         return self.n_bytes > _MAX_SAMPLE_BYTES or len(self.items) >= _MAX_SAMPLE_PICTURES
 
 
+@dataclass
+class _Columns:
+    """The fields of a shard's texts and targets, by preference, once `choose` has seen which there are."""
+
+    path: str
+    options: SourceOptions
+    text: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+
+    def choose(self, names: Collection[str]) -> None:
+        """What the flags name, else a head's own, else those of the convention. Raises UsageError where none is so."""
+        self.text = self._chosen("text_col", names, _TEXT_FIELDS)
+        self.target = self._chosen("target_col", names, _TARGET_FIELDS)
+
+    def _chosen(self, field: str, names: Collection[str], known: tuple[str, ...]) -> tuple[str, ...]:
+        asked: str | None = getattr(self.options, field)
+        usual = self.options.usual_columns.get(field)
+        if asked is not None and asked not in names:
+            what = unknown("field", asked, names) if names else f"no picture has a field {asked!r} beside it, nor any"
+            raise UsageError(f"{self.path}: --{field.replace('_', '-')}: {what}")
+        name = asked if asked is not None else usual if usual in names else None
+        return known if name is None else (name,)
+
+
 def read_shard(path: str, options: SourceOptions) -> Iterator[Item]:
-    """One item for each picture, `archive::name`; a broken archive is one item that fails, after those before it."""
-    sample = _Sample("")
+    """One item for each picture, `archive::name`; a broken archive is one item that fails, after those before it.
+
+    Raises UsageError where a flag names a field that the first sample with fields lacks.
+    """
+    sample, columns, has_pictures = _Sample(""), _Columns(path, options), False
     try:
         for member in read_members(path):
             if (key := _key(member.name)) != sample.key or sample.is_full():
-                yield from _finished(sample)
+                yield from _finished(sample, columns)
                 sample = _Sample(key)
             _add(sample, path, member, options)
-        yield from _finished(sample)
+            has_pictures = has_pictures or bool(sample.items)
+        yield from _finished(sample, columns)
+        if has_pictures and not columns.text:
+            columns.choose(())
     except BROKEN as error:
-        yield from _finished(sample)
+        yield from _finished(sample, columns)
         is_systems = isinstance(error, OSError) and error.errno is not None  # no such file, no permission
         yield failed(path, error if is_systems else broken(error))
 
@@ -96,21 +127,28 @@ def _side(member: Member) -> bytes | None:
     return data if len(data) <= _MAX_SIDE_BYTES else None
 
 
-def _finished(sample: _Sample) -> Iterator[Item]:
+def _finished(sample: _Sample, columns: _Columns) -> Iterator[Item]:
     """The sample's pictures, each with the text and target that stood beside them."""
     facts = _facts(sample.sides.get(".json", b""))
-    text = _decoded(sample.sides.get(".txt", sample.sides.get(".caption", b""))) or _first(facts, _TEXT_FACTS)
-    target = _decoded(sample.sides.get(".cls", b"")) or _first(facts, _TARGET_FACTS)
-    columns = {
+    fields = {**facts, **_side_texts(sample)}
+    if sample.items and fields and not columns.text:
+        columns.choose(fields)
+    text, target = (
+        next(iter(_entries(fields, columns.text)), None),
+        " | ".join(_entries(fields, columns.target)) or None,
+    )
+    others = {
         name: clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for name, value in facts.items()
     }
     for item in sample.items:
-        yield Item(item.id, item.image, text, target, columns=columns)
+        yield Item(item.id, item.image, text, target, columns=others)
 
 
-def _decoded(data: bytes) -> str | None:
-    return data.decode("utf-8", "replace").strip() or None
+def _side_texts(sample: _Sample) -> dict[str, str]:
+    """What the files beside the pictures say, by their endings; nothing for JSON and for empty ones."""
+    texts = {ending[1:]: data.decode("utf-8", "replace").strip() for ending, data in sample.sides.items()}
+    return {name: text for name, text in texts.items() if text and name != "json"}
 
 
 def _facts(data: bytes) -> Mapping[str, Any]:
@@ -121,12 +159,11 @@ def _facts(data: bytes) -> Mapping[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _first(facts: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    """The first of these that is there; of a list, its first entry."""
+def _entries(fields: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
+    """What the first of these that is there says, or each entry of it where it is a list."""
     for name in names:
-        value = facts.get(name)
-        if isinstance(value, list):
-            value = value[0] if value else None
-        if value is not None and value != "":
-            return clean(str(value))
-    return None
+        value = fields.get(name)
+        said = [entry for entry in (value if isinstance(value, list) else [value]) if entry is not None and entry != ""]
+        if said:
+            return [clean(str(entry)) for entry in said]
+    return []
