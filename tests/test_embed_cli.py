@@ -236,3 +236,10 @@ def test_texts_and_targets_go_into_safetensors(tmp_path: Path, pairs: Path, fake
 def test_an_array_has_no_place_for_texts(tmp_path: Path, pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["embed", str(pairs), "--text-col", "caption", "-o", str(tmp_path / "v.npy")]) == 2
     assert "name a .parquet or .safetensors" in capsys.readouterr().err
+
+
+def test_the_targets_of_a_folder_are_its_class_folders(tmp_path: Path, colours: Path) -> None:
+    (tmp_path / "data").mkdir()
+    colours.rename(tmp_path / "data" / "plain")
+    assert run(["embed", str(tmp_path / "data"), "--target-col", "label", "-o", str(tmp_path / "v.parquet"), "-q"]) == 0
+    assert set(pq.read_table(tmp_path / "v.parquet")["target"].to_pylist()) == {"plain"}

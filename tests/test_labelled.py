@@ -48,6 +48,21 @@ def test_what_was_read_is_said(table: Path) -> None:
     assert columns_of("val.tar", SourceOptions(target_col="breed")) == {"target_col": "breed"}
 
 
+@pytest.mark.parametrize("command", ["evaluate", "finetune", "check", "prompts ablate"])
+def test_folders_have_no_columns(command: str, model: str, table: Path, tmp_path: Path, capsys) -> None:
+    output = [] if command == "evaluate" else ["-o", str(tmp_path / "o.jsonl")]
+    flags = ["--image-col", "picture", "--target-col", "label", "--model", model, "--no-store", *output]
+    assert run([*command.split(), str(table.parent), *flags]) == 2
+    says = "a folder has no columns, its class folders are the labels; leave --image-col, --target-col out"
+    assert says in capsys.readouterr().err
+
+
+def test_a_shard_has_no_column_of_pictures(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").touch()
+    with pytest.raises(UsageError, match="a shard's pictures are files; leave --image-col out"):
+        read_labelled(str(tmp_path / "a.tar"), SourceOptions(image_col="picture"))
+
+
 def test_only_what_trains_needs_two_labels_or_two_numbers(table: Path) -> None:
     for task, cell in (("classification", "red"), ("regression", "3")):
         source = written(table, (RED, cell), (BLUE, cell))

@@ -69,7 +69,6 @@ def command(
     """  # fmt: skip
     started_s = perf_counter()
     from dataclasses import replace
-    from os.path import isdir
 
     from cmprompt.cli import road
     from cmprompt.cli.details import Details, print_timings
@@ -79,6 +78,7 @@ def command(
     from cmprompt.clips import pooled, with_frames
     from cmprompt.embed import Stats, embed
     from cmprompt.encoders import load_encoder
+    from cmprompt.labelled import with_classes
     from cmprompt.runs.header import rows_header
     from cmprompt.sources import SourceOptions, read_items
     from cmprompt.tasks.suspects import FIELDS, find_suspects
@@ -86,10 +86,8 @@ def command(
 
     say = speaker(quiet)
     check_output(output, format, overwrite)
-    source = SourceOptions(
-        image_col=image_col, text_col=text_col, target_col=target_col, limit=limit, class_folders=isdir(table),
-        videos=True,
-    )  # fmt: skip
+    named = SourceOptions(image_col=image_col, text_col=text_col, target_col=target_col, limit=limit)
+    source = with_classes(table, named)
     encoder = load_encoder(
         model, device, precision, exact=exact, threads=threads, batch_size=batch_size,
         accept_licence=accept_licence, notices=say,

@@ -56,7 +56,8 @@ def command(
     echo '{"path": "photo.jpg"}' | cmprompt embed --stdin-jsonl
 
     Row i belongs to input i; a clip's is the mean of its frames. Parquet has the ids beside the vectors; the others in
-    FILE.ids.jsonl. --text-col adds the vectors of the texts, --target-col the targets.
+    FILE.ids.jsonl. --text-col adds the vectors of the texts, --target-col the targets; a folder's are its class
+    folders.
     """
     started_s = perf_counter()
     from dataclasses import replace
@@ -80,7 +81,7 @@ def command(
     sources = require_inputs(inputs, files_from, stdin_jsonl)
     source_options = SourceOptions(
         files_from=files_from, null_separated=null, requests=stdin_jsonl, image_col=image_col, text_col=text_col,
-        target_col=target_col, limit=limit, all_files=all_files, videos=True,
+        target_col=target_col, limit=limit, all_files=all_files, class_folders=target_col is not None, videos=True,
     )  # fmt: skip
     sampling = sampling_of(fps, frames)
     if stdin_jsonl and (output is not None or dry_run):

@@ -33,10 +33,9 @@ def read_labelled(
     Raises UsageError that names the lines: rows without a target or anything to see, pictures that are not there, one
     picture with two labels, numbers that are none; of what is `to_train` on, only one label or number.
     """
-    folders = os.path.isdir(source)
-    if not folders and not os.path.isfile(source):
+    if not os.path.isdir(source) and not os.path.isfile(source):
         raise UsageError(f"no such table or folder: {source!r}")
-    items = tuple(read_items([source], replace(options, class_folders=folders, videos=True)))
+    items = tuple(read_items([source], with_classes(source, options)))
     data = Labelled(source, items, multi_label=multi_label)
     if not items:
         raise UsageError(f"{source}: no rows")
@@ -57,9 +56,18 @@ def read_labelled(
     return data
 
 
+def with_classes(source: str, options: SourceOptions) -> SourceOptions:
+    """The `options` that take the class folders of a folder for its labels, and clips.
+
+    Raises UsageError for flags that name a column where there is none.
+    """
+    checks.columns(source, options)
+    return replace(options, class_folders=os.path.isdir(source), videos=True)
+
+
 def read_pictures(source: str, options: SourceOptions) -> list[Item]:
     """Every picture or clip of a folder or table, with the target that its class folder or its row may give."""
-    return list(read_items([source], replace(options, class_folders=os.path.isdir(source), videos=True)))
+    return list(read_items([source], with_classes(source, options)))
 
 
 def targets_among(items: Sequence[Item], labels: Sequence[str]) -> Array | None:

@@ -11,11 +11,23 @@ import numpy as np
 
 from cmprompt.errors import UsageError, counted
 from cmprompt.labelled.rows import Labelled
-from cmprompt.sources.options import failure_of, is_address
+from cmprompt.sources.names import SHARDS
+from cmprompt.sources.options import SourceOptions, failure_of, is_address
 from cmprompt.sources.video import is_video_name
 from cmprompt.types import Array, FileBytes, Item
 
 GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,234.5
+
+
+def columns(source: str, options: SourceOptions) -> None:
+    """Raises UsageError for flags that name a column of a folder, or a shard's column of pictures."""
+    is_folder, is_shard = os.path.isdir(source), source.lower().endswith(SHARDS)
+    names = ("image_col", "text_col", "target_col") if is_folder else ("image_col",) if is_shard else ()
+    if idle := [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) is not None]:
+        what = (
+            "a folder has no columns, its class folders are the labels" if is_folder else "a shard's pictures are files"
+        )
+        raise UsageError(f"{source}: {what}; leave {', '.join(idle)} out")
 
 
 def pictures(data: Labelled) -> None:

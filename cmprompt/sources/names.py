@@ -14,6 +14,7 @@ _COMMON = frozenset(
 _NOT_PICTURES = frozenset(".pdf .ps .mpg .mpeg .h5 .hdf .grib .bufr".split())
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+SHARDS = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
 def is_image_name(name: str) -> bool:
