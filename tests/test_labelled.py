@@ -57,6 +57,27 @@ def test_folders_have_no_columns(command: str, model: str, table: Path, tmp_path
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["evaluate", "finetune", "check"])
+def test_splits_are_no_labels(command: str, model: str, table: Path, tmp_path: Path, capsys) -> None:
+    data = tmp_path / "data"
+    for name in ("Train/red", "validation/red", ".cache"):
+        (data / name).mkdir(parents=True)
+        (data / name / "a.png").write_bytes((table.parent / RED).read_bytes())
+    output = [] if command == "evaluate" else ["-o", str(tmp_path / "o.jsonl")]
+    assert run([command, str(data), "--model", model, "--no-store", *output]) == 2
+    says = f"holds splits (Train, validation), not classes; name one, such as {data / 'Train'}; finetune takes another"
+    assert says in capsys.readouterr().err
+
+
+def test_classes_may_be_called_as_splits_are(table: Path, tmp_path: Path) -> None:
+    for name in ("test", "train"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "a.png").write_bytes((table.parent / RED).read_bytes())
+    assert read_labelled(str(tmp_path / "data")).names == ["test", "train"]
+    (tmp_path / "data" / "car" / "old").mkdir(parents=True)
+    assert read_labelled(str(tmp_path / "data")).names == ["test", "train"]
+
+
 def test_a_shard_has_no_column_of_pictures(tmp_path: Path) -> None:
     (tmp_path / "a.tar").touch()
     with pytest.raises(UsageError, match="a shard's pictures are files; leave --image-col out"):

@@ -59,15 +59,17 @@ def read_labelled(
 def with_classes(source: str, options: SourceOptions) -> SourceOptions:
     """The `options` that take the class folders of a folder for its labels, and clips.
 
-    Raises UsageError for flags that name a column where there is none.
+    Raises UsageError for flags that name a column where there is none, and for a folder of splits.
     """
     checks.columns(source, options)
+    checks.splits(source)
     return replace(options, class_folders=os.path.isdir(source), videos=True)
 
 
 def read_pictures(source: str, options: SourceOptions) -> list[Item]:
     """Every picture or clip of a folder or table, with the target that its class folder or its row may give."""
-    return list(read_items([source], with_classes(source, options)))
+    checks.columns(source, options)
+    return list(read_items([source], replace(options, class_folders=os.path.isdir(source), videos=True)))
 
 
 def targets_among(items: Sequence[Item], labels: Sequence[str]) -> Array | None:

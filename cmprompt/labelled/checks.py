@@ -6,6 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from cmprompt.sources.options import SourceOptions, failure_of, is_address
 from cmprompt.sources.video import is_video_name
 from cmprompt.types import Array, FileBytes, Item
 
+SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,234.5
 
 
@@ -28,6 +30,23 @@ def columns(source: str, options: SourceOptions) -> None:
             "a folder has no columns, its class folders are the labels" if is_folder else "a shard's pictures are files"
         )
         raise UsageError(f"{source}: {what}; leave {', '.join(idle)} out")
+
+
+def splits(source: str) -> None:
+    """Raises UsageError for a folder of folders of class folders, all named as splits are: they are no labels."""
+    names = _folders_in(source)
+    if {name.lower() for name in names} <= SPLITS and any(_folders_in(os.path.join(source, name)) for name in names):
+        raise UsageError(
+            f"{source} holds splits ({', '.join(names)}), not classes; name one, such as"
+            f" {os.path.join(source, names[0])}; finetune takes another by --val"
+        )
+
+
+def _folders_in(path: str) -> list[str]:
+    """The names of those that are not hidden, sorted; none where `path` is no folder that can be read."""
+    with suppress(OSError), os.scandir(path) as found:
+        return sorted(entry.name for entry in found if entry.is_dir() and not entry.name.startswith("."))
+    return []
 
 
 def pictures(data: Labelled) -> None:
