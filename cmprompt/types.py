@@ -74,6 +74,7 @@ class Item:
 
     `id` is what the output calls it; a name that is not UTF-8 keeps its bytes by surrogateescape.
     `image` returns file bytes or a decoded frame and may raise OSError or ItemError; None for a row of text alone.
+    `captions`: every text of a picture that has several, where `text` is the first of them or all.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Item:
     time_s: float | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     end_s: float | None = None  # where a stretch of video that begins at `time_s` ends
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,19 @@ import pytest
 from conftest import FakeEncoder
 from labelled_photos import write_table
 from test_collections import about
+from test_sources_shards import write as write_shard
 
 from cmprompt import load_encoder
 from cmprompt.cli.app import run
 from cmprompt.embed import embed
+from cmprompt.errors import UsageError
 from cmprompt.examples import PHOTOS, installed
 from cmprompt.heads.verdict import Row
 from cmprompt.index.building import build
 from cmprompt.index.collections import Collection
 from cmprompt.labelled import read_labelled
 from cmprompt.labelled.vectors import embed_labelled
+from cmprompt.sources import read_items
 from cmprompt.tasks.evaluate import RETRIEVED, retrieval
 from cmprompt.types import Array, Features
 
@@ -97,14 +100,59 @@ def test_flickr_agrees_with_search_and_with_numpy(data_dir: Path, tmp_path: Path
     data = read_labelled(str(data_dir / "flickr8k" / "val.tar"), task="retrieval")
     features = embed_labelled(data, PixelEncoder(), None, BOTH)
     assert features.image is not None and features.text is not None
-    table = features.text.astype(np.float64) @ features.image.astype(np.float64).T  # (texts, images)
-    order, own = np.argsort(-table, axis=1, kind="stable"), np.arange(len(table))
+    images = features.image[::5]
+    table = features.text.astype(np.float64) @ images.astype(np.float64).T  # (texts, images)
+    order, own = np.argsort(-table, axis=1, kind="stable"), np.arange(len(table)) // 5
     reference = [float((order[:, :k] == own[:, None]).any(1).mean()) for k in RETRIEVED]
-    assert figures(retrieval(features))[1] == reference
-    build(tmp_path, about(dim=64), embed(data.items, PixelEncoder(), needs=BOTH))
+    assert len(table) == 5 * len(images) and figures(retrieval(features))[1] == reference
+    build(tmp_path, about(dim=64), embed(data.items[::5], PixelEncoder(), needs=BOTH))
     found = Collection(tmp_path, "trips").nearest("images", features.text, 10).rows
     assert np.array_equal(found, order[:, :10])
     assert [float((found[:, :k] == own[:, None]).any(1).mean()) for k in RETRIEVED] == reference
+
+
+def captioned(table: Path, name: str, captions: dict[str, list[str]]) -> str:
+    """Pictures beside `table` with their captions, one a row, in a list, or in a shard's JSON or text."""
+    path = table.parent / name
+    if name.endswith(".csv"):
+        write_table(path, [(p, text) for p, texts in captions.items() for text in texts], ("image", "caption"))
+    elif name.endswith(".jsonl"):
+        path.write_text("".join(json.dumps({"image": p, "captions": texts}) + "\n" for p, texts in captions.items()))
+    else:
+        members = {}
+        for place, (picture, texts) in enumerate(captions.items()):
+            side = json.dumps({"captions": texts}) if name == "json.tar" else "\n".join(texts) + "\n"
+            members[f"{place}.png"] = (table.parent / picture).read_bytes()
+            members[f"{place}.{name.split('.')[0]}"] = side.encode()
+        write_shard(path, members)
+    return str(path)
+
+
+def test_every_caption_counts_and_a_picture_is_encoded_once(table: Path, fake_encoder: FakeEncoder) -> None:
+    pictures = [f"images/{colour}-{n}.png" for n in range(9) for colour in ("red", "green", "blue")]
+    captions = {p: [f"{p[7:10]} {n} {'very ' * n}".strip() for n in range(1 + i % 5)] for i, p in enumerate(pictures)}
+    found = {}
+    for name in ("rows.csv", "lists.jsonl", "json.tar", "txt.tar"):
+        data = read_labelled(captioned(table, name, captions), task="retrieval")
+        assert [item.text for item in data.items] == [text for texts in captions.values() for text in texts]
+        before = fake_encoder.images_encoded
+        found[name] = figures(retrieval(embed_labelled(data, fake_encoder, None, BOTH)))
+        assert fake_encoder.images_encoded - before == len(pictures)
+    assert all(each == found["rows.csv"] for each in found.values())
+
+
+def test_a_row_with_many_captions_is_named_once(table: Path, fake_encoder: FakeEncoder) -> None:
+    (table.parent / "bad.png").write_bytes(b"no picture")
+    captions = {"images/red-0.png": ["red"] * 3, "bad.png": ["one", "two"]}
+    data = read_labelled(captioned(table, "bad.jsonl", captions), task="retrieval")
+    with pytest.raises(UsageError, match=r"2 rows cannot be read .*: line 2 \(bad.png\)$"):
+        embed_labelled(data, fake_encoder, None, BOTH)
+
+
+def test_other_tasks_take_one_caption(table: Path) -> None:
+    source = captioned(table, "some.jsonl", {"images/red-0.png": ["one", "two"]})
+    (item,) = read_items([source])
+    assert (item.text, item.captions) == ("one", ("one", "two"))
 
 
 def test_both_commands_agree_on_real_photos(

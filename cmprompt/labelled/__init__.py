@@ -27,8 +27,8 @@ def read_labelled(
     level: int | None = None,
     to_train: bool = False,
 ) -> Labelled:
-    """Every row of a table, or every picture of a folder of class folders. Retrieval wants no targets; under
-    `multi_label` a row may have none. `level` N cuts labels a/b/c to their first N parts.
+    """Every row of a table, or every picture of a folder of class folders. Retrieval wants no targets, and takes each
+    caption for a row; under `multi_label` a row may have none. `level` N cuts labels a/b/c to their first N parts.
 
     Raises UsageError that names the lines: rows without a target or anything to see, pictures that are not there, one
     picture with two labels, numbers that are none; of what is `to_train` on, only one label or number.
@@ -41,6 +41,7 @@ def read_labelled(
         raise UsageError(f"{source}: no rows")
     checks.pictures(data)
     if task == "retrieval":
+        data = data.one_caption_each()
         checks.some_pair(data)
         return data
     if not (multi_label and any(item.target for item in items)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 import numpy as np
 
@@ -20,12 +21,14 @@ NAMED = 8  # lines that one message names
 @dataclass(frozen=True)
 class Labelled:
     """N items, each with a target. `numbers` (N,) float32 for regression, else None; `multi_label`: a target is any
-    number of labels, `cat | outdoors`."""
+    number of labels, `cat | outdoors`; `places`: of which row of the source each item is, where some
+    have several."""
 
     source: str
     items: tuple[Item, ...]
     numbers: Array | None = None
     multi_label: bool = False
+    places: tuple[int, ...] = ()
 
     @property
     def targets(self) -> list[str]:
@@ -72,6 +75,12 @@ class Labelled:
         cut = [" | ".join(dict.fromkeys(first_parts(name, level) for name in own)) for own in self.label_sets]
         return replace(self, items=tuple(replace(item, target=t) for item, t in zip(self.items, cut, strict=True)))
 
+    def one_caption_each(self) -> Labelled:
+        """The same with an item for each caption of a picture that has several."""
+        items = [[replace(item, text=text) for text in item.captions or (item.text,)] for item in self.items]
+        places = tuple(place for place, own in enumerate(items) for _ in own)
+        return replace(self, items=tuple(chain.from_iterable(items)), places=places)
+
     def take(self, rows: Array) -> Labelled:
         """Some of the rows. Their lines are not known any more, so check the whole first."""
         numbers = None if self.numbers is None else self.numbers[rows]
@@ -89,9 +98,10 @@ class Labelled:
 
     def where(self, rows: Iterable[int]) -> str:
         """Where these rows stand, for a message: line numbers of a table, names in folders."""
-        places, lines = list(rows), _lines(self.source)
-        named = [f"line {lines[i]} ({self.items[i].id})" if lines else self.items[i].id for i in places[:NAMED]]
-        more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
+        lines = _lines(self.source)
+        found = {self.places[row] if self.places else row: self.items[row].id for row in rows}
+        named = [f"line {lines[place]} ({id})" if lines else id for place, id in islice(found.items(), NAMED)]
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
         return ", ".join(named) + more
 
 

@@ -1,7 +1,8 @@
 """Tar and zip archives of pictures, with what stands beside each by the WebDataset convention.
 
 `KEY.jpg` goes with the `KEY.txt`, `KEY.json` and `KEY.cls` next to it, where KEY is the name up to the first dot. The
-fields of a sample are those of its JSON, and `txt`, `caption` and `cls` where there are such files.
+fields of a sample are those of its JSON, and `txt`, `caption` and `cls` where there are such files. Each line of a text
+is a caption of its own, and so is each entry of a list in the JSON.
 """
 
 from __future__ import annotations
@@ -130,19 +131,20 @@ def _side(member: Member) -> bytes | None:
 def _finished(sample: _Sample, columns: _Columns) -> Iterator[Item]:
     """The sample's pictures, each with the text and target that stood beside them."""
     facts = _facts(sample.sides.get(".json", b""))
-    fields = {**facts, **_side_texts(sample)}
+    sides = _side_texts(sample)
+    fields = {**facts, **sides}
     if sample.items and fields and not columns.text:
         columns.choose(fields)
-    text, target = (
-        next(iter(_entries(fields, columns.text)), None),
-        " | ".join(_entries(fields, columns.target)) or None,
-    )
+    texts, targets = _entries(fields, columns.text), _entries(fields, columns.target)
+    text, target = texts[0] if texts else None, " | ".join(targets) or None
+    lines = text.splitlines() if text is not None and text in sides.values() else texts  # a file has one a line
+    captions = tuple(filter(str.strip, lines))
     others = {
         name: clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for name, value in facts.items()
     }
     for item in sample.items:
-        yield Item(item.id, item.image, text, target, columns=others)
+        yield Item(item.id, item.image, text, target, columns=others, captions=captions)
 
 
 def _side_texts(sample: _Sample) -> dict[str, str]:

@@ -105,6 +105,7 @@ def _item(path: str, row: Row, columns: Columns) -> Item:
         text=cell(columns.text),
         target=(cell(columns.target, _together) or "").strip() or None,
         columns={name: clean(value) for name, value in others.items()},
+        captions=_captions(row.cells.get(columns.text)) if columns.text else (),
     )
 
 
@@ -135,6 +136,12 @@ def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         value = value[0] if value else None
     return _spelled(value)
+
+
+def _captions(value: Any) -> tuple[str, ...]:
+    """The entries of a list that say something; none for a cell of one text."""
+    entries = map(_spelled, value) if isinstance(value, list | tuple) else ()
+    return tuple(clean(entry) for entry in entries if entry)
 
 
 def _spelled(value: Any) -> str:
