@@ -263,3 +263,23 @@ def test_answers_that_have_nowhere_to_go_stop_the_run_before_anything_is_read(
     shown = capsys.readouterr()
     assert not shown.out and "p.jsonl is there already" in shown.err
     assert (tmp_path / "p.jsonl").read_text() == "mine"
+
+
+def test_numbered_classes_are_named_by_a_file(table: Path, model: str, tmp_path: Path, capsys) -> None:
+    numbers = {"red": "0", "green": "1", "blue": "2"}
+    rows = [(f"images/{colour}-{n}.png", number) for n in range(3) for colour, number in numbers.items()]
+    numbered = str(write_table(table.parent / "numbered.csv", rows))
+    flags = ["--model", model, "--no-store"]
+    (tmp_path / "words.txt").write_text("red\ngreen\nblue\n")
+    (tmp_path / "numbers.txt").write_text("0: red\n1: green\n2: blue\n")
+    says = "a file for --labels @FILE with lines such as `0: dress` names them"
+    assert run(["evaluate", numbered, *flags]) == 0
+    assert f"all 3 labels are numbers; {says}" in capsys.readouterr().err
+    assert run(["evaluate", numbered, *flags, "--labels", f"@{tmp_path / 'words.txt'}"]) == 2
+    assert capsys.readouterr().err.endswith(f"; {says}\n")
+    assert run(["evaluate", numbered, *flags, "--labels", f"@{tmp_path / 'numbers.txt'}"]) == 0
+    captured = capsys.readouterr()
+    assert "are numbers" not in captured.err
+    assert run(["evaluate", str(table), *flags, "--labels", "red,green,blue"]) == 0
+    assert run(["evaluate", numbered, *flags, "--labels", "0,1"]) == 2
+    assert says not in capsys.readouterr().err

@@ -86,6 +86,7 @@ def command(
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError, unknown
     from cmprompt.labelled import TASKS, contents_line, read_labelled
+    from cmprompt.labelled.rows import BY_NUMBER
     from cmprompt.rule import Rule
     from cmprompt.sources import SourceOptions
     from cmprompt.types import Encoder
@@ -125,6 +126,9 @@ def command(
     heads = measuring.read_heads((head or []) if measures_heads else [], model, open_encoder)
     data = read_labelled(table, source, task=task, multi_label=labelled and multi_label)
     say(contents_line(data, source))
+    own_names = not words.named and (compare_prompts or not head)
+    if task in ("classification", "alignment") and own_names and data.are_numbered:
+        say(f"all {len(data.names)} labels are numbers; {BY_NUMBER} names them")
     for notice in measuring.seen_before(head or [], table):
         say(notice)
     kept = road.open_store(store, no_store, say)

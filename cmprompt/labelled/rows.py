@@ -15,6 +15,7 @@ from cmprompt.sources.names import is_table_name
 from cmprompt.types import Array, Item
 
 SEPARATORS = re.compile(r"[|;]")  # between the labels of one cell
+BY_NUMBER = "a file for --labels @FILE with lines such as `0: dress`"
 NAMED = 8  # lines that one message names
 
 
@@ -41,6 +42,11 @@ class Labelled:
         return sorted({name for labels in self.label_sets for name in labels})
 
     @property
+    def are_numbered(self) -> bool:
+        """Whether every label is a whole number, as data sets number their classes."""
+        return all(name.isdecimal() for name in self.names)
+
+    @property
     def label_sets(self) -> list[tuple[str, ...]]:
         """The labels of each item."""
         return [parts(target) if self.multi_label else (target,) for target in self.targets]
@@ -50,6 +56,8 @@ class Labelled:
         others = [set(labels).difference(known) for labels in self.label_sets]
         if rows := [row for row, names in enumerate(others) if names]:
             strange = sorted(set().union(*others))
+            if self.are_numbered and not any(map(str.isdecimal, known)):
+                advice = f"{BY_NUMBER} names them"
             raise UsageError(
                 f"{self.source}: {counted(len(rows), 'row')} with labels that nothing here can answer"
                 f" ({', '.join(map(repr, strange[:5]))}): {self.where(rows)}{advice and '; ' + advice}"
