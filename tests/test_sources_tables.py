@@ -166,6 +166,27 @@ def test_numbers_that_are_none_are_empty_cells(tmp_path: Path) -> None:
         assert [item.target for item in read_items([str(tmp_path / name)])] == [None, "2.5"]
 
 
+def hub_table(path: Path, about: bytes, numbers: list[int | None]) -> Path:
+    """Numbered classes with what a Hugging Face data set says about them."""
+    rows = pa.table({"image": ["a.png"] * len(numbers), "label": pa.array(numbers, pa.int64()), "n": numbers})
+    pq.write_table(rows.replace_schema_metadata({b"huggingface": about}), path)
+    return path
+
+
+def test_numbered_classes_of_the_hub_have_their_names(tmp_path: Path) -> None:
+    label = {"names": ["dress", "hat"], "_type": "ClassLabel"}
+    features = {"image": {"_type": "Image"}, "label": label, "n": {"dtype": "int64", "_type": "Value"}, "gone": label}
+    about = json.dumps({"info": {"features": features}}).encode()
+    items = read(hub_table(tmp_path / "t.parquet", about, [1, 0, -1, None, 7]))
+    assert [item.target for item in items] == ["hat", "dress", None, None, "7"]
+    assert items[0].columns == {"label": "hat", "n": "1"}
+
+
+@pytest.mark.parametrize("about", [b"", b"[", b"[]", b'{"info": null}', b'{"info": {"features": {"label": []}}}'])
+def test_what_the_hub_says_may_make_no_sense(about: bytes, tmp_path: Path) -> None:
+    assert [item.target for item in read(hub_table(tmp_path / "t.parquet", about, [1, 0]))] == ["1", "0"]
+
+
 def test_bytes_of_parquet_are_text(tmp_path: Path) -> None:
     rows = {"image": ["a.jpg"], "label": ["chat é".encode()], "raw": [{"b": b"\xff"}], "on": [datetime(2024, 5, 1)]}
     pq.write_table(pa.table(rows), tmp_path / "t.parquet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import TextIOWrapper
 from typing import Any
@@ -116,8 +116,10 @@ def _parquet(path: str) -> Iterator[Row]:
     line = 0
     try:
         with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as table:
+            classes = _class_names(table.schema_arrow.metadata or {})
             for batch in table.iter_batches(_BATCH_ROWS):
                 columns = {name: _values(name, batch.column(i)) for i, name in enumerate(batch.schema.names)}
+                columns.update({name: _named(columns[name], classes[name]) for name in columns.keys() & classes.keys()})
                 for row in range(batch.num_rows):
                     line += 1
                     yield Row(line, {name: values[row] for name, values in columns.items()})
@@ -141,3 +143,18 @@ def _values(name: str, column: Any) -> list[Any]:
         except pa.ArrowException:
             raise pa.ArrowInvalid(f"column {name!r}: {error}") from error
     return [None if text is None else text.decode("utf-8", "surrogateescape") for text in texts]
+
+
+def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """The names of numbered classes by their column, which Hugging Face data sets keep beside the schema."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        return {name: [*map(str, its["names"])] for name, its in features.items() if its["_type"] == "ClassLabel"}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _named(numbers: list[Any], names: list[str]) -> list[Any]:
+    """Each class by its name, none for -1, which stands for no label; what is no such number as it is."""
+    of = {**dict(enumerate(names)), -1: None}
+    return [of.get(number, number) if isinstance(number, int) else number for number in numbers]
