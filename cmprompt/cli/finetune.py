@@ -113,8 +113,10 @@ def command(
     text_encoder = with_stop_words(text_encoder, stop_words)
     source = SourceOptions(image_col=image_col, text_col=text_col, target_col=target_col, limit=limit)
     how: dict[str, Any] = {"task": task, "multi_label": multi_label, "level": level}
-    data = read_labelled(table, source, to_train=True, **how)
-    judges = read_labelled(plan.val_file, source, **how) if plan.val_file else None
+    data = read_labelled(table, fitting.columns_for(table, source, plan.val_file), to_train=True, **how)
+    val, judges = plan.val_file, None
+    if val:
+        judges = read_labelled(val, fitting.columns_for(val, source, table), **how)
     say(contents_line(data, source))
     if old:
         plan, model = plan.going_on(data, own_encoders=bool(image_encoder or text_encoder)), old.model

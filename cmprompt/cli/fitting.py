@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from cmprompt.cli.texts import read_prompts, read_question
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cmprompt.heads.zero_shot import Pool
     from cmprompt.labelled.rows import Labelled
     from cmprompt.labels import LabelSet
+    from cmprompt.sources import SourceOptions
     from cmprompt.store import Store
     from cmprompt.types import Encoder, Features, Head
 
@@ -62,6 +63,13 @@ def at_level(texts: Mapping[str, tuple[str, ...]], level: int | None) -> dict[st
     if len(found) < 2:
         raise UsageError(f"--level {level} leaves one label, {next(iter(found))!r}; take a deeper level")
     return found
+
+
+def columns_for(source: str, options: SourceOptions, beside: str | None) -> SourceOptions:
+    """The `options` for a source: a folder has no columns, and where a table stands beside it they are the table's."""
+    if os.path.isdir(source) and beside and not os.path.isdir(beside):
+        return replace(options, image_col=None, text_col=None, target_col=None)
+    return options
 
 
 def table_lines(rows: Sequence[Row]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ EVERYWHERE: tuple[tuple[Names, Names], ...] = (
     (("inputs", "files_from", "output", "timeline"), ("stdin_jsonl",)),
     (("language",), ("prompts", "template")),
 )
+COLUMNS = ("image_col", "text_col", "target_col")  # which a folder in the place of a table has not
 OWN = {  # where --head is a fitted one
     "classify": _rivals(("head",), ("labels", "label", "question", "describe")),
     "explain": _rivals(("head",), ("labels", "label", "output", "level")),
@@ -39,6 +41,8 @@ def typed(context: Any) -> dict[str, str]:
 def settle(context: Any) -> None:
     """Put the default in the place of every setting that gives way."""
     losers = set(_losers(context.command.name, typed(context)))
+    if os.path.isdir(context.params.get("table") or ""):
+        losers.update(COLUMNS)
     for each in context.command.params:
         if each.name in losers and _source(context, each) == "DEFAULT_MAP":
             context.params[each.name] = () if each.multiple else each.default
