@@ -62,6 +62,8 @@ def is_text_head(head: Head) -> TypeGuard[TextHead]:
 
 def needs_vocabulary(head: Head, rule: Rule) -> bool:
     """Whether `predict` wants the vectors of the everyday vocabulary. Raises UsageError where they could not help."""
+    if not head.labels:  # a number is no label, and nothing is asked of it
+        return False
     asked = rule.none or "z" in rule.units
     if (asked or "cos" in rule.units) and not is_text_head(head):
         raise UsageError(

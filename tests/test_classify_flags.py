@@ -10,14 +10,15 @@ from cmprompt.heads.io import save_head
 from cmprompt.heads.linear import LinearHead
 
 LINE = ["classify", "nowhere.jpg", "--model", "tiny"]
-LABELS, HEAD = ["--labels", "cat,dog"], ["--head", "H"]
+LABELS, HEAD, NUMBERS = ["--labels", "cat,dog"], ["--head", "H"], ["--head", "price"]
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that holds a head of another model."""
+    """One that holds two heads of another model, of labels and of numbers."""
     monkeypatch.chdir(tmp_path)
     save_head(LinearHead(np.eye(2, 8, dtype=np.float32), ("a/cat", "a/dog"), "another@0"), tmp_path / "H")
+    save_head(LinearHead(np.eye(1, 8, dtype=np.float32), (), "another@0"), tmp_path / "price")
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,13 @@ def folder(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
         ([*LABELS, "--csv-safe"], "--csv-safe"),
         ([*LABELS, "--csv-safe", "-o", "x.jsonl"], "--csv-safe"),
         ([*LABELS, "--header", "--format", "table"], "--header"),
+        ([*NUMBERS, "--threshold", "0.5"], "--threshold"),
+        ([*NUMBERS, "--min-margin", "0.2"], "--min-margin"),
+        ([*NUMBERS, "--multi-label"], "--multi-label"),
+        ([*NUMBERS, "--top-k", "2"], "--top-k"),
+        ([*NUMBERS, "--level", "1"], "--level"),
+        ([*NUMBERS, "--translate-labels", "de.txt"], "--translate-labels"),
+        ([*NUMBERS, "--none", "--none-name", "other"], "--none, --none-name"),
     ],
 )
 def test_what_would_be_ignored_is_refused(flags: list[str], named: str, capsys) -> None:
@@ -95,4 +103,4 @@ def test_an_output_that_is_there_already_costs_no_work(tmp_path, capsys, monkeyp
 def test_a_store_without_a_name_is_refused(tmp_path, capsys) -> None:
     assert run([*LINE, *LABELS, "--store", ""]) == 2
     assert "--store ''" in capsys.readouterr().err
-    assert {path.name for path in tmp_path.iterdir()} == {"H"}
+    assert {path.name for path in tmp_path.iterdir()} == {"H", "price"}

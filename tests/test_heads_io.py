@@ -13,7 +13,16 @@ from heads_data import blobs, halves
 
 from cmprompt.errors import ModelError, OutputError
 from cmprompt.heads.fit import fit
-from cmprompt.heads.io import columns_of, is_multi_label, load_head, model_of, read_settings, save_head, table_of
+from cmprompt.heads.io import (
+    columns_of,
+    gives_numbers,
+    is_multi_label,
+    load_head,
+    model_of,
+    read_settings,
+    save_head,
+    table_of,
+)
 from cmprompt.heads.linear import LinearHead
 
 HEAD = LinearHead(np.eye(2, 4, dtype=np.float32), ("a", "b"), "fake", 3.0, np.ones(2, np.float32))
@@ -154,7 +163,7 @@ def test_what_head_json_says_is_two_objects(key: str, value: object, tmp_path: P
     about = json.loads(file.read_text())
     for changed in (about | {key: value}, {name: part for name, part in about.items() if name != key}):
         file.write_text(json.dumps(changed))
-        for read in (load_head, model_of, is_multi_label, table_of, columns_of):
+        for read in (load_head, model_of, is_multi_label, gives_numbers, table_of, columns_of):
             with pytest.raises(ModelError, match="no complete head"):
                 read(tmp_path / "h")
 

@@ -87,7 +87,7 @@ def command(
     from cmprompt.cli import answering, road, unused
     from cmprompt.cli.details import Details, print_timings
     from cmprompt.cli.dry_run import describe_run
-    from cmprompt.cli.heads import check_head, is_multi_label, model_for
+    from cmprompt.cli.heads import check_head, gives_numbers, is_multi_label, model_for
     from cmprompt.cli.inputs import count_in_background, require_inputs, say_columns, usual_columns, warn_of_nothing
     from cmprompt.cli.notices import speaker
     from cmprompt.cli.progress import Progress
@@ -120,7 +120,7 @@ def command(
             "--stdin-jsonl answers in JSON lines on standard output; leave -o, --format and --timeline out"
         )
     form = "jsonl" if stdin_jsonl else choose_format(format, output, terminal=sys.stdout.isatty())
-    unused.refuse(context, unused.CLASSIFY, form=form)
+    unused.refuse(context, unused.CLASSIFY, form=form, numbers=gives_numbers(head))
     if not dry_run:
         check_output(output, resume=resume, overwrite=overwrite)
     one_will_do = none or multi_label or (threshold or "").startswith(("z:", "cos:"))

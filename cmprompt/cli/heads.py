@@ -40,6 +40,15 @@ def is_multi_label(head: str | None) -> bool:
     return io.is_multi_label(head)
 
 
+def gives_numbers(head: str | None) -> bool:
+    """Whether --head names a head of regression, whose answer is a number and no label."""
+    if head is None:
+        return False
+    from cmprompt.heads import io
+
+    return io.gives_numbers(head)
+
+
 def check_head(head: Head, encoder: Encoder, directory: str | None) -> None:
     """Raises ModelError where the head was fitted on another model."""
     from cmprompt.heads.io import check_model

@@ -81,9 +81,14 @@ EVALUATE = (
     WITHOUT_NONE,
 )
 
-# `form` is the format that is written
+# `form` is the format that is written; `numbers`: the head answers with a number
 CLASSIFY = (
     Unused("--head", lambda flags: bool(flags["head"]), PROMPTS),
+    Unused(
+        "a head of numbers",
+        lambda flags: flags["numbers"],
+        ("multi_label", "top_k", *DECISION, "translate_labels"),
+    ),
     Unused("--prompts", lambda flags: bool(flags["prompts"]), ("language",)),
     Unused("--template", lambda flags: bool(flags["template"]), ("language",)),
     WITHOUT_NONE,

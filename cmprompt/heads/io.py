@@ -147,6 +147,11 @@ def is_multi_label(directory: str | os.PathLike[str]) -> bool:
     return bool(read_settings(directory)["record"].get("multi_label"))
 
 
+def gives_numbers(directory: str | os.PathLike[str]) -> bool:
+    """Whether the head in `directory` answers with a number: it has no labels."""
+    return not read_settings(directory)["settings"].get("labels", True)
+
+
 def table_of(directory: str | os.PathLike[str]) -> str | None:
     """The path of the table or folder that the head in `directory` was fitted on, where it is known."""
     table = read_settings(directory)["record"].get("table")
