@@ -96,6 +96,11 @@ class Rule:
         own = () if self.threshold is None else (self.threshold,)
         return frozenset(threshold.unit for threshold in (*own, *self.label_thresholds.values()))
 
+    @property
+    def one_will_do(self) -> bool:
+        """Whether one label alone tells something: an image need not get it."""
+        return self.none or self.kind == "sigmoid" or bool(self.units & {"z", "cos"})
+
     def check_labels(self, shown: Sequence[str]) -> None:
         """Raises UsageError where an answer would tell nothing: every image gets the one label that is `shown`, or none
         of these is called as one of them."""
@@ -104,7 +109,7 @@ class Rule:
                 f"--none: its answer {self.none_name!r} could not be told from the label of that name; "
                 "call it otherwise by --none-name"
             )
-        if len(shown) == 1 and not (self.none or self.kind == "sigmoid" or self.units & {"z", "cos"}):
+        if len(shown) == 1 and not self.one_will_do:
             leaves = "" if self.level is None else f"--level {self.level} leaves "
             raise UsageError(
                 f"{leaves}one label only, {shown[0]!r}, which every image would get; "

@@ -166,6 +166,20 @@ def test_labels_are_measured_at_a_level(table: Path, model: str, tmp_path: Path,
     assert "'cold/blue/dark'" in capsys.readouterr().err
 
 
+def test_one_label_is_enough_where_it_may_not_fit(table: Path, model: str, capsys) -> None:
+    reds = [line for line in table.read_text().splitlines() if "blue" not in line and "green" not in line]
+    one = table.parent / "reds.csv"
+    one.write_text("\n".join(reds))
+    for flags in (["--none"], ["--multi-label"], ["--threshold", "cos:0.1"], ["--threshold", "z:1"]):
+        for named in ([], ["--labels", "red"]):
+            assert evaluate(one, "--model", model, *named, *flags) == 0
+    capsys.readouterr()
+    assert evaluate(one, "--model", model, "--threshold", "0.5") == 2
+    assert "the rows have one label only, 'red'" in capsys.readouterr().err
+    assert evaluate(one, "--model", model, "--labels", "red") == 2
+    assert "--labels 'red': one label only" in capsys.readouterr().err
+
+
 def test_retrieval_counts_both_ways(table: Path, model: str, capsys) -> None:
     rows = [(line.split(",")[0], f"text {n}") for n, line in enumerate(table.read_text().splitlines()[1:11])]
     pairs = write_table(table.parent / "pairs.csv", rows, ("image", "caption"))

@@ -97,7 +97,7 @@ def prompted(asked: Evaluation, heads: Heads, compared: str | None, make_rule: M
     found = {}
     for line, sets in prompt_choices(compared, asked.words.prompts).items():
         words = replace(asked.words, prompts=sets)
-        labels, texts = words.texts(names, minimum=1 if rule.none else 2, say=asked.say)
+        labels, texts = words.texts(names, minimum=1 if rule.one_will_do else 2, say=asked.say)
         warn_of_texts(encoder, texts, asked.say)
         found[line] = Entrant(encoder, make_rule(label_thresholds=labels.thresholds), texts=texts)
     return found

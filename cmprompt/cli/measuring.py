@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmprompt.cli import fitting, road
 from cmprompt.cli.texts import warn_of_texts
+from cmprompt.errors import UsageError
 
 if TYPE_CHECKING:
     from cmprompt.cli.details import Details
@@ -46,6 +47,11 @@ class Words:
         self, names: Sequence[str], *, minimum: int = 2, say: Say | None = None
     ) -> tuple[LabelSet, dict[str, tuple[str, ...]]]:
         """The labels, `names` where they name none, and the texts of each. Raises UsageError."""
+        if not self.named and len(names) == 1 < minimum:
+            raise UsageError(
+                f"the rows have one label only, {names[0]!r}, which every image would get; "
+                "name more by --labels, or ask whether it fits with --none or --multi-label"
+            )
         return fitting.texts_of(
             names, self.labels, self.label, self.prompts, self.template, self.language, self.describe, self.question,
             say, minimum=minimum,
@@ -157,7 +163,6 @@ def check_figures(output: str, overwrite: bool) -> None:
 
 def check_plot(plot: str, overwrite: bool) -> None:
     """Raises UsageError where the ending promises another format, OutputError where the file is there already."""
-    from cmprompt.errors import UsageError
     from cmprompt.writers.rows import check_file
 
     if not plot.lower().endswith(".svg"):
