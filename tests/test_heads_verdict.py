@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cmprompt import metrics
-from cmprompt.heads.verdict import bootstrap_counts, judge, majority, paired, rule, table_of
+from cmprompt.heads.verdict import Row, bootstrap_counts, judge, majority, paired, rule, table_of
+from cmprompt.report.figures import table_lines
 from cmprompt.types import Array
 
 RNG = np.random.default_rng(0)
@@ -125,3 +126,22 @@ def test_ranks_drawn_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     whole = table_of({"a": close}, target, draws=20)
     monkeypatch.setattr("cmprompt.heads.verdict.RANKED_AT_ONCE", 100)  # two draws
     assert table_of({"a": close}, target, draws=20) == whole
+
+
+def test_every_figure_stands_under_its_name_however_long_it_is() -> None:
+    ends = {"mae": (-6.1e4, 6.1e4), "rmse": (-1.5e5, 1.5e5), "r2": (-0.033, 0.033)}
+    few = Row("mean", {"mae": 3.498e5, "rmse": 4.947e5, "r2": -0.03438}, ends)
+    lines = list(table_lines([few, Row("linear", {"mae": 3.0, "rmse": 12.5, "r2": 0.9}, {})]))
+    assert lines == [
+        "                      MAE               RMSE              R2",
+        "mean   3.498e+05 ±6.1e+04 4.947e+05 ±1.5e+05 -0.03438 ±0.033",
+        "linear                  3               12.5             0.9",
+    ]
+
+
+def test_tables_of_fractions_have_columns_of_one_width() -> None:
+    row = Row("zero-shot", {"accuracy": 0.912, "f1": 1.0}, {"accuracy": (0.9, 0.924)})
+    assert list(table_lines([row])) == [
+        "                      acc              F1",
+        "zero-shot       91.2 ±1.2           100.0",
+    ]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
-from cmprompt.cli import fitting
 from cmprompt.cli.measuring import IMAGE, Evaluation
 from cmprompt.cli.texts import warn_of_texts
 from cmprompt.errors import UsageError
@@ -62,6 +61,7 @@ def lines(
     csv_safe: bool = False,
 ) -> Iterator[str]:
     """The table, the comparisons, the last contender's labels; its answers go to the file `predictions`."""
+    from cmprompt.report.figures import table_lines
     from cmprompt.report.measured import of_contest
     from cmprompt.tasks.evaluate import comparisons, contest
 
@@ -77,7 +77,7 @@ def lines(
     gaps = list(comparisons(found, seed=asked.seed))
     task = "classification" if found.labels else "regression"
     asked.write_figures(task, found.table, **of_contest(shown, gaps))
-    yield from fitting.table_lines(found.table)
+    yield from table_lines(found.table)
     for other, name, gap in gaps:
         yield gap_line(other, name, gap, found.target)
     yield from label_lines(shown)

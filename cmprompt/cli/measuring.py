@@ -141,12 +141,13 @@ def seen_before(directories: Sequence[str], table: str) -> Iterator[str]:
 
 def retrieval_lines(asked: Evaluation) -> Iterator[str]:
     """R@1, R@5 and R@10, both ways."""
+    from cmprompt.report.figures import table_lines
     from cmprompt.tasks.evaluate import retrieval
 
     features = asked.vectors(asked.encoder(), frozenset({"image", "text"}))
     table = retrieval(features, seed=asked.seed)
     asked.write_figures("retrieval", table)
-    yield from fitting.table_lines(table)
+    yield from table_lines(table)
 
 
 def check_figures(output: str, overwrite: bool) -> None:

@@ -67,6 +67,7 @@ def tune_prompts(tuning: Tuning, path: Path) -> Iterator[str]:
     """Pick and weigh templates, write the set, and give the lines to show."""
     from cmprompt.cli import contests, fitting
     from cmprompt.prompts import expand
+    from cmprompt.report.figures import table_lines
     from cmprompt.tasks import tune as library
     from cmprompt.tasks.evaluate import Contender, comparisons, contest
     from cmprompt.writers.rows import write_file
@@ -90,7 +91,7 @@ def tune_prompts(tuning: Tuning, path: Path) -> Iterator[str]:
         if count:
             yield f"{count:3} x {single.templates[0]}"
     yield f"chosen by {len(choosing)} rows, judged on {len(judging)} others:"
-    yield from fitting.table_lines(found.table)
+    yield from table_lines(found.table)
     for other, name, gap in comparisons(found, seed=tuning.seed):
         yield contests.gap_line(other, name, gap, found.target)
 
