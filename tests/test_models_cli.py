@@ -131,8 +131,9 @@ def test_another_model_s_weights_are_not_kept(
 ) -> None:
     torch.save({"weight": torch.ones(2)}, tmp_path / "model.bin")
     assert run(["models", "convert", str(tmp_path / "model.bin"), "--as", registered]) == 3
-    assert "is not Small-8/mine" in capsys.readouterr().err
-    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    wrong = f"{tmp_path / 'model.bin'} is not Small-8/mine: it holds the tensors of another architecture"
+    assert capsys.readouterr().err == f"cmprompt: {wrong}\n"
+    assert not list((tmp_path / "cache").rglob("Small-8*"))
 
 
 def test_doctor_says_what_would_run(capsys: pytest.CaptureFixture[str], small: Path) -> None:

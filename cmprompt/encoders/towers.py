@@ -12,10 +12,14 @@ from cmprompt.encoders.weights import TEXT_MODEL, Checkpoint
 from cmprompt.errors import ModelError
 
 
+class DoesNotFit(ModelError):
+    """Weights of another architecture than the configuration's."""
+
+
 def load_towers(checkpoint: Checkpoint, device: str, dtype: str) -> Any:
     """The open_clip model in evaluation mode on `device`. `dtype` is torch's name for it: float32, bfloat16, float16.
 
-    Raises ModelError where the weights do not fit the configuration exactly.
+    Raises DoesNotFit where the weights do not fit the configuration exactly, ModelError where it cannot be built.
     """
     import torch
 
@@ -76,13 +80,13 @@ def read_weights(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def fill(model: Any, weights: Mapping[str, Any], checkpoint: Checkpoint) -> None:
-    """Assign every tensor of the file to the model; a missing, unexpected or misshapen one is a ModelError."""
+    """Assign every tensor of the file to the model; a missing, unexpected or misshapen one is DoesNotFit."""
     tensors = as_open_clip(model, dict(weights))
     try:
         model.load_state_dict(tensors, strict=True, assign=True)
     except RuntimeError as error:
         lines = " ".join(str(error).split())
-        raise ModelError(f"{checkpoint.weights} does not fit its configuration: {lines[:400]}") from error
+        raise DoesNotFit(f"{checkpoint.weights} does not fit its configuration: {lines[:400]}") from error
 
 
 def fill_image_tower(model: Any, weights: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -148,7 +148,7 @@ def keep(name: str, pickled: Path, *, accept_licence: bool = False) -> Checkpoin
     written), UsageError (unknown, without an architecture, licence not accepted).
     """
     from cmprompt.encoders.convert import convert
-    from cmprompt.encoders.towers import load_towers
+    from cmprompt.encoders.towers import DoesNotFit, load_towers
 
     model = zoo.find(name)
     zoo.check_licence(model, accept_licence)
@@ -165,8 +165,8 @@ def keep(name: str, pickled: Path, *, accept_licence: bool = False) -> Checkpoin
         write_manifest(made, model.name, licence=model.licence)
         try:
             load_towers(read_folder(made), "cpu", "float32")
-        except ModelError as error:
-            raise ModelError(f"{pickled} is not {model.name}: {error}") from error
+        except DoesNotFit as error:
+            raise ModelError(f"{pickled} is not {model.name}: it holds the tensors of another architecture") from error
     return read_folder(folder)
 
 
@@ -236,11 +236,18 @@ def lay_out(
 @contextmanager
 def _made_whole(folder: Path) -> Iterator[Path]:
     """A folder of its own to make the model's files in; they are moved to `folder` when the block is left, so that a
-    process that reads the model finds it whole, and dropped when an exception leaves it."""
+    process that reads the model finds it whole, and dropped when an exception leaves it, with a new `folder`."""
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    with in_turn(folder / ".lock"), TemporaryDirectory(prefix=".", dir=folder) as temporary:
-        yield Path(temporary)
-        _move(Path(temporary), folder)
+    try:
+        with in_turn(folder / ".lock"), TemporaryDirectory(prefix=".", dir=folder) as temporary:
+            yield Path(temporary)
+            _move(Path(temporary), folder)
+    except BaseException:
+        if new:
+            with suppress(OSError):  # another process may be making it
+                folder.rmdir()
+        raise
 
 
 def _fill(folder: Path, config: dict[str, Any], paths: dict[str, Path], copy: bool) -> None:
