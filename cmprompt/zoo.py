@@ -23,6 +23,7 @@ APPLE = "Apple research licence (non-commercial)"
 CC_BY_NC = "CC-BY-NC-4.0"
 NOT_COMMERCIAL = (APPLE, CC_BY_NC)
 UNSTATED = "not known here; see its page on the hub"
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")  # how their files' names end
 PICKLED = "published as a pickle only"
 
 # The first that occurs in the hub's repository name decides; what open_clip trained itself is MIT.
@@ -186,10 +187,33 @@ def canonical(name: str) -> str:
     architecture, _, tag = name.partition("/")
     known = {stem.lower(): stem for stem in architectures()}
     if architecture.lower() not in known:
+        _check_path(name)
         names = {*(model.name for model in ZOO), *known.values(), "tiny"}
         raise UnknownModel(unknown("model", name, names, listed_by="cmprompt models list prints those there are"))
     tag = tag.lower().replace("-", "_")  # as open_clip cleans it
     return f"{known[architecture.lower()]}/{tag}" if tag else known[architecture.lower()]
+
+
+def _check_path(name: str) -> None:
+    """Raises UnknownModel, with the name that is meant, where a folder or a file of weights stands for a model's."""
+    path = Path(name)
+    if name and path.is_dir():
+        raise UnknownModel(f"{path} is a folder; name the model in it local-dir:{path}")
+    if path.suffix in PICKLES and path.is_file():
+        raise UnknownModel(pickle_refusal(path))
+    if path.suffix == ".safetensors" and path.is_file():
+        raise UnknownModel(
+            f"{path} is weights alone; put an open_clip_config.json beside it and name its folder: "
+            f"local-dir:{path.parent}"
+        )
+
+
+def pickle_refusal(path: Path) -> str:
+    """Why it is not read, and what to do."""
+    return (
+        f"{path} is a pickle, which can run code; only safetensors are read. "
+        f"Convert it once with: cmprompt models convert {path}"
+    )
 
 
 def find(name: str) -> Model:

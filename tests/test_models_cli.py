@@ -14,6 +14,7 @@ from small_models import SMALL, save_model
 
 from cmprompt import load_encoder, zoo
 from cmprompt.cli.app import run
+from cmprompt.errors import UnknownModel
 from cmprompt.hub import write_manifest
 from cmprompt.hub.download import Hub
 
@@ -124,6 +125,28 @@ def test_a_pickled_model_is_converted_and_kept(
     assert "ok\t" in capsys.readouterr().out
     assert run(["models", "convert", str(tmp_path / "small.pt"), "--as", registered]) == 4
     assert "here already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("mine", "mine is a folder; name the model in it local-dir:mine"),
+        ("mine/rn50.bin", "mine/rn50.bin is a pickle, .*: cmprompt models convert mine/rn50.bin"),
+        ("mine/rn50.pt", "models convert mine/rn50.pt"),
+        ("mine/rn50.safetensors", "open_clip_config.json beside it and name its folder: local-dir:mine"),
+        ("mine/nothing.pt", "unknown model 'mine/nothing.pt'"),
+        ("", "unknown model ''"),
+    ],
+)
+def test_a_path_in_the_place_of_a_name_is_told_what_to_do(
+    name: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    for ending in ("bin", "pt", "safetensors"):
+        Path(f"mine/rn50.{ending}").touch()
+    with pytest.raises(UnknownModel, match=advice):
+        load_encoder(name)
 
 
 def test_another_model_s_weights_are_not_kept(

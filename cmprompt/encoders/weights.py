@@ -16,13 +16,13 @@ import numpy as np
 
 from cmprompt.errors import ModelError
 from cmprompt.types import Preprocess, Triple
+from cmprompt.zoo import PICKLES, pickle_refusal
 
 CONFIG = "open_clip_config.json"
 MANIFEST = "cmprompt-manifest.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 TEXT_MODEL = "text_model"  # the folder for the configuration of a Hugging Face text tower
 TINY = Path(__file__).parents[1] / "tiny"  # the bundled model
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 # What open_clip's configs meant before they wrote the two keys down; only the CLIP family is that old.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 
@@ -107,10 +107,7 @@ def find_weights(folder: Path) -> Path:
         raise ModelError(f"{folder} holds {len(found)} safetensors files; name the one to use {WEIGHTS[0]}")
     pickled = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
     if pickled:
-        raise ModelError(
-            f"{pickled[0]} is a pickle, which can run code; only safetensors are read. "
-            f"Convert it once with: cmprompt models convert {pickled[0]}"
-        )
+        raise ModelError(pickle_refusal(pickled[0]))
     raise ModelError(f"no weights in {folder}; expected {WEIGHTS[0]}")
 
 
