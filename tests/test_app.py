@@ -39,6 +39,23 @@ def test_a_misspelt_flag_is_one_line_with_a_suggestion(capsys: pytest.CaptureFix
     assert "--labels" in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["classify", "x", "--level", "0"], "--level 0: it must be at least 1"),
+        (["classify", "x", "--limit", "-1"], "--limit -1: it must be at least 0"),
+        (["classify", "x", "--level", "two"], "--level two: it must be a whole number"),
+        (["classify", "x", "--level", "1.5"], "--level 1.5: it must be a whole number"),
+        (["classify", "x", "--min-margin", "wide"], "--min-margin wide: it must be a number"),
+        (["check", "x", "--fdr", "2"], "--fdr 2: it must be at most 1"),
+        (["index", "duplicates", "--threshold", "2"], "--threshold 2: it must be at most 1"),
+    ],
+)
+def test_a_number_that_cannot_be_is_named(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    assert capsys.readouterr().err == f"cmprompt: {said}\n"
+
+
 def test_a_misspelt_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["clasify"]) == 2
     assert "classify" in capsys.readouterr().err

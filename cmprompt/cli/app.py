@@ -6,6 +6,7 @@ import atexit
 import errno
 import os
 import sys
+from collections.abc import Mapping
 from copy import copy
 from typing import Annotated, Any, NoReturn
 
@@ -36,6 +37,8 @@ from cmprompt.signals import Interrupted, stop_signals
 
 EPILOG = "Start here: cmprompt examples try && cmprompt classify try/photos --labels cat,dog,coffee"
 
+BOUNDS = {"ge": "at least", "le": "at most"}
+NUMBERS = {"int": "a whole number", "float": "a number"}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 app = typer.Typer(
@@ -116,7 +119,7 @@ def run(arguments: list[str]) -> int:
             result: Any = _program(arguments)(arguments, prog_name="cmprompt", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except typer.TyperException as error:
-        return _say(error.format_message() + _origin(error), error.exit_code)
+        return _say(_wrong_value(error) + _origin(error), error.exit_code)
     except CmpromptError as error:
         return _say("; ".join([str(error), *_notes(error)]), error.exit_status)
     except Interrupted as stop:
@@ -142,6 +145,20 @@ def _program(arguments: list[str]) -> typer.Typer:
     one = copy(app)
     one.registered_commands, one.registered_groups = commands, groups
     return one
+
+
+def _wrong_value(error: Any) -> str:
+    """What the parser says, by `--level 0: it must be at least 1` where that is a number out of range, or none."""
+    found = getattr(error.__cause__, "errors", list)()  # of the library that typer leaves numbers to
+    wanted = _wanted(found[0]) if found else ""
+    return f"{error.param.opts[-1]} {found[0]['input']}: it must be {wanted}" if wanted else error.format_message()
+
+
+def _wanted(wrong: Mapping[str, Any]) -> str:
+    """`at least 1`; nothing for what is not about numbers."""
+    bounds = [f"{words} {wrong['ctx'][key]:g}" for key, words in BOUNDS.items() if key in wrong.get("ctx", {})]
+    kind = str(wrong["type"]).partition("_")[0]
+    return bounds[0] if bounds else NUMBERS.get(kind, "")
 
 
 def _origin(error: Any) -> str:
