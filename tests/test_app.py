@@ -39,6 +39,14 @@ def test_a_misspelt_flag_is_one_line_with_a_suggestion(capsys: pytest.CaptureFix
     assert "--labels" in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize("group", [[], ["index"], ["config"], ["models"]])
+def test_without_a_command_the_help_is_the_error(group: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*group, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert run(group) == 2
+    assert capsys.readouterr() == ("", shown)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from cmprompt.cli.precedence import settle
@@ -18,6 +19,13 @@ class _Help:
 
 class Group(_Help, TyperGroup):
     """What holds commands."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Without a command the help is all there is to say: it goes to stderr as it is, not as an error's line."""
+        if not args and self.no_args_is_help and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help(), err=True)
+            raise typer.Exit(2)
+        return super().parse_args(ctx, args)
 
 
 class GroupedCommand(_Help, TyperCommand):
