@@ -341,6 +341,20 @@ def test_a_new_label_is_added_without_forgetting_the_old(fit, table: Path, tmp_p
     assert float(lines[old + 3].split()[1]) >= 90
 
 
+def test_columns_are_those_of_the_table_where_a_folder_judges(fit, table: Path, tmp_path: Path, monkeypatch, capsys):
+    rows = [tuple(line.split(",")) for line in table.read_text().splitlines()[1:]]
+    named = write_table(table.parent / "named.csv", rows[::2], ("image", "colour"))
+    for image, colour in rows[1::2]:
+        place = tmp_path / "classes" / colour / Path(image).name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes((table.parent / image).read_bytes())
+    assert fit("--target-col", "colour", "--val", tmp_path / "classes", source=named, output="val.head") == 0
+    assert fit("--target-col", "colour", source=tmp_path / "classes") == 2
+    assert "a folder has no columns" in capsys.readouterr().err
+    monkeypatch.setenv("CMPROMPT_TARGET_COL", "colour")
+    assert fit(source=tmp_path / "classes", output="set.head") == 0
+
+
 @pytest.fixture
 def two(fit, table: Path, tmp_path: Path, capsys) -> Path:
     """A head of two colours; its table lies beside that of all."""

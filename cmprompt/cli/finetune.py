@@ -114,9 +114,9 @@ def command(
     source = SourceOptions(image_col=image_col, text_col=text_col, target_col=target_col, limit=limit)
     how: dict[str, Any] = {"task": task, "multi_label": multi_label, "level": level}
     data = read_labelled(table, fitting.columns_for(table, source, plan.val_file), to_train=True, **how)
-    val, judges = plan.val_file, None
-    if val:
-        judges = read_labelled(val, fitting.columns_for(val, source, table), **how)
+    judges = None
+    if plan.val_file:
+        judges = read_labelled(plan.val_file, fitting.columns_for(plan.val_file, source, table), **how)
     say(contents_line(data, source))
     if old:
         plan, model = plan.going_on(data, own_encoders=bool(image_encoder or text_encoder)), old.model
