@@ -79,12 +79,20 @@ FUSIONS = {  # kinds that `finetune --head` fits on two modalities, and the one-
     "attention": "cmprompt.heads.attention:ATTENTION",
 }
 
+# Kinds that are parts of other fits, or stand beside them: they can be named, and are not offered
+INNER_KINDS = ("linear-text", "image", "image-raw", "text", "concat-raw", "concat-raw-mlp")
+
 HEAD_FORMS = {  # what a fitted head may be on disk
     "linear": "cmprompt.heads.linear:LinearHead",
     "max_pool": "cmprompt.heads.max_pool:MaxPoolHead",
     "cache": "cmprompt.heads.tip_adapter:CacheHead",
     "network": "cmprompt.heads.network:NetworkHead",
 }
+
+
+def head_kinds() -> list[str]:
+    """The kinds of head that `finetune` offers."""
+    return [kind for kind in (*HEADS, *FUSIONS) if kind not in INNER_KINDS]
 
 
 def resolve(table: dict[str, str], kind: str, name: str) -> Any:

@@ -13,7 +13,7 @@ import pytest
 
 from cmprompt.encoders import RECOMMENDED
 from cmprompt.prompts import prompt_set_names
-from cmprompt.registry import WRITERS
+from cmprompt.registry import WRITERS, head_kinds
 
 HEAVY = ("numpy", "PIL", "torch", "open_clip", "huggingface_hub", "rich", "pyarrow", "sklearn", "openvino")
 ASK = f"""
@@ -37,6 +37,7 @@ LINES = (
     "cmprompt classify --device ",
     "cmprompt classify --prompts ",
     "cmprompt classify --labels cat,dog --model ",
+    "cmprompt finetune --head ",
     "cmprompt finetune --head tip",
     "cmprompt finetune --task ",
     "cmprompt prompts show ever",
@@ -79,6 +80,7 @@ def test_what_an_option_takes() -> None:
     assert answer("cmprompt classify --device ") == ["auto", "cpu", "cuda", "mps"]
     assert {"classification", "regression"} <= set(answer("cmprompt finetune --task "))
     assert answer("cmprompt finetune --head tip") == ["tip-adapter", "tip-adapter-f"]
+    assert answer("cmprompt finetune --head ") == head_kinds()
 
 
 def test_prompt_sets_and_models() -> None:

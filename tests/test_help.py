@@ -11,6 +11,7 @@ import pytest
 from typer.main import get_command
 
 from cmprompt.cli.app import app, run
+from cmprompt.registry import head_kinds
 
 INPUTS = "--files-from -0 --image-col --limit --all-files --allow-truncated"
 TABLE = "--image-col --text-col --target-col --limit"
@@ -126,3 +127,13 @@ def test_search_lists_hits(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("name", TAKES)
 def test_the_flags_of_the_command_line_page_are_there(name: str, page: str) -> None:
     assert set(TAKES[name].split()) <= listed(page)
+
+
+def test_the_kinds_of_heads_are_those_that_are_offered(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["finetune", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split()).partition("--head KIND ")[2].partition(" Default: concat")[0]
+    words = set(re.findall(r"[a-z]+(?:-[a-z]+)*", said))
+    assert set(head_kinds()) <= words and not words & {"linear-text", "image-raw", "concat-raw", "concat-raw-mlp"}
+    assert run(["finetune", "nowhere.csv", "--head", "qqqqqq"]) == 2
+    known = capsys.readouterr().err.strip().partition("known: ")[2]
+    assert known.split(", ") == sorted(head_kinds())

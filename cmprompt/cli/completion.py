@@ -24,10 +24,10 @@ def models() -> list[str]:
 
 
 def heads() -> list[str]:
-    """The kinds that can be fitted."""
-    from cmprompt.registry import FUSIONS, HEADS
+    """The kinds that are offered to be fitted."""
+    from cmprompt.registry import head_kinds
 
-    return [*HEADS, *FUSIONS]
+    return head_kinds()
 
 
 def completer(metavar: str | None, names: Names | None = None) -> Callable[[str], list[str]] | None:

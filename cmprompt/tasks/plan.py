@@ -11,7 +11,7 @@ from cmprompt.heads.fit import check_weights, with_tokens
 from cmprompt.heads.network import Fusion
 from cmprompt.heads.training import ClassWeight, Task
 from cmprompt.labelled.rows import Labelled
-from cmprompt.registry import FROM_KINDS, FUSIONS, HEADS, VIEWLESS_KINDS, WISE_KINDS, resolve
+from cmprompt.registry import FROM_KINDS, FUSIONS, HEADS, VIEWLESS_KINDS, WISE_KINDS, head_kinds, resolve
 
 MOST_SEED = 2**64 - 1  # torch's own
 HEAVIEST = 1e6  # class weight; the lightest is its inverse
@@ -53,8 +53,8 @@ class Plan:
         augment: int = 0,
     ) -> Plan:
         """From the flags. Raises UsageError for a value that none takes, and for flags that exclude each other."""
-        if head is not None and head not in (kinds := [*HEADS, *FUSIONS]):
-            raise UsageError(unknown("head", head, kinds))
+        if head is not None and head not in (*HEADS, *FUSIONS):
+            raise UsageError(unknown("head", head, head_kinds()))
         for flag, value, known in (
             ("--use", use, ("image", "text")),
             ("--task", task, ("classification", "regression")),
