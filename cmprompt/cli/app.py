@@ -149,7 +149,7 @@ def _program(arguments: list[str]) -> typer.Typer:
 
 def _wrong_value(error: Any) -> str:
     """What the parser says, by `--level 0: it must be at least 1` where that is a number out of range, or none."""
-    found = getattr(error.__cause__, "errors", list)()  # of the library that typer leaves numbers to
+    found: list[Any] = getattr(error.__cause__, "errors", list)()  # of the library that typer leaves numbers to
     wanted = _wanted(found[0]) if found else ""
     return f"{error.param.opts[-1]} {found[0]['input']}: it must be {wanted}" if wanted else error.format_message()
 

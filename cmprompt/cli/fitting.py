@@ -72,19 +72,10 @@ def columns_for(source: str, options: SourceOptions, beside: str | None) -> Sour
     return options
 
 
-def table_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """The figures of each row with the half-width of the first one's 95 % interval; fractions in per cent."""
-    from cmprompt.report.figures import name_of, text_of
-
-    names = list(rows[0].figures)
-    width = max(len(row.name) for row in rows)
-    yield " ".join([" " * width, *(f"{name_of(name):>15}" for name in names)])
-    for row in rows:
-        yield " ".join([f"{row.name:<{width}}", *(f"{text_of(row, name):>15}" for name in names)])
-
-
 def trial_lines(trial: Trial) -> Iterator[str]:
     """What a fit has to say: what `auto` tried, the table, the temperature, the verdict."""
+    from cmprompt.report.figures import table_lines
+
     for row in trial.record.get("auto", []):
         accuracy = f", accuracy {100 * row['accuracy']:.1f}" if "accuracy" in row else ""
         yield f"tried {row['kind']}: held-out loss {row['loss']:.4g}{accuracy}"
@@ -207,6 +198,7 @@ class OldHead:
         """Before and after on `own_rows`."""
         from cmprompt.encoders.tuned import with_towers
         from cmprompt.labelled.vectors import embed_labelled
+        from cmprompt.report.figures import table_lines
         from cmprompt.rule import Rule
         from cmprompt.tasks.evaluate import Contender, contest
         from cmprompt.utf8 import clean
