@@ -77,16 +77,16 @@ def test_flags_name_the_fields_of_a_sample(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flag", ["text_col", "target_col"])
-def test_a_field_that_a_shard_lacks_is_said_at_its_first_sample(flag: str, tmp_path: Path) -> None:
-    facts = json.dumps({"category": "hat", "label": 9}).encode()
-    items = read_items([str(write(tmp_path / "a.tar", {"1.json": facts, "1.png": PNG, "2.png": PNG, "2.cls": b"1"}))],
-                       SourceOptions(**{flag: "nonsense"}))  # fmt: skip
-    with pytest.raises(UsageError, match=f"--{flag[:-4]}-col: unknown field 'nonsense'; known: category, label"):
-        next(items)
-    items = read_items([str(write(tmp_path / "b.tar", {"1.png": PNG}))], SourceOptions(**{flag: "nonsense"}))
-    assert next(items).target is None
+def test_a_field_that_no_sample_of_a_shard_has_is_said_at_its_end(flag: str, tmp_path: Path) -> None:
+    facts, more = (json.dumps(fields).encode() for fields in ({"category": "hat", "label": 9}, {"late": "x"}))
+    members = {"1.json": facts, "1.png": PNG, "2.png": PNG, "2.cls": b"1", "3.json": more, "3.png": PNG}
+    shard, bare = str(write(tmp_path / "a.tar", members)), str(write(tmp_path / "b.tar", {"1.png": PNG}))
+    with pytest.raises(UsageError, match=f"--{flag[:-4]}-col: unknown field 'nonsense'; known: category, cls, label"):
+        list(read_items([shard], SourceOptions(**{flag: "nonsense"})))
     with pytest.raises(UsageError, match="no picture has a field 'nonsense' beside it, nor any"):
-        next(items)
+        list(read_items([bare], SourceOptions(**{flag: "nonsense"})))
+    found = [getattr(item, flag[:-4]) for item in read_items([shard], SourceOptions(**{flag: "late"}))]
+    assert found == [None, None, "x"]
 
 
 def test_a_plain_archive_of_photos(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ _TARGET_FIELDS = ("cls", "label", "target", "class")
 _MAX_SIDE_BYTES = 1 << 20
 _MAX_SAMPLE_BYTES = 64 << 20
 _MAX_SAMPLE_PICTURES = 64
+_MAX_KNOWN_FIELDS = 1000
 
 
 @dataclass
@@ -44,32 +45,42 @@ class _Sample:
 
 @dataclass
 class _Columns:
-    """The fields of a shard's texts and targets, by preference, once `choose` has seen which there are."""
+    """The fields of a shard's texts and targets, by preference, once a sample with fields is seen."""
 
     path: str
     options: SourceOptions
     text: tuple[str, ...] = ()
     target: tuple[str, ...] = ()
+    known: set[str] = field(default_factory=set)
 
-    def choose(self, names: Collection[str]) -> None:
-        """What the flags name, else a head's own, else those of the convention. Raises UsageError where none is so."""
-        self.text = self._chosen("text_col", names, _TEXT_FIELDS)
-        self.target = self._chosen("target_col", names, _TARGET_FIELDS)
+    def see(self, names: Collection[str]) -> None:
+        """Take what the flags name, else a head's own where it is there, else what the convention has."""
+        if not self.text:
+            self.text = self._chosen("text_col", names, _TEXT_FIELDS)
+            self.target = self._chosen("target_col", names, _TARGET_FIELDS)
+        if len(self.known) < _MAX_KNOWN_FIELDS:
+            self.known.update(names)
 
-    def _chosen(self, field: str, names: Collection[str], known: tuple[str, ...]) -> tuple[str, ...]:
-        asked: str | None = getattr(self.options, field)
-        usual = self.options.usual_columns.get(field)
-        if asked is not None and asked not in names:
-            what = unknown("field", asked, names) if names else f"no picture has a field {asked!r} beside it, nor any"
-            raise UsageError(f"{self.path}: --{field.replace('_', '-')}: {what}")
+    def _chosen(self, flag: str, names: Collection[str], convention: tuple[str, ...]) -> tuple[str, ...]:
+        asked: str | None = getattr(self.options, flag)
+        usual = self.options.usual_columns.get(flag)
         name = asked if asked is not None else usual if usual in names else None
-        return known if name is None else (name,)
+        return convention if name is None else (name,)
+
+    def check(self) -> None:
+        """Raises UsageError where a flag names a field that no sample has."""
+        for flag in ("text_col", "target_col"):
+            asked: str | None = getattr(self.options, flag)
+            if asked is not None and asked not in self.known and len(self.known) < _MAX_KNOWN_FIELDS:
+                none = f"no picture has a field {asked!r} beside it, nor any"
+                what = unknown("field", asked, self.known) if self.known else none
+                raise UsageError(f"{self.path}: --{flag.replace('_', '-')}: {what}")
 
 
 def read_shard(path: str, options: SourceOptions) -> Iterator[Item]:
     """One item for each picture, `archive::name`; a broken archive is one item that fails, after those before it.
 
-    Raises UsageError where a flag names a field that the first sample with fields lacks.
+    Raises UsageError at the end where a flag names a field that no sample has.
     """
     sample, columns, has_pictures = _Sample(""), _Columns(path, options), False
     try:
@@ -80,12 +91,13 @@ def read_shard(path: str, options: SourceOptions) -> Iterator[Item]:
             _add(sample, path, member, options)
             has_pictures = has_pictures or bool(sample.items)
         yield from _finished(sample, columns)
-        if has_pictures and not columns.text:
-            columns.choose(())
     except BROKEN as error:
         yield from _finished(sample, columns)
         is_systems = isinstance(error, OSError) and error.errno is not None  # no such file, no permission
         yield failed(path, error if is_systems else broken(error))
+    else:
+        if has_pictures:
+            columns.check()
 
 
 def _key(name: str) -> str:
@@ -133,8 +145,8 @@ def _finished(sample: _Sample, columns: _Columns) -> Iterator[Item]:
     facts = _facts(sample.sides.get(".json", b""))
     sides = _side_texts(sample)
     fields = {**facts, **sides}
-    if sample.items and fields and not columns.text:
-        columns.choose(fields)
+    if sample.items and fields:
+        columns.see(fields)
     texts, targets = _entries(fields, columns.text), _entries(fields, columns.target)
     text, target = texts[0] if texts else None, " | ".join(targets) or None
     lines = text.splitlines() if text is not None and text in sides.values() else texts  # a file has one a line
