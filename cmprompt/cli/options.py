@@ -36,9 +36,12 @@ Inputs = Annotated[
 FilesFrom = Annotated[str | None, option("--files-from", metavar="FILE", group=INPUTS, help="Read paths from FILE.")]
 NullSeparated = Annotated[bool, option("-0", "--null", group=INPUTS, help="Lists end each path with a NUL byte.")]
 ImageCol = Annotated[str | None, option("--image-col", metavar="NAME", group=INPUTS, help="The table's image column.")]
-TextCol = Annotated[str | None, option("--text-col", metavar="NAME", group=INPUTS, help="The table's text column.")]
+TextCol = Annotated[
+    str | None, option("--text-col", metavar="NAME", group=INPUTS, help="The table's text column, or a shard's field.")
+]
 TargetCol = Annotated[
-    str | None, option("--target-col", metavar="NAME", group=INPUTS, help="The table's label or number column.")
+    str | None,
+    option("--target-col", metavar="NAME", group=INPUTS, help="The same of labels or numbers."),
 ]
 Limit = Annotated[int | None, option("--limit", metavar="N", group=INPUTS, min=0, help="Stop after N inputs.")]
 AllFiles = Annotated[
