@@ -12,6 +12,8 @@ from cmprompt.heads.io import json_text
 from cmprompt.heads.verdict import Row
 from cmprompt.tasks.evaluate import Contest, per_class
 
+MOST_CONFUSED = 1000  # labels: a million counts
+
 Gaps = Iterable[tuple[str, str, Mapping[str, float]]]  # (other, name, `verdict.paired`)
 
 
@@ -22,14 +24,14 @@ def as_json(about: Mapping[str, Any], table: Sequence[Row], more: Mapping[str, A
 
 
 def of_contest(found: Contest, gaps: Gaps) -> dict[str, Any]:
-    """Who is better than whom; of each contender, how each label fares and, where rows have one label, the confusion
-    matrix: (C, C) counts, a line for each true label."""
+    """Who is better than whom; of each contender, how each label fares and, where rows have one label of at most
+    `MOST_CONFUSED`, the confusion matrix: (C, C) counts, a line for each true label."""
     more: dict[str, Any] = {"comparisons": [{"name": name, "against": other, **gap} for other, name, gap in gaps]}
     if not found.labels:
         return more
     more["labels"] = found.labels
     more["per_class"] = {name: per_class(found, name) for name in found.answers}
-    if found.target.ndim == 1:
+    if found.target.ndim == 1 and len(found.labels) <= MOST_CONFUSED:
         more["confusion"] = {
             name: metrics.confusion(np.asarray(rows).argmax(1), found.target, len(found.labels))
             for name, rows in found.answers.items()
