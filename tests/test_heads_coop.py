@@ -9,7 +9,7 @@ import pytest
 from heads_data import blobs, unit
 from small_models import SMALL, save_model
 
-from cmprompt.encoders import load_encoder
+from cmprompt.encoders import load_encoder, towers
 from cmprompt.errors import UsageError
 from cmprompt.heads.fit import fit
 from cmprompt.heads.linear import LinearHead
@@ -53,6 +53,19 @@ def test_one_seed_gives_one_prompt(encoder: Encoder) -> None:
     features, names = some_rows(encoder)
     heads = [fit("coop", features, names, prior_of(encoder, "a"), encoder, epochs=2, seed=4) for _ in range(2)]
     assert heads[0].weight.tobytes() == heads[1].weight.tobytes()
+
+
+def test_leaving_out_the_padding_changes_nothing(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    (features, names), prior = some_rows(encoder), prior_of(encoder, "a")
+    lengths: list[int] = []
+    heads = []
+    run = towers.read_words
+    monkeypatch.setattr(towers, "read_words", lambda model, x: (lengths.append(x.shape[1]), run(model, x))[1])
+    for trims in (True, False):
+        monkeypatch.setattr(towers, "is_trimmable", lambda config, trims=trims: trims)
+        heads.append(fit("coop", features, names, prior, encoder, words=4, epochs=3).weight)
+    assert set(lengths) == {encoder.count_tokens(["x x x x big horse."])[0]} and lengths[0] < encoder.context_length
+    np.testing.assert_allclose(heads[0], heads[1], atol=1e-5)
 
 
 def test_an_encoder_without_a_text_tower_is_refused() -> None:
