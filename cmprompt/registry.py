@@ -79,6 +79,7 @@ FUSIONS = {  # kinds that `finetune --head` fits on two modalities, and the one-
     "attention": "cmprompt.heads.attention:ATTENTION",
 }
 
+SLOW_KINDS = ("coop",)  # each step of theirs goes through a tower
 # Kinds that are parts of other fits, or stand beside them: they can be named, and are not offered
 INNER_KINDS = ("linear-text", "image", "image-raw", "text", "concat-raw", "concat-raw-mlp")
 

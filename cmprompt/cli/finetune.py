@@ -85,6 +85,7 @@ def command(
     from cmprompt.labelled import checks, columns_of, contents_line, read_labelled
     from cmprompt.labelled.vectors import embed_labelled, embed_views
     from cmprompt.openset import vocabulary_vectors
+    from cmprompt.registry import SLOW_KINDS
     from cmprompt.sources import SourceOptions
     from cmprompt.tasks.fit import check_rows, fit_on_trial
     from cmprompt.tasks.plan import Plan
@@ -155,6 +156,8 @@ def command(
     words = vocabulary_vectors(encoder, kept) if prior and wants_vocabulary(prior, plan.task) else None
     if plan.unfreeze:
         say("training the image tower: every picture several times; slow on a CPU")
+    if plan.kind in SLOW_KINDS:
+        say(f"{plan.kind}: every step goes through the text tower; slow on a CPU")
     trial = fit_on_trial(
         plan, data, features, judges, judging, encoder, prior, before=before, vocabulary=words, views=views,
         old=old_rows,

@@ -18,6 +18,7 @@ from cmprompt.heads.training import Training, choose, held_out_loss, split_folds
 from cmprompt.heads.tuned import Tuned, plain
 from cmprompt.heads.verdict import Row, Verdict, judge, majority
 from cmprompt.heads.wise import wise
+from cmprompt.registry import SLOW_KINDS
 from cmprompt.types import Array, Head
 
 if TYPE_CHECKING:
@@ -135,9 +136,10 @@ def _twin(kind: str, train: Training) -> str | None:
 
 
 def _chosen(kind: str, train: Training, wise_step: float | str | None, options: Mapping[str, Any]) -> Head:
-    """The head on trial with its temperature, which held-out folds of the training rows chose."""
+    """The head on trial with its temperature, which held-out folds of the training rows chose, or one of them where a
+    fit takes long."""
     head = _mixed(kind, train, wise_step, options, fit_training(kind, train, **options))
-    folds = train.folds()
+    folds = train.folds()[: 1 if kind in SLOW_KINDS else None]
     if train.task != "classes" or "temperature" in train.record or not folds:
         return head  # what is trained by steps has found its temperature where it found its epochs
     kind = train.record.get("kind", kind)  # what `auto` chose
