@@ -97,7 +97,7 @@ def fit_on_trial(
     read = plan.reads(there)
     groups = _groups(everything, plan, read, len(features))
     if old is not None:
-        again = _replayed(every_row, everything, *old, plan.seed)
+        again = _replayed(data, everything, *old, plan.seed)
         every_row, everything = [*every_row, again[0]], Features.joined([everything, again[1]])
         groups = np.concatenate([groups, groups.max() + 1 + np.arange(len(again[1]))])
     use: Literal["image", "text"] = plan.use or ("image" if everything.image is not None else "text")
@@ -135,20 +135,19 @@ def fit_on_trial(
         "left_out": left_out,
         "replayed": len(more),
         "texts_seen": _texts_seen(everything, splits) if "text" in read else 0,
-        "old_judges": _shared_photos(everything.take(trial.judged), old[1]) if old else 0,
+        "old_judges": int(_share_a_photo(everything.take(trial.judged), old[1]).sum()) if old else 0,
     }
     return replace(trial, record={**trial.record, **{name: count for name, count in counts.items() if count}})
 
 
 def _replayed(
-    parts: Sequence[Labelled], features: Features, old: Labelled, old_features: Features, seed: int
+    data: Labelled, features: Features, old: Labelled, old_features: Features, seed: int
 ) -> tuple[Labelled, Features]:
-    """Rows of `old` whose pictures are not among the `features` of `parts`: of each label as many as the labels of the
-    first part have on the average, or all. They have the same fields."""
-    sizes, label_sets = Counter(chain.from_iterable(parts[0].label_sets)), old.label_sets
+    """Rows of `old` whose pictures are not among the `features`, with the same fields: of each label as many as those
+    of `data` have on the average, or all."""
+    sizes, label_sets = Counter(chain.from_iterable(data.label_sets)), old.label_sets
     most = -(-sizes.total() // max(1, len(sizes)))
-    photos = photo_groups(Features.joined([features, old_features]))
-    unseen = np.flatnonzero(~np.isin(photos[len(features) :], photos[: len(features)]))
+    unseen = np.flatnonzero(~_share_a_photo(old_features, features))
     chosen, taken = [], Counter[str]()
     for row in np.random.default_rng(seed).permutation(unseen).tolist():
         if any(taken[name] < most for name in label_sets[row]):
@@ -158,10 +157,10 @@ def _replayed(
     return old.take(some), _with_the_fields_of(features, old_features.take(some))
 
 
-def _shared_photos(features: Features, others: Features) -> int:
-    """How many rows have the picture of one of the `others`."""
+def _share_a_photo(features: Features, others: Features) -> Array:
+    """(N,) bool: which rows have the picture of one of the `others`."""
     photos = photo_groups(Features.joined([features, others]))
-    return int(np.isin(photos[: len(features)], photos[len(features) :]).sum())
+    return np.isin(photos[: len(features)], photos[len(features) :])
 
 
 def _with_the_fields_of(others: Features, rows: Features) -> Features:
