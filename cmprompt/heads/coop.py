@@ -67,13 +67,17 @@ def _prompts(data: Training, tower: Any, words: int, phrase: str | None) -> tupl
     """(C, L) tokens with fillers in the learned places, and the (M, width) context to learn."""
     import torch
 
+    from cmprompt.encoders.towers import is_trimmable
+
     encoder: Any = data.encoder
     longest = max(encoder.count_tokens([f"{label}." for label in data.labels]))
     if phrase is not None:
         words = encoder.count_tokens([phrase])[0] - 2  # less the start and the end
     words = max(1, min(words, encoder.context_length - longest))
     texts = [" ".join([FILLER] * words + [f"{label.rpartition('/')[2]}."]) for label in data.labels]
-    tokens = torch.from_numpy(_trimmed(encoder, np.asarray(encoder.tokenizer.batch(texts), np.int64)))
+    tokens = torch.from_numpy(np.asarray(encoder.tokenizer.batch(texts), np.int64))
+    if is_trimmable(encoder.checkpoint.model_cfg["text_cfg"]):
+        tokens = tokens[:, : max(encoder.count_tokens(texts))]
     table = tower.token_embedding.weight
     if phrase is None:
         dice = torch.Generator().manual_seed(data.seed)
@@ -82,17 +86,6 @@ def _prompts(data: Training, tower: Any, words: int, phrase: str | None) -> tupl
         named = np.asarray(encoder.tokenizer.batch([phrase]), np.int64)[0, 1 : words + 1]
         start = table[torch.from_numpy(named)].detach().float().cpu().clone()
     return tokens, torch.nn.Parameter(start)
-
-
-def _trimmed(encoder: Any, tokens: Array) -> Array:
-    """(C, L) tokens without what pads all of them, where a tower reads no further than the end of a text."""
-    from cmprompt.encoders.towers import is_trimmable
-
-    if not is_trimmable(encoder.checkpoint.model_cfg["text_cfg"]):
-        return tokens
-    longest = int(np.flatnonzero(tokens.any(axis=0)).max()) + 1
-    shorter: Array = tokens[:, :longest]
-    return shorter
 
 
 @contextmanager
