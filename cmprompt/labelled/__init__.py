@@ -62,15 +62,19 @@ def with_classes(source: str, options: SourceOptions) -> SourceOptions:
 
     Raises UsageError for flags that name a column where there is none, and for a folder of splits.
     """
-    checks.columns(source, options)
     checks.splits(source)
-    return replace(options, class_folders=os.path.isdir(source), videos=True)
+    return _whole(source, options)
 
 
 def read_pictures(source: str, options: SourceOptions) -> list[Item]:
     """Every picture or clip of a folder or table, with the target that its class folder or its row may give."""
+    return list(read_items([source], _whole(source, options)))
+
+
+def _whole(source: str, options: SourceOptions) -> SourceOptions:
+    """The same for a folder of splits too."""
     checks.columns(source, options)
-    return list(read_items([source], replace(options, class_folders=os.path.isdir(source), videos=True)))
+    return replace(options, class_folders=os.path.isdir(source), videos=True)
 
 
 def targets_among(items: Sequence[Item], labels: Sequence[str]) -> Array | None:

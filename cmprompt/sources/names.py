@@ -6,6 +6,8 @@ import mimetypes
 import os
 from functools import cache
 
+from cmprompt.registry import SOURCES
+
 # The usual ones cost no import; HEIC's are known to Pillow only once its plugin is loaded.
 _COMMON = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm .avif .avifs .mpo"
@@ -14,7 +16,7 @@ _COMMON = frozenset(
 _NOT_PICTURES = frozenset(".pdf .ps .mpg .mpeg .h5 .hdf .grib .bufr".split())
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
-SHARDS = (".tar", ".tar.gz", ".tgz", ".zip")
+SHARDS = tuple(ending for ending in SOURCES if ending not in TABLES)
 
 
 def is_image_name(name: str) -> bool:
