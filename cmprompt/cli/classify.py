@@ -83,6 +83,7 @@ def command(
     """
     started_s = perf_counter()
     from dataclasses import replace
+    from functools import partial
 
     from cmprompt.cli import answering, road, unused
     from cmprompt.cli.details import Details, print_timings
@@ -123,16 +124,15 @@ def command(
     unused.refuse(context, unused.CLASSIFY, form=form, numbers=gives_numbers(head))
     if not dry_run:
         check_output(output, resume=resume, overwrite=overwrite)
-    one_will_do = none or multi_label or (threshold or "").startswith(("z:", "cos:"))
-    multi_label = multi_label or is_multi_label(head)
+    make_rule = partial(
+        Rule.parse, multi_label=multi_label or is_multi_label(head), top_k=top_k, threshold=threshold,
+        min_margin=min_margin, none=none, none_name=none_name, level=level,
+    )  # fmt: skip
     wanted = answering.wanted(
         sources, head, labels, label, prompts, template, language, question=question, describe=describe,
-        minimum=1 if one_will_do else 2, say=say,
+        minimum=1 if make_rule().one_will_do else 2, say=say,
     )  # fmt: skip
-    rule = wanted.rule(Rule.parse(
-        multi_label=multi_label, top_k=top_k, threshold=threshold, label_thresholds=wanted.labels.thresholds,
-        min_margin=min_margin, none=none, none_name=none_name, level=level,
-    ))  # fmt: skip
+    rule = wanted.rule(make_rule(label_thresholds=wanted.labels.thresholds))
     answering.check_pool(pool, wanted)
     names = answering.translations(translate_labels, wanted, level)
     encoder = road.for_good(load_encoder(
