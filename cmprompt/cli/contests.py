@@ -76,7 +76,8 @@ def lines(
     shown = replace(found, labels=tuple(names.get(label, label) for label in found.labels))
     gaps = list(comparisons(found, seed=asked.seed))
     task = "classification" if found.labels else "regression"
-    asked.write_figures(task, found.table, **of_contest(shown, gaps))
+    if asked.output:
+        asked.write_figures(task, found.table, **of_contest(shown, gaps))
     yield from table_lines(found.table)
     for other, name, gap in gaps:
         yield gap_line(other, name, gap, found.target)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from cmprompt.cli.notices import Say
     from cmprompt.heads.linear import LinearHead
     from cmprompt.heads.trial import Trial
-    from cmprompt.heads.verdict import Row
     from cmprompt.heads.zero_shot import Pool
     from cmprompt.labelled.rows import Labelled
     from cmprompt.labels import LabelSet
@@ -99,11 +98,6 @@ def rows_line(record: Mapping[str, Any]) -> str:
     return f"trained on {trained:,} rows, {chosen}; judged on {others}"
 
 
-def plain_rows(rows: Sequence[Row]) -> list[Mapping[str, object]]:
-    """The table as JSON."""
-    return [{"name": row.name, "figures": row.figures, "intervals": row.intervals} for row in rows]
-
-
 def head_record(
     trial: Trial,
     encoder: Encoder,
@@ -117,6 +111,8 @@ def head_record(
     forced: bool,
 ) -> dict[str, object]:
     """How a head came to be, for `head.json`."""
+    from cmprompt.report.figures import plain_rows
+
     return {
         **origin(encoder, trial.head, texts, model=model, argv=argv),
         "table": os.path.abspath(table),

@@ -152,23 +152,21 @@ def retrieval_lines(asked: Evaluation) -> Iterator[str]:
 
 def check_figures(output: str, overwrite: bool) -> None:
     """Raises UsageError where the ending promises another format, OutputError where the file is there already."""
-    from cmprompt.errors import UsageError
-    from cmprompt.writers.rows import check_file
-
-    if not output.lower().endswith(".json"):
-        raise UsageError(
-            f"-o {output}: the figures are JSON; name a .json file, and --predictions FILE for the answers"
-        )
-    check_file(output, overwrite)
+    advice = "the figures are JSON; name a .json file, and --predictions FILE for the answers"
+    _check_ending(f"-o {output}", output, ".json", advice, overwrite)
 
 
 def check_plot(plot: str, overwrite: bool) -> None:
     """Raises UsageError where the ending promises another format, OutputError where the file is there already."""
+    _check_ending(f"--plot {plot}", plot, ".svg", "the drawing is SVG; name a .svg file", overwrite)
+
+
+def _check_ending(typed: str, path: str, ending: str, advice: str, overwrite: bool) -> None:
     from cmprompt.writers.rows import check_file
 
-    if not plot.lower().endswith(".svg"):
-        raise UsageError(f"--plot {plot}: the drawing is SVG; name a .svg file")
-    check_file(plot, overwrite)
+    if not path.lower().endswith(ending):
+        raise UsageError(f"{typed}: {advice}")
+    check_file(path, overwrite)
 
 
 def alignment_lines(asked: Evaluation, plot: str | None) -> Iterator[str]:

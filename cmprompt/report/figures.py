@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from cmprompt.heads.verdict import Row
 
@@ -36,3 +36,8 @@ def table_lines(rows: Sequence[Row]) -> Iterator[str]:
     first = max(len(row.name) for row in rows)
     for name, *cells in zip(["", *(row.name for row in rows)], *columns, strict=True):
         yield " ".join([f"{name:<{first}}", *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))])
+
+
+def plain_rows(rows: Sequence[Row]) -> list[Mapping[str, object]]:
+    """The table as JSON; fractions are not in per cent."""
+    return [{"name": row.name, "figures": row.figures, "intervals": row.intervals} for row in rows]

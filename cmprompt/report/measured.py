@@ -10,6 +10,7 @@ import numpy as np
 from cmprompt import metrics
 from cmprompt.heads.io import json_text
 from cmprompt.heads.verdict import Row
+from cmprompt.report.figures import plain_rows
 from cmprompt.tasks.evaluate import Contest, per_class
 
 MOST_CONFUSED = 1000  # labels: a million counts
@@ -19,8 +20,7 @@ Gaps = Iterable[tuple[str, str, Mapping[str, float]]]  # (other, name, `verdict.
 
 def as_json(about: Mapping[str, Any], table: Sequence[Row], more: Mapping[str, Any]) -> str:
     """`about` the run, the `table`'s lines with their 95 % intervals, and `more`. Fractions are not in per cent."""
-    lines = [{"name": row.name, "figures": row.figures, "intervals": row.intervals} for row in table]
-    return json_text({**about, "table": lines, **more})
+    return json_text({**about, "table": plain_rows(table), **more})
 
 
 def of_contest(found: Contest, gaps: Gaps) -> dict[str, Any]:
