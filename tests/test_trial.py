@@ -13,11 +13,12 @@ from cmprompt.cli.fitting import rows_line
 from cmprompt.errors import UsageError
 from cmprompt.heads.auto import kinds_for
 from cmprompt.heads.calibrate import LIMITS, cooled, temperature_of
-from cmprompt.heads.fit import fit_training, training_data
+from cmprompt.heads.fit import fit, fit_training, training_data
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.training import split_part
 from cmprompt.heads.trial import run_trial, split_rows
 from cmprompt.heads.wise import wise
+from cmprompt.types import Features
 
 
 def test_wise_auto_is_a_step_that_held_out_folds_chose() -> None:
@@ -124,6 +125,14 @@ def test_a_fit_measures_its_own_temperature_whatever_that_of_the_head_it_starts_
         record = run_trial("linear", data, [split], before="before").record
         errors.append(record["judged_ece_after"])
     assert abs(errors[0] - errors[1]) < 0.04
+
+
+@pytest.mark.parametrize("kind", ["linear", "gda", "tip-adapter", "auto"])
+def test_a_calibrated_fit_is_the_head_of_a_trial(kind: str) -> None:
+    features, names, prior = blobs(240, noise=1.2)
+    trial = run_trial(kind, training_data(features, names, prior), [(np.arange(160), np.arange(160, 240))])
+    alone = fit(kind, Features.of_images(features.image[:160]), names[:160], prior, calibrated=True)
+    np.testing.assert_array_equal(alone.logits(features), trial.head.logits(features))
 
 
 def test_rows_that_hold_no_mistake_or_no_skill_do_not_make_all_scores_one_or_equal() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -12,10 +12,13 @@ from cmprompt.encoders.devices import blas_threads
 from cmprompt.encoders.embedding import unlearned_kind
 from cmprompt.encoders.tokens import TOKENS
 from cmprompt.errors import UsageError, unknown
+from cmprompt.heads.calibrate import calibration, cooled
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.training import ClassWeight, Task, Training
-from cmprompt.registry import CLOSED_FORMS, FUSIONS, HEADS, resolve
+from cmprompt.registry import CLOSED_FORMS, FUSIONS, HEADS, SLOW_KINDS, resolve
 from cmprompt.types import Array, Encoder, Features, Head, Item
+
+Mix = Callable[[Head, Training], Head]
 
 FEW_ROWS = 2000  # whose products are too small to share among threads
 # What a kind is beside an embedding that learns: fusions of it need no projections, and one plane on it is a network.
@@ -39,30 +42,59 @@ def fit(
     squared: bool = False,
     items: Sequence[Item] = (),
     unfreeze: bool = False,
+    calibrated: bool = False,
     record: dict[str, Any] | None = None,
     **options: Any,
 ) -> Head:
-    """A head of `kind`, a name in `registry.HEADS` or `registry.FUSIONS`.
+    """A head of `kind`, a name in `registry.HEADS` or `registry.FUSIONS`, on N rows of vectors.
 
     `targets`: N label names, (N, C) of 0 and 1 with `labels` under multi-label, or N numbers. `prior`: the zero-shot
-    head of the same labels, for the kinds that start from text. `encoder`: for those that learn through its text tower.
-    `labels` default to the prior's, else to the names that occur, sorted. `groups` (N,): rows of one group are never
-    on both sides of a split. `squared`: the loss of numbers is squared, not Huber's. `items`: the rows themselves, for
-    towers that are trained with the head: the image's under `unfreeze`, and an encoder's `embedding`. `record` is
-    filled with what was chosen on the way. `options` go to the kind.
-    Raises UsageError for a kind that cannot fit this task.
+    head of the same labels, for the kinds that start from text. `use`: which modality `linear` reads. `encoder`: for
+    what learns through its towers: `coop`, learned embeddings, `unfreeze`. `labels` default to the prior's, else to the
+    names that occur, sorted. `model_id`: the model of the vectors, by default the prior's or the encoder's.
+    `class_weight`: "balanced" or {label: weight}, as scikit-learn has it. `groups` (N,): rows of one group are never on
+    both sides of a split. `seed` draws splits, batches and first weights. `squared`: the loss of numbers is squared,
+    not Huber's. `items`: the rows themselves, for towers that are trained with the head: the image's under `unfreeze`,
+    and an encoder's `embedding`. `calibrated`: divide the logits by the temperature that held-out folds choose, as
+    `finetune` does (Guo et al. 2017). `record` is filled with what was chosen on the way. `options` go to the kind.
+
+    The head's `logits` are (N, C) in the order of its `labels`, or (N, 1) numbers. Nothing is judged here: `finetune`
+    sets rows aside for that. Raises UsageError for a kind that cannot fit this task.
     """
     data = training_data(
         features, targets, prior, encoder, labels=labels, model_id=model_id, task=task, use=use,
         class_weight=class_weight, groups=groups, seed=seed, squared=squared, items=items, unfreeze=unfreeze,
     )  # fmt: skip
-    return fit_training(kind, data if record is None else replace(data, record=record), **options)
+    data = data if record is None else replace(data, record=record)
+    return (fit_calibrated if calibrated else fit_training)(kind, data, **options)
 
 
 def fit_training(kind: str, data: Training, **options: Any) -> Head:
     """The same for rows that are put together already."""
     with blas_threads(1 if len(data) < FEW_ROWS else None):
         return _fitted(kind, data, **options)
+
+
+def fit_calibrated(kind: str, data: Training, mix: Mix = lambda head, rows: head, **options: Any) -> Head:
+    """The same with its temperature, which held-out folds of the rows choose, or one of them where a fit takes long.
+
+    `mix` makes of a fitted head and its rows the one that answers.
+    """
+    head, folds = mix(fit_training(kind, data, **options), data), data.folds()
+    folds = folds[: 1 if kind in SLOW_KINDS else None]
+    if data.task != "classes" or "temperature" in data.record or not folds:
+        return head  # what is trained by steps has found its temperature where it found its epochs
+    kind = data.record.get("kind", kind)  # what `auto` chose
+    if kind in ("linear", "linear-text") and "C" in data.record:
+        options = {**options, "strength": data.record["C"]}  # is chosen already
+    logits = []
+    for inner, held in ((data.take(rows), data.take(others)) for rows, others in folds):
+        scout = mix(fit_training(kind, inner, **options), inner)
+        logits.append(scout.logits(held.seen_by(scout)))
+    rows = np.concatenate([others for _, others in folds])
+    data.record.update(calibration(np.concatenate(logits), data.targets[rows]))
+    data.record["chose_on"] = max(data.record.get("chose_on", 0), len(rows))
+    return cooled(head, data.record["temperature"])
 
 
 def _fitted(kind: str, data: Training, **options: Any) -> Head:

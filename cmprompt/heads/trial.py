@@ -11,14 +11,12 @@ import numpy as np
 from cmprompt import metrics
 from cmprompt.errors import UsageError
 from cmprompt.heads.answers import answers as answers_of
-from cmprompt.heads.calibrate import calibration, cooled
-from cmprompt.heads.fit import fit_training
+from cmprompt.heads.fit import fit_calibrated, fit_training
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.training import Training, choose, held_out_loss, split_folds, split_part
 from cmprompt.heads.tuned import Tuned, plain
 from cmprompt.heads.verdict import Row, Verdict, judge, majority
 from cmprompt.heads.wise import wise
-from cmprompt.registry import SLOW_KINDS
 from cmprompt.types import Array, Head
 
 if TYPE_CHECKING:
@@ -136,23 +134,12 @@ def _twin(kind: str, train: Training) -> str | None:
 
 
 def _chosen(kind: str, train: Training, wise_step: float | str | None, options: Mapping[str, Any]) -> Head:
-    """The head on trial with its temperature, which held-out folds of the training rows chose, or one of them where a
-    fit takes long."""
-    head = _mixed(kind, train, wise_step, options, fit_training(kind, train, **options))
-    folds = train.folds()[: 1 if kind in SLOW_KINDS else None]
-    if train.task != "classes" or "temperature" in train.record or not folds:
-        return head  # what is trained by steps has found its temperature where it found its epochs
-    kind = train.record.get("kind", kind)  # what `auto` chose
-    if kind in ("linear", "linear-text") and "C" in train.record:
-        options = {**options, "strength": train.record["C"]}  # is chosen already
-    step, logits = train.record.get("wise", wise_step), []
-    for inner, held in ((train.take(rows), train.take(others)) for rows, others in folds):
-        scout = _mixed(kind, inner, step, options, fit_training(kind, inner, **options))
-        logits.append(scout.logits(held.seen_by(scout)))
-    rows = np.concatenate([others for _, others in folds])
-    train.record.update(calibration(np.concatenate(logits), train.targets[rows]))
-    train.record["chose_on"] = max(train.record.get("chose_on", 0), len(rows))
-    return cooled(head, train.record["temperature"])
+    """The head on trial, calibrated; how far it is mixed with zero-shot is chosen once."""
+
+    def mix(head: Head, rows: Training) -> Head:
+        return _mixed(kind, rows, train.record.get("wise", wise_step), options, head)
+
+    return fit_calibrated(kind, train, mix, **options)
 
 
 def _mixed(kind: str, train: Training, step: float | str | None, options: Mapping[str, Any], head: Head) -> Head:
