@@ -52,8 +52,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     Another parameter counts from the next call on; `labels`, `prompts`, `pool` and `head`, once fitted, from the next
     `fit` on, before which another model is refused.
 
-    X, wherever it is asked for, is a sequence of paths, of encoded bytes, of (H, W, 3) uint8 arrays, of PIL images or
-    of `Item` (for text beside the image), or a float array (N, D) of vectors that `encoder_` has made.
+    X, wherever it is asked for, is a sequence of paths (of clips too, with the extra [video]), of encoded bytes, of
+    (H, W, 3) uint8 arrays, of PIL images or of `Item` (whose text a fusion such as head="concat" reads beside the
+    image), or a float array (N, D) of vectors that `encoder_` has made.
     """
 
     def __init__(
@@ -84,8 +85,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def fit(self, X: Any, y: Sequence[Any], **options: Any) -> PromptClassifier:
         """Fit a head on labelled images, from the text of the labels where these are known; keywords go to `heads.fit`.
 
-        Without `labels` the text is the targets' own names. Raises ItemError naming the first image that fails,
-        ValueError for one class alone, UsageError for another `task` than "classes".
+        Without `labels` the text is the targets' own names. Its scores are calibrated on held-out rows, unless
+        `calibrated=False`; nothing is judged. Raises ItemError naming the first image that fails, ValueError for one
+        class alone, UsageError for another `task` than "classes".
         """
         from sklearn.utils.validation import column_or_1d
 
@@ -107,7 +109,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         start = self._start(list(values))
         needs = frozenset({"image", "text"}) if any(getattr(x, "text", None) for x in X) else frozenset({"image"})
         features, items = self._rows(X, with_tokens(self._kind(), needs))
-        given = {"encoder": self.encoder_, "items": items, **start, **options}
+        given = {"encoder": self.encoder_, "items": items, "calibrated": True, **start, **options}
         self._keep(fit(self._kind(), features, targets, **given), values)
         return self
 
@@ -140,7 +142,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         values = _values(targets)
         _check_several(values)
         x = Features.of_images(scaled(rows))
-        self._keep(fit(self._kind(), x, targets, labels=list(values), model_id=VECTORS, **options), values)
+        given = {"labels": list(values), "model_id": VECTORS, "calibrated": True, **options}
+        self._keep(fit(self._kind(), x, targets, **given), values)
         return self
 
     def _kind(self) -> str:
@@ -154,11 +157,12 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         What was made without a name for `load_encoder` must be given again as model=.
         """
         from cmprompt.encoders.names import lasting_name
-        from cmprompt.heads.io import model_of, save_head
+        from cmprompt.heads.io import model_of, read_settings, save_head
         from cmprompt.heads.tuned import Tuned, plain
 
         check_is_fitted(self)
-        head, saved, record = self.head_, self._saved_head(), {}
+        head, saved = self.head_, self._saved_head() if not hasattr(self, "_head") else None
+        record = read_settings(saved)["record"] if saved is not None else {}
         if isinstance(self.model, str):
             name = self.model if self.model != "auto" or saved is None else model_of(saved)
             record["model"] = lasting_name(name, self.encoder_)
@@ -166,16 +170,18 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         save_head(plain(head), directory, record, overwrite=overwrite, towers=towers)
 
     def predict(self, X: Any) -> Array:
-        """(N,) labels. Raises ItemError naming the first image that fails."""
+        """(N,) labels. Raises ItemError naming the first image that fails, UsageError where one label alone would win
+        whatever the image, or where a label is called as `none_name`."""
         check_is_fitted(self)
         from cmprompt.openset import vocabulary_vectors
         from cmprompt.predict import predict
         from cmprompt.scores import needs_vocabulary
 
         limits = self._thresholds()
+        rule = Rule.parse(top_k=1, none=self.none, none_name=self.none_name, label_thresholds=limits)
+        rule.check_labels(self.head_.labels)
         if are_vectors(X) and not (self.none or limits) and (weight := _plain_weight(self.head_)) is not None:
             return self._nearest(X, weight)
-        rule = Rule.parse(top_k=1, none=self.none, none_name=self.none_name, label_thresholds=limits)
         vocabulary = vocabulary_vectors(self.encoder_, self._store()) if needs_vocabulary(self.head_, rule) else None
         predictions = predict(self._embedded(X, self.head_.needs), self.head_, rule, vocabulary=vocabulary)
         return self._as_given([self.none_name if p.label is None else p.label for p in predictions])
@@ -302,14 +308,18 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def _given_head(self) -> Head | None:
         if self.head is None:
             return None
-        from cmprompt.heads.io import check_model, load_head
+        from cmprompt.heads.io import check_model, is_multi_label, load_head
 
         head, name = self.head, type(self.head).__name__
         if isinstance(head, str | os.PathLike):
             name = os.fspath(head)
             if not os.path.isdir(head):
                 raise UsageError(f"head {name!r} is no directory of a saved head; if it is a kind, call fit first")
+            if is_multi_label(head):
+                raise UsageError(f"head {name!r} gives several labels at once; cmprompt classify --head has them")
             head = load_head(head)
+        if not head.labels:
+            raise UsageError(f"head {name!r} gives numbers, no labels; cmprompt classify --head has them")
         if self._labels():
             raise UsageError(f"head {name!r} brings its own labels; leave labels out")
         check_model(head, self.encoder_, name, "name the head's own by model=")
@@ -357,10 +367,11 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         if are_vectors(X):
             yield from batches_of(X, self.encoder_.dim)
             return
+        from cmprompt.clips import pooled, with_frames
         from cmprompt.embed import embed
 
         check_many(X)
-        for batch in embed(items_of(X), self.encoder_, self._store(), needs=needs):
+        for batch in pooled(embed(with_frames(items_of(X)), self.encoder_, self._store(), needs=needs)):
             for item, outcome in zip(batch.items, batch.outcomes, strict=True):
                 if outcome.status != "ok":
                     raise ItemError(outcome.status, f"{item.id}: {outcome.status}: {outcome.error}")

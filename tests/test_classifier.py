@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import FakeEncoder, draw, encode
+from heads_data import blobs
 from sklearn.base import clone
+from sklearn.metrics import log_loss
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
@@ -22,6 +24,7 @@ from cmprompt.cli.app import run
 from cmprompt.encoders.embedding import Unlearned
 from cmprompt.encoders.pair import PairEncoder
 from cmprompt.errors import CmpromptError, ItemError, ModelError, OutputError, UsageError
+from cmprompt.heads.io import columns_of, save_head
 from cmprompt.heads.max_pool import MaxPoolHead
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.store import Store
@@ -131,6 +134,40 @@ def test_what_is_saved_answers_as_before_here_and_on_the_command_line(
     assert [row[1] for row in rows] == made.predict(pictures).tolist()
     with pytest.raises(OutputError, match="exists already"):
         made.save(tmp_path / "a.head")
+
+
+@pytest.mark.parametrize(("task", "gives"), [("multi_label", "several labels at once"), ("regression", "numbers")])
+def test_a_head_that_does_not_choose_one_label_is_not_taken_for_one(task: str, gives: str, tmp_path: Path) -> None:
+    x, y = Features.of_images(np.eye(8)[np.arange(30) % 3]), np.eye(3)[np.arange(30) % 3]
+    targets = {"labels": COLOURS, "targets": y} if task == "multi_label" else {"targets": y[:, 0]}
+    head = fit("linear", x, model_id="fake", task=task, **targets)
+    save_head(head, tmp_path / "a.head", {"multi_label": task == "multi_label"})
+    with pytest.raises(UsageError, match=f"a.head' gives {gives}"):
+        classifier(labels=None, head=tmp_path / "a.head").predict(np.eye(8))
+
+
+def test_a_head_that_is_saved_again_still_knows_its_columns(tmp_path: Path) -> None:
+    x = Features.of_images(np.eye(8)[np.arange(30) % 3])
+    source = {"image_col": "photo", "text_col": "title", "target_col": "colour"}
+    save_head(fit("linear", x, COLOURS * 10, model_id="fake"), tmp_path / "a.head", {"source": source})
+    classifier(labels=None, head=tmp_path / "a.head").save(tmp_path / "b.head")
+    assert columns_of(tmp_path / "b.head") == source
+
+
+def test_the_scores_of_a_fit_are_calibrated() -> None:
+    features, names, _ = blobs(240, noise=1.2)
+    held, truth = blobs(2000, noise=1.2, seed=1)[:2]
+    losses = []
+    for calibrated in (True, False):
+        model = PromptClassifier(model=None).fit(features.image, names, calibrated=calibrated)
+        losses.append(log_loss(truth, model.predict_proba(held.image), labels=model.classes_))
+    assert losses[0] < losses[1]
+
+
+@pytest.mark.parametrize("more", [{"labels": ["red"]}, {"none": True, "none_name": "red"}])
+def test_what_would_tell_nothing_is_refused(more: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=r"one label only|could not be told"):
+        classifier(**more).predict([draw("red")])
 
 
 def test_a_fitted_head_stays_until_the_next_fit() -> None:

@@ -12,6 +12,7 @@ from conftest import FakeEncoder, draw
 from PIL import Image
 from test_video import BLUE, RED, write_clip
 
+from cmprompt import PromptClassifier
 from cmprompt.cli.app import run
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.index.query import query_vector
@@ -120,3 +121,17 @@ def test_like_a_clip(clips: Path, fake_encoder: FakeEncoder) -> None:
 def test_a_report_shows_a_frame(clips: Path) -> None:
     (clip,) = read_items([str(clips / "red" / "a.mp4")])
     assert _thumbnail(clip).startswith("<img")
+
+
+def test_the_class_reads_clips(clips: Path, fake_encoder: FakeEncoder) -> None:
+    made = PromptClassifier(["red", "blue"], model=fake_encoder, prompts="{}", store=False)
+    given = [clips / "red" / "a.mp4", clips / "blue" / "a.mp4", clips / "red" / "b.png"]
+    assert made.predict(given).tolist() == ["red", "blue", "red"]
+
+
+@pytest.mark.parametrize("command", ["classify", "embed", "index build"])
+def test_requests_want_no_seconds_of_clips(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ["--labels", "a,b"] if command == "classify" else []
+    asked = [*command.split(), "--stdin-jsonl", "--frames", "2", *labels]
+    assert run(asked) == 2
+    assert "--stdin-jsonl makes no use of --frames; clips want a run without it" in capsys.readouterr().err
