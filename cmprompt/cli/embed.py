@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def command(
+    context: typer.Context,
     inputs: o.Inputs = None,
     files_from: o.FilesFrom = None,
     null: o.NullSeparated = False,
@@ -63,7 +64,7 @@ def command(
     from dataclasses import replace
 
     from cmprompt import __version__
-    from cmprompt.cli import road
+    from cmprompt.cli import road, unused
     from cmprompt.cli.details import Details, print_timings
     from cmprompt.cli.dry_run import describe_run
     from cmprompt.cli.inputs import count_in_background, require_inputs, warn_of_nothing
@@ -84,6 +85,7 @@ def command(
         target_col=target_col, limit=limit, all_files=all_files, class_folders=target_col is not None, videos=True,
     )  # fmt: skip
     sampling = sampling_of(fps, frames)
+    unused.refuse(context, [unused.REQUESTS])
     if stdin_jsonl and (output is not None or dry_run):
         raise UsageError("--stdin-jsonl answers in JSON lines on standard output; leave -o and --dry-run out")
     if output is None and not stdin_jsonl:

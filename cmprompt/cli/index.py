@@ -20,6 +20,7 @@ ChosenName = Annotated[
 
 @app.command("build", cls=GroupedCommand)
 def build(
+    context: typer.Context,
     inputs: o.Inputs = None,
     files_from: o.FilesFrom = None,
     null: o.NullSeparated = False,
@@ -60,7 +61,7 @@ def build(
     one of requests on standard input is there when they end, and cannot be updated.
     """
     started_s = perf_counter()
-    from cmprompt.cli import road
+    from cmprompt.cli import road, unused
     from cmprompt.cli.details import Details, print_timings
     from cmprompt.cli.dry_run import describe_run
     from cmprompt.cli.inputs import require_inputs, rereadable
@@ -76,6 +77,7 @@ def build(
 
     say = speaker(quiet)
     sources = require_inputs(inputs, files_from, stdin_jsonl)
+    unused.refuse(context, [unused.REQUESTS])
     if stdin_jsonl and dry_run:
         raise UsageError("--stdin-jsonl answers each request as it comes; leave --dry-run out")
     if not stdin_jsonl and not rereadable(sources, files_from):

@@ -30,6 +30,7 @@ class Unused:
     advice: str = "leave out what it cannot use"
 
 
+REQUESTS = Unused("--stdin-jsonl", lambda flags: flags["stdin_jsonl"], ("fps", "frames"), "clips want a run without it")
 WITHOUT_NONE = Unused("a run without --none", lambda flags: not flags["none"], ("none_name",), "add --none")
 
 EVALUATE = (
@@ -92,6 +93,7 @@ CLASSIFY = (
     Unused("--prompts", lambda flags: bool(flags["prompts"]), ("language",)),
     Unused("--template", lambda flags: bool(flags["template"]), ("language",)),
     WITHOUT_NONE,
+    REQUESTS,
     Unused("a run without -o", lambda flags: not flags["output"], ("resume", "overwrite"), "add -o FILE"),
     Unused(
         "a format other than csv",
