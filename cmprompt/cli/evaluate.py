@@ -69,7 +69,8 @@ def command(
     cmprompt evaluate pets.csv --tune-thresholds -o pets.json
 
     The table's lines stand beside each other on the same rows; each after the first is compared with the first, and
-    with the one before it, by 1,000 paired bootstrap draws of balanced accuracy (of the error, for numbers).
+    with the one before it, by 1,000 paired bootstrap draws of balanced accuracy (of the error, for numbers; of mean
+    average precision, for several labels).
 
     Where a label file has thresholds, or --threshold, --min-margin or --none lets answers be withheld as in classify:
     coverage is the part of rows that get a label, answered the accuracy among these; the other figures take every row's

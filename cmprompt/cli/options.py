@@ -250,7 +250,7 @@ Val = Annotated[
         "--val",
         metavar="FILE|PART",
         group=FITTING,
-        help="The rows that judge: a table, or a part of this one; five folds in turn, where it has under 100 rows.",
+        help="The rows that judge: a table, or a part of this one; five folds in turn, where that is under 100 rows.",
     ),
 ]
 Shots = Annotated[
@@ -302,7 +302,8 @@ FromHead = Annotated[
 ]
 Force = Annotated[bool, option("--force", group=FITTING, help="Save a head that does not help, and say so inside.")]
 HeadOutput = Annotated[
-    str | None, option("-o", "--output", metavar="DIR", group=OUTPUT, help="Write the head here. Default: TABLE.head")
+    str | None,
+    option("-o", "--output", metavar="DIR", group=OUTPUT, help="Write the head here. Default: beside TABLE, as .head"),
 ]
 
 AdaptedOutput = Annotated[

@@ -54,7 +54,7 @@ def prune(
         str | None, typer.Option("--max-size", metavar="SIZE", help="Drop the oldest beyond this: 500MB, 2GB.")
     ] = None,
 ) -> None:
-    """Drop what is old or too much, and what serves nothing any more.
+    """Drop what serves nothing any more; by the flags, what is old too.
 
     cmprompt store prune
     cmprompt store prune --unused 90 --max-size 2GB

@@ -34,7 +34,10 @@ def load_encoder(
 
     `auto` takes the recommended model if it is on this machine, else the bundled one, and tells `notices` (by default
     the log) so. Any other name is exact: it is downloaded if it may be, and never substituted. No torch is imported.
-    `compiled`: the image tower through torch.compile, on a GPU.
+    `device`: auto, cpu, cuda, cuda:1, mps. `precision`: auto, fp32, bf16, fp16, or int8, which a run of `cmprompt
+    classify` or `embed` has calibrated before. `exact`: as open_clip computes, in fp32 by torch. `threads` and
+    `batch_size`: by default every core, and what the device is quick with. `compiled`: the image tower through
+    torch.compile, on a GPU. `accept_licence`: the caller may use weights for research only.
     Raises ModelError (missing or damaged model), UsageError (unknown model, device or precision).
     """
     load = resolve(ENCODERS, "encoder", _kind(model))
