@@ -21,6 +21,28 @@ from cmprompt.types import Array, Encoder
 WEIGHTS = "open_clip_model.safetensors"
 TEXTS = ["", "a cat", "a photo of a dog in the snow", "rain over the grey harbour and a boat that leaves it for good"]
 
+SEAL = """
+import os, sys
+from pathlib import Path
+from cmprompt.encoders.sealed import seal, sealed
+
+folder, names = Path(sys.argv[1]), ("a", "b", "made.json")
+
+def fill(partial):
+    for name in names[:2]:
+        (partial / name).write_text(name)
+    return {}
+
+def look(event, arguments):
+    if event in ("os.remove", "os.rename", "os.rmdir") and folder.exists():
+        all((folder / name).exists() for name in names) or os._exit(9)
+
+seal(folder, "made.json", fill)
+sys.addaudithook(look)
+seal(folder, "made.json", fill)
+print(sealed(folder, "made.json") is not None, sorted(path.name for path in folder.parent.iterdir()))
+"""
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -45,6 +67,13 @@ def load(folder: Path, notices: Callable[[str], None] = print, **options: object
 
 def exports() -> list[Path]:
     return sorted(path for path in (cache_dir() / "exports").iterdir())
+
+
+def start(script: str, folder: Path) -> subprocess.Popen[str]:
+    """A process of its own on a folder."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", script, str(folder)]
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
 
 
 def poison(folder: Path, tensor: str) -> Path:
@@ -106,6 +135,13 @@ def test_towers_are_exported_once_and_it_is_said(small: Path, empty: Path) -> No
     keys = {load(small, said.append, precision=precision).store_key for precision in ("fp32", "bf16", "fp32")}
     assert len(keys) == 2 and len(said) == 1 and "once" in said[0]
     assert len(exports()) == 1
+
+
+def test_a_folder_is_whole_at_every_step_until_the_new_one_is_in_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "here" / "sealed"
+    folder.parent.mkdir()
+    process = start(SEAL, folder)
+    assert process.communicate(timeout=300)[0] == "True ['sealed']\n"
 
 
 @pytest.mark.parametrize("name", ["images.bin", "texts.xml", "export.json"])

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -15,9 +16,14 @@ from cmprompt.encoders.weights import file_sha256, fresh_sha256
 
 def seal(folder: Path, manifest: str, fill: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """Let `fill` write files into an empty folder, which then takes the name `folder`; what it returns, with the hash
-    of each file under `files`, is the manifest. Raises OSError where it cannot be written, and what `fill` raises."""
-    partial = Path(mkdtemp(prefix=".", dir=folder.parent))
+    of each file under `files`, is the manifest. A folder of that name goes first, and at once.
+
+    Raises OSError where it cannot be written, and what `fill` raises.
+    """
+    room = Path(mkdtemp(prefix=".", dir=folder.parent))
+    partial, old = room / "new", room / "old"
     try:
+        partial.mkdir()
         facts = fill(partial)
         files = sorted(partial.iterdir())
         facts["files"] = {path.name: fresh_sha256(path) for path in files}
@@ -25,11 +31,12 @@ def seal(folder: Path, manifest: str, fill: Callable[[Path], dict[str, Any]]) ->
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
         (partial / manifest).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            folder.rename(old)
         partial.rename(folder)
         return facts
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(room, ignore_errors=True)
 
 
 def sealed(folder: Path, manifest: str) -> dict[str, Any] | None:
