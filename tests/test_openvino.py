@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import locale
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,26 @@ from cmprompt.types import Array, Encoder
 WEIGHTS = "open_clip_model.safetensors"
 TEXTS = ["", "a cat", "a photo of a dog in the snow", "rain over the grey harbour and a boat that leaves it for good"]
 
+ENCODE = """
+import json, sys
+import numpy as np
+from cmprompt import load_encoder
+
+said = []
+encoder = load_encoder(f"local-dir:{sys.argv[1]}", device="cpu", precision="fp32", notices=said.append)
+pixels = np.random.default_rng(0).integers(0, 256, (1, 3, 32, 32), dtype=np.uint8)
+rows = encoder.encode_images(pixels), encoder.encode_texts(["a cat"])
+print(json.dumps([encoder.store_key, said, [row.tobytes().hex() for row in rows]]))
+"""
+LOSE = """
+import shutil, sys
+
+def lose(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("export.json") and arguments[1] == "r":
+        shutil.rmtree(arguments[0].parent, ignore_errors=True)
+
+sys.addaudithook(lose)
+"""
 SEAL = """
 import os, sys
 from pathlib import Path
@@ -135,6 +157,31 @@ def test_towers_are_exported_once_and_it_is_said(small: Path, empty: Path) -> No
     keys = {load(small, said.append, precision=precision).store_key for precision in ("fp32", "bf16", "fp32")}
     assert len(keys) == 2 and len(said) == 1 and "once" in said[0]
     assert len(exports()) == 1
+
+
+def test_processes_that_start_at_once_share_one_export(small: Path, empty: Path) -> None:
+    processes = [start(ENCODE, small) for _ in range(4)]
+    told = [json.loads(process.communicate(timeout=300)[0]) for process in processes]
+    assert "openvino" in told[0][0] and all((key, rows) == (told[0][0], told[0][2]) for key, _, rows in told)
+    assert sum(len(said) for _, said, _ in told) == 1 and len(exports()) == 1
+
+
+def test_one_that_is_killed_as_it_exports_holds_up_no_other(small: Path, empty: Path) -> None:
+    process, deadline = start(ENCODE, small), time.monotonic() + 60
+    while not list((cache_dir() / "exports").glob(".*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    lock, half = sorted(exports(), key=lambda path: path.is_dir())
+    said: list[str] = []
+    assert lock.is_file() and half.is_dir() and "openvino" in load(small, said.append).store_key
+    assert len(said) == 1 and not lock.exists()
+
+
+def test_an_export_that_is_lost_as_it_is_made_leaves_torch_and_a_word(small: Path, empty: Path) -> None:
+    out, _ = start(LOSE + ENCODE, small).communicate(timeout=300)
+    key, said, _ = json.loads(out)
+    assert "torch-cpu" in key and said[1].endswith("so torch encodes")
 
 
 def test_a_folder_is_whole_at_every_step_until_the_new_one_is_in_its_place(tmp_path: Path) -> None:

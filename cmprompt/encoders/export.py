@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cmprompt.atomic import beside, in_turn
 from cmprompt.encoders.batches import unit
 from cmprompt.encoders.sealed import seal, sealed
 from cmprompt.encoders.weights import Checkpoint, cache_dir
@@ -29,18 +30,17 @@ Notices = Callable[[str], None]
 def exported(checkpoint: Checkpoint, weights_hash: str, notices: Notices) -> Mapping[str, Path]:
     """The towers, `images` and `texts`, that are exported; one that does not export is absent.
 
-    They are made now, which loads torch and says so, where nothing sound is on disk. Raises ModelError where the
-    weights do not fit their configuration.
+    They are made now, which loads torch and says so, where nothing sound is on disk. Processes that want them at once
+    take turns: the first makes them, the others find them. Raises ModelError where the weights do not fit their
+    configuration.
     """
     folder = folder_of(checkpoint, weights_hash)
-    here = _read(folder, weights_hash)
-    if here is None:
-        notices(f"preparing {checkpoint.name} for this processor; this is done once, and takes some seconds")
-        _make(folder, checkpoint, weights_hash, notices)
-        here = _read(folder, weights_hash)
-    else:
+    if (here := _read(folder, weights_hash)) is not None:
         _mark_used(folder / MANIFEST)
-    return here or {}
+        return here
+    with in_turn(beside(folder, "lock")):
+        here = _read(folder, weights_hash)  # another process may have made them meanwhile
+        return _make(folder, checkpoint, weights_hash, notices) if here is None else here
 
 
 def exports_dir() -> Path:
@@ -82,8 +82,9 @@ def _mark_used(manifest: Path) -> None:
             os.utime(manifest)
 
 
-def _make(folder: Path, checkpoint: Checkpoint, weights_hash: str, notices: Notices) -> None:
-    """A cache that cannot be written costs only speed."""
+def _make(folder: Path, checkpoint: Checkpoint, weights_hash: str, notices: Notices) -> Mapping[str, Path]:
+    """What there is to read then. A cache that cannot be written costs only speed."""
+    notices(f"preparing {checkpoint.name} for this processor; this is done once, and takes some seconds")
 
     def fill(partial: Path) -> dict[str, Any]:
         failed = _export_towers(checkpoint, partial)
@@ -96,9 +97,13 @@ def _make(folder: Path, checkpoint: Checkpoint, weights_hash: str, notices: Noti
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         seal(folder, MANIFEST, fill)
+        if (here := _read(folder, weights_hash)) is not None:
+            return here
+        problem = "it is gone again, or damaged"
     except OSError as error:
-        if not (folder / MANIFEST).is_file():  # else another process was quicker
-            notices(f"{folder} cannot be written ({error.strerror or error}), so torch encodes")
+        problem = error.strerror or str(error)
+    notices(f"{folder} cannot be written ({problem}), so torch encodes")
+    return {}
 
 
 def _export_towers(checkpoint: Checkpoint, folder: Path) -> dict[str, str]:
