@@ -18,6 +18,8 @@ from small_models import SMALL, save_model
 from cmprompt import load_encoder
 from cmprompt.encoders.openvino import compiled_dir
 from cmprompt.encoders.weights import cache_dir
+from cmprompt.encoding import encode_images
+from cmprompt.errors import ModelError
 from cmprompt.types import Array, Encoder
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -182,6 +184,16 @@ def test_an_export_that_is_lost_as_it_is_made_leaves_torch_and_a_word(small: Pat
     out, _ = start(LOSE + ENCODE, small).communicate(timeout=300)
     key, said, _ = json.loads(out)
     assert "torch-cpu" in key and said[1].endswith("so torch encodes")
+
+
+def test_a_model_fails_and_no_photo_where_the_export_went_meanwhile(small: Path, empty: Path, pixels: Array) -> None:
+    encoder = load(small)
+    assert "openvino" in encoder.store_key
+    shutil.rmtree(exports()[0])
+    with pytest.raises(ModelError, match=r"images\.xml cannot be loaded; run it again"):
+        encode_images(encoder, pixels[:1])
+    with pytest.raises(ModelError, match=r"texts\.xml cannot be loaded"):
+        encoder.encode_texts(TEXTS)
 
 
 def test_a_folder_is_whole_at_every_step_until_the_new_one_is_in_its_place(tmp_path: Path) -> None:

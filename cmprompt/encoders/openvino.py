@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from cmprompt.encoders.devices import cpu_flags, has_native_bf16
+from cmprompt.errors import ModelError
 from cmprompt.types import Array
 
 _core_lock = Lock()
@@ -80,6 +81,7 @@ class Tower:
     """
 
     def __init__(self, path: Path, precision: str, streams: int) -> None:
+        """Raises ModelError where the tower cannot be loaded: another process may have removed it."""
         # A stream is one thread, as in torch.py. Pinned threads of two processes would meet on the same cores.
         options = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
@@ -90,7 +92,13 @@ class Tower:
             **_kept_in(compiled_dir(path)),
         }
         with _compiling:
-            compiled = core().compile_model(path, "CPU", options)
+            try:
+                compiled = core().compile_model(path, "CPU", options)
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())[:200]
+                raise ModelError(
+                    f"{path} cannot be loaded; run it again, or with --exact, which does without it: {reason}"
+                ) from error
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(streams):
             self._idle.put(compiled.create_infer_request())
