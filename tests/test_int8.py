@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from labelled_photos import write_pictures, write_table
 from PIL import Image
+from small_models import SMALL, save_model
 
 from cmprompt import load_encoder
 from cmprompt.cli.app import run
@@ -24,6 +27,16 @@ pytestmark = [
     pytest.mark.skipif(find_spec("nncf") is None, reason="the extra int8 is not installed"),
     pytest.mark.filterwarnings("ignore"),  # NNCF's own: it is newer or older than what it imports
 ]
+CALIBRATE = """
+import json, sys
+import numpy as np
+from cmprompt import load_encoder
+
+said = []
+encoder = load_encoder(f"local-dir:{sys.argv[1]}", "cpu", "int8", notices=said.append)
+encoder.calibrate(np.random.default_rng(int(sys.argv[2])).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8))
+print(json.dumps([encoder.store_key, said]))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -85,8 +98,19 @@ def test_the_store_tells_calibrations_apart(photos: Path, tmp_path: Path) -> Non
     first = encoder("int8").store_key
     assert "/int8-" in first and first == encoder("int8").store_key != encoder("fp32").store_key
     other = encoder("int8")
+    (folder,) = (cache_dir() / "exports").glob("*/int8")
+    shutil.rmtree(folder)
     other.calibrate(np.random.default_rng(0).integers(0, 256, (20, 3, 96, 96), np.uint8))  # type: ignore[attr-defined]
     assert other.store_key == encoder("int8").store_key != first
+
+
+def test_processes_that_start_at_once_share_one_calibration(tmp_path: Path) -> None:
+    model = str(save_model(tmp_path / "model", SMALL))
+    commands = [[sys.executable, "-c", CALIBRATE, model, str(seed)] for seed in range(4)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    told = [json.loads(process.communicate(timeout=300)[0]) for process in processes]
+    assert "/int8-" in told[0][0] and len({key for key, _ in told}) == 1
+    assert sum("calibrated on" in line for _, said in told for line in said) == 1
 
 
 def test_texts_are_those_of_the_fast_path(photos: Path, tmp_path: Path) -> None:

@@ -111,7 +111,8 @@ class OpenClipEncoder:
         return CALIBRATED_ON + MEASURED_ON
 
     def calibrate(self, pixels: Array) -> None:
-        """Fit the ranges of int8 numbers to (N, 3, H, W) uint8 images, once for a model on a machine.
+        """Fit the ranges of int8 numbers to (N, 3, H, W) uint8 images, once for a model on a machine: what
+        another run has fitted stays.
 
         Raises UsageError for too few, or without NNCF; ModelError where the image tower does not export.
         """

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cmprompt.atomic import writing
+from cmprompt.atomic import beside, in_turn, writing
 from cmprompt.encoders.batches import unit
 from cmprompt.encoders.export import openvino_version
 from cmprompt.encoders.openvino import core, import_openvino
@@ -47,8 +47,15 @@ def quantized(images: Path) -> Quantized | None:
 def quantize(images: Path, pixels: Array, notices: Notices) -> None:
     """Make it from the exported tower `images` and (N, 3, H, W) uint8 pixels, and tell how far it is from fp32.
 
-    Raises UsageError for too few images, or where NNCF is not installed; OutputError.
+    One that is there stays as it is, since a run may be using it: processes that want one at once take turns, and all
+    get the first one's. Raises UsageError for too few images, or where NNCF is not installed; OutputError.
     """
+    with in_turn(beside(images.parent / FOLDER, "lock")):
+        if quantized(images) is None:
+            _calibrate(images, pixels, notices)
+
+
+def _calibrate(images: Path, pixels: Array, notices: Notices) -> None:
     require()
     if len(pixels) < LEAST:
         raise UsageError(
