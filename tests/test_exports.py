@@ -43,6 +43,7 @@ def test_an_export_whose_weights_are_there_stays(home: Path, capsys: pytest.Capt
 
 
 def test_info_counts_them(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (exports_dir() / "0123.lock").touch()  # of one that is being made
     assert run(["store", "info"]) == 0
     out = capsys.readouterr().out
     assert f"# {exports_dir()}: " in out and "kB, 1 exported model\n" in out
@@ -90,10 +91,12 @@ def test_a_run_that_uses_one_marks_it(home: Path) -> None:
 
 
 def test_what_was_left_half_made_goes_after_a_day(home: Path) -> None:
-    fresh, stale = (exports_dir() / name for name in (".fresh", ".stale"))
-    for folder in (fresh, stale):
-        folder.mkdir()
-    old = time.time() - 2 * DAY_S
-    os.utime(stale, (old, old))
-    assert run(["store", "prune"]) == 0
-    assert fresh.exists() and not stale.exists()
+    (export,) = every_export()
+    for parent in (exports_dir(), export.folder):  # a model, an int8 tower of one
+        fresh, stale = parent / ".fresh", parent / ".stale"
+        for folder in (fresh, stale):
+            folder.mkdir()
+        old = time.time() - 2 * DAY_S
+        os.utime(stale, (old, old))
+        assert run(["store", "prune"]) == 0
+        assert fresh.exists() and not stale.exists()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from cmprompt.encoders.export import MANIFEST, exports_dir, folder_of
@@ -34,14 +35,7 @@ class Export:
 
 def every_export() -> list[Export]:
     """What is in the cache, unfinished ones included. `exported` marks a manifest when it is used."""
-    found = []
-    for folder in sorted(path for path in exports_dir().glob("*") if path.is_dir()):
-        manifest = folder / MANIFEST
-        with suppress(OSError):  # another process removed it just now
-            used_at = (manifest if manifest.is_file() else folder).stat().st_mtime
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            found.append(Export(folder, _source_of(manifest), used_at, size))
-    return found
+    return list(_found("*"))
 
 
 def prune(unused_days: float | None = None) -> list[Export]:
@@ -50,7 +44,7 @@ def prune(unused_days: float | None = None) -> list[Export]:
     now, exports = time.time(), every_export()
     needed = _needed(export.source for export in exports)
     dropped = []
-    for export in exports:
+    for export in chain(exports, _found("*/.*")):  # those that stay may hold an unfinished int8 tower
         idle_s = now - export.used_at
         if export.is_unfinished:
             goes = idle_s > DAY_S
@@ -61,6 +55,15 @@ def prune(unused_days: float | None = None) -> list[Export]:
             if not export.folder.exists():
                 dropped.append(export)
     return dropped
+
+
+def _found(pattern: str) -> Iterator[Export]:
+    for folder in sorted(path for path in exports_dir().glob(pattern) if path.is_dir()):
+        manifest = folder / MANIFEST
+        with suppress(OSError):  # another process removed it just now
+            used_at = (manifest if manifest.is_file() else folder).stat().st_mtime
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            yield Export(folder, _source_of(manifest), used_at, size)
 
 
 def _needed(sources: Iterable[Path | None]) -> set[str]:
