@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cmprompt.encoders.weights import read_json
 from cmprompt.errors import ModelError, UsageError
 from cmprompt.prompts.scripts import is_fallback, nllb_code
 from cmprompt.types import Array
@@ -27,6 +28,10 @@ CLIP_PATTERN = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|
 BYTES_AND_SPECIALS = 256 * 2 + 2
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")  # what SentencePiece calls a byte
 MERGES = 49408 - BYTES_AND_SPECIALS  # of CLIP itself; its file holds more
+# Of transformers' configurations: code in the folder, another file to read in its place, attention from the hub.
+CODE_KEYS = {
+    "auto_map", "configuration_files", "attn_implementation", "_attn_implementation", "_attn_implementation_internal",
+}  # fmt: skip
 
 
 class Tokenizer(Protocol):
@@ -47,13 +52,13 @@ class Tokenizer(Protocol):
 
 def tokenizer_of(text_cfg: Mapping[str, Any], folder: Path) -> Tokenizer:
     """The tokenizer that a model's `text_cfg` asks for. `folder` holds the files of a Hugging Face one."""
-    options = dict(text_cfg.get("tokenizer_kwargs") or {})
-    context = text_cfg.get("context_length", 77)
-    if text_cfg.get("hf_tokenizer_name"):
+    options, context = text_cfg.get("tokenizer_kwargs") or {}, text_cfg.get("context_length", 77)
+    of_hugging_face = bool(text_cfg.get("hf_tokenizer_name"))
+    known = {"clean", "strip_sep_token"} if of_hugging_face else {"clean"}  # what open_clip's own models set
+    if not isinstance(options, dict) or not known.issuperset(options):
+        raise ModelError(f"tokenizer_kwargs {options!r} is not supported; it may set {', '.join(sorted(known))} here")
+    if of_hugging_face:
         return HuggingFaceTokenizer(folder, context, text_cfg.get("tokenizer_mode"), options)
-    unknown = set(options) - {"clean"}
-    if unknown:
-        raise ModelError(f"tokenizer option {', '.join(sorted(unknown))} is not supported with CLIP's tokenizer")
     return ClipTokenizer(text_cfg.get("vocab_size", 49408), context, options.get("clean", "lower"))
 
 
@@ -188,17 +193,28 @@ def require_transformers(what: str) -> None:
         raise UsageError(f'this model\'s {what} needs transformers: pip install "cmprompt[multilingual]"')
 
 
+def refuse_code(path: Path) -> None:
+    """Raises ModelError where a configuration tells transformers to run code that came with the model."""
+    if path.is_file() and (found := sorted(CODE_KEYS.intersection(read_json(path)))):
+        raise ModelError(
+            f"{path} sets {', '.join(found)}, by which a model brings code; that never runs. "
+            "Take it out if the model does without"
+        )
+
+
 class HuggingFaceTokenizer:
     """SigLIP's, XLM-R's and NLLB's tokenizers, read from the model's folder through open_clip's wrapper."""
 
     def __init__(self, folder: Path, context: int, mode: str | None, options: Mapping[str, Any]) -> None:
         require_transformers("tokenizer")
+        refuse_code(folder / "tokenizer_config.json")
         from open_clip.tokenizer import HFTokenizer
 
         try:
-            self._wrapped = HFTokenizer(str(folder), context, tokenizer_mode=mode, **options)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"the tokenizer's files in {folder} cannot be read: {error}") from error
+            self._wrapped = HFTokenizer(str(folder), context, tokenizer_mode=mode, trust_remote_code=False, **options)
+        except (OSError, ValueError, AssertionError) as error:
+            lines = " ".join(str(error).split())
+            raise ModelError(f"the tokenizer's files in {folder} cannot be read: {lines[:400]}") from error
 
     def count(self, texts: Sequence[str]) -> list[int]:
         cleaned = [self._wrapped.clean_fn(text) for text in texts]

@@ -7,8 +7,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from cmprompt.encoders.tokenizer import require_transformers
-from cmprompt.encoders.weights import TEXT_MODEL, Checkpoint
+from cmprompt.encoders.tokenizer import refuse_code, require_transformers
+from cmprompt.encoders.weights import TEXT_MODEL, Checkpoint, read_json
 from cmprompt.errors import ModelError
 
 
@@ -60,11 +60,21 @@ def build(model_cfg: Mapping[str, Any], folder: Path | None = None) -> Any:
 
 
 def text_model(folder: Path | None) -> str:
-    """Where the text tower's configuration is. Raises ModelError where it is not in the model's folder."""
+    """Where the text tower's configuration is.
+
+    Raises ModelError where it is not in the model's folder, or is of another kind than those that open_clip reads.
+    """
     require_transformers("text tower")
+    from open_clip.hf_configs import arch_dict
+
     if folder is None or not (folder / TEXT_MODEL / "config.json").is_file():
         raise ModelError(f"{folder} has no {TEXT_MODEL}/config.json, which says how its text tower is built")
-    return str(folder / TEXT_MODEL)
+    path = folder / TEXT_MODEL / "config.json"
+    refuse_code(path)
+    kind = read_json(path).get("model_type")
+    if kind not in [*arch_dict]:
+        raise ModelError(f"{path}: model_type {kind!r} is no text tower of open_clip; known: {', '.join(arch_dict)}")
+    return str(path.parent)
 
 
 def read_weights(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,6 +92,79 @@ def test_convert_replaces_nothing(small: Path, tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(2)}, tmp_path / "model.pt")
     with pytest.raises(OutputError, match="exists"):
         convert(tmp_path / "model.pt", small / WEIGHTS)
+
+
+STRANGE = """
+from pathlib import Path
+from transformers import PreTrainedTokenizerFast, XLMRobertaConfig
+Path({canary!r}).mkdir(exist_ok=True)
+class Words(PreTrainedTokenizerFast): pass
+class Config(XLMRobertaConfig): model_type = "strange"
+"""
+WORDS = {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": [None, "strange.Words"]}}
+CONFIG = {"model_type": "strange", "auto_map": {"AutoConfig": "strange.Config"}}
+
+
+@pytest.fixture(scope="module")
+def multilingual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("transformers")
+    from multilingual_models import save_xlm_roberta
+
+    return Path(save_xlm_roberta(tmp_path_factory.mktemp("multilingual")).removeprefix("local-dir:"))
+
+
+@pytest.fixture
+def strange(multilingual: Path, tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model with code beside its files, before a user who agrees to all that is asked."""
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    copy = Path(shutil.copytree(multilingual, tmp_path / "strange"))
+    for folder in (copy, copy / "text_model"):
+        (folder / "strange.py").write_text(STRANGE.format(canary=str(canary)))
+    return copy
+
+
+def change(file: Path, changes: dict[str, Any]) -> None:
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(known | changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("tokenizer_config.json", WORDS, "auto_map"),
+        ("text_model/config.json", CONFIG, "auto_map"),
+        ("text_model/config.json", {"model_type": "strange"}, "no text tower of open_clip"),
+        ("text_model/config.json", {"configuration_files": ["config.4.0.0.json"]}, "configuration_files"),
+        ("text_model/config.json", {"_attn_implementation": "someone/kernel"}, "_attn_implementation"),
+    ],
+)
+def test_code_beside_a_model_never_runs(
+    strange: Path, canary: Path, name: str, values: dict[str, Any], said: str
+) -> None:
+    change(strange / "text_model/config.4.0.0.json", CONFIG)
+    change(strange / name, values)
+    with pytest.raises(ModelError, match=rf"^.*{said}.*$"):
+        load_encoder(f"local-dir:{strange}", "cpu", exact=True).encode_texts(["a cat"])
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("options", [{"trust_remote_code": True}, {"use_fast": False}, ["clean"], {"clean": "none"}])
+def test_a_model_chooses_no_other_tokenizer_options_than_open_clip_s_own(
+    strange: Path, canary: Path, options: object
+) -> None:
+    model_cfg = json.loads((strange / "open_clip_config.json").read_text())["model_cfg"]
+    model_cfg["text_cfg"]["tokenizer_kwargs"] = options
+    change(strange / "open_clip_config.json", {"model_cfg": model_cfg})
+    change(strange / "config.json", CONFIG)
+    with pytest.raises(ModelError, match=r"^.*tokenizer.*$"):
+        load_encoder(f"local-dir:{strange}", "cpu", exact=True).encode_texts(["a cat"])
+    assert not canary.exists()
+
+
+def test_what_a_model_runs_elsewhere_does_not_keep_its_tokenizer_from_being_read(strange: Path, canary: Path) -> None:
+    change(strange / "config.json", CONFIG)
+    load_encoder(f"local-dir:{strange}", "cpu", exact=True).encode_texts(["a cat"])
+    assert not canary.exists()
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 64, b"\xff" * 64, b"\x10\0\0\0\0\0\0\0{}"])
