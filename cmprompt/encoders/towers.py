@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -48,7 +49,9 @@ def build(model_cfg: Mapping[str, Any], folder: Path | None = None) -> Any:
 
     cfg = deepcopy(dict(model_cfg))
     custom_text = cfg.pop("custom_text", False) or bool(cfg["text_cfg"].get("hf_model_name"))
-    if "timm_model_name" in cfg["vision_cfg"]:
+    if name := cfg["vision_cfg"].get("timm_model_name"):
+        if not isinstance(name, str) or re.search(r"[:/]", name):
+            raise ModelError(f"timm_model_name {name!r} is no network of timm's own, and no other is fetched")
         cfg["vision_cfg"]["timm_model_pretrained"] = False
     if cfg["text_cfg"].get("hf_model_name"):
         cfg["text_cfg"] |= {"hf_model_pretrained": False, "hf_model_name": text_model(folder)}

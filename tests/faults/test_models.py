@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -165,6 +166,21 @@ def test_what_a_model_runs_elsewhere_does_not_keep_its_tokenizer_from_being_read
     change(strange / "config.json", CONFIG)
     load_encoder(f"local-dir:{strange}", "cpu", exact=True).encode_texts(["a cat"])
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", ["hf-hub:someone/network", "hf_hub:someone/network", "local-dir:network", ["a"]])
+def test_a_network_from_elsewhere_is_not_fetched_for_a_model(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: object
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a socket is opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    copy = Path(shutil.copytree(small, tmp_path / "model"))
+    vision = {"timm_model_name": name, "image_size": 32}
+    change(copy / "open_clip_config.json", {"model_cfg": {**SMALL, "vision_cfg": vision}})
+    with pytest.raises(ModelError, match="timm_model_name"):
+        load_encoder(f"local-dir:{copy}", "cpu", exact=True).encode_texts(["a cat"])
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 64, b"\xff" * 64, b"\x10\0\0\0\0\0\0\0{}"])
