@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,9 @@ import numpy as np
 import pytest
 from heads_data import blobs, halves
 
+from cmprompt import PromptClassifier, load_encoder
+from cmprompt.cli.app import run
+from cmprompt.encoders.weights import TINY
 from cmprompt.errors import ModelError, OutputError
 from cmprompt.heads.fit import fit
 from cmprompt.heads.io import (
@@ -24,6 +29,7 @@ from cmprompt.heads.io import (
     table_of,
 )
 from cmprompt.heads.linear import LinearHead
+from cmprompt.hub import folder_of
 
 HEAD = LinearHead(np.eye(2, 4, dtype=np.float32), ("a", "b"), "fake", 3.0, np.ones(2, np.float32))
 
@@ -181,3 +187,50 @@ def test_a_number_has_no_label(tmp_path: Path) -> None:
 def test_no_such_head(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not exist"):
         load_head(tmp_path / "h")
+
+
+def tuned(name: str) -> object:
+    return load_encoder(f"tuned:{name}")
+
+
+def classified(name: str) -> object:
+    return PromptClassifier(head=name).encoder_
+
+
+@pytest.mark.parametrize("base", ["{}", "pair:{}|classic", "pair:pair:timm:vgg16|{}|classic", "tuned:below"])
+def test_a_head_has_no_repository_of_a_stranger_downloaded(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a socket is opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    model = "hf-hub:someone/model"
+    save_head(HEAD, "below", {"model": model})
+    save_head(HEAD, "h", {"model": base.format(model)})
+    for use in (model_of, tuned, classified):
+        with pytest.raises(ModelError, match=f"models pull {model}"):
+            use("h")
+    assert run(["classify", "a.jpg", "--head", "h"]) == 3
+    shutil.copytree(TINY, folder_of(model))
+    assert model_of("h") == base.format(model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["auto", "tiny", "ViT-B-32-256", "ViT-B-16/laion2b_s34b_b88k", "local-dir:/models/mine", "pair:timm:vgg16|classic"],
+)
+def test_a_head_has_known_models_loaded(model: str, tmp_path: Path) -> None:
+    save_head(HEAD, tmp_path / "h", {"model": model})
+    assert model_of(tmp_path / "h") == model
+
+
+@pytest.mark.parametrize("other", ["one", "two"])
+def test_heads_that_stand_on_each_other_are_refused(other: str, tmp_path: Path) -> None:
+    save_head(HEAD, tmp_path / "one", {"model": f"tuned:{tmp_path / other}"})
+    save_head(HEAD, tmp_path / "two", {"model": f"pair:tuned:{tmp_path / 'one'}|classic"})
+    for name in ("one", "two"):
+        with pytest.raises(ModelError, match="fitted on itself"):
+            load_encoder(f"tuned:{tmp_path / name}")

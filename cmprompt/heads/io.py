@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -95,9 +96,13 @@ def read_settings(directory: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def model_of(directory: str | os.PathLike[str]) -> str:
-    """The name by which `load_encoder` finds the model that this head was fitted on, or with."""
-    settings = read_settings(directory)
-    return f"tuned:{os.fspath(directory)}" if settings.get("towers") else str(settings["record"].get("model", "auto"))
+    """The name by which `load_encoder` finds the model that this head was fitted on, or with.
+
+    Raises ModelError for a repository of the hub that was not pulled: whoever wrote the head chose it, not the user.
+    """
+    if read_settings(directory).get("towers"):
+        return f"tuned:{os.fspath(directory)}"
+    return _model_below(directory)
 
 
 def load_tuned(model: str, **options: Any) -> Encoder:
@@ -108,8 +113,32 @@ def load_tuned(model: str, **options: Any) -> Encoder:
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.tuned import with_towers
 
-    base, towers = read_towers(Path(model.removeprefix("tuned:")).expanduser())
-    return with_towers(load_encoder(base, **options), towers)
+    directory = Path(model.removeprefix("tuned:")).expanduser()
+    _, towers = read_towers(directory)
+    return with_towers(load_encoder(_model_below(directory), **options), towers)
+
+
+def _model_below(directory: str | os.PathLike[str], above: frozenset[str] = frozenset()) -> str:
+    """The model in a head's record, if it may be loaded unasked; `above` are the heads that were fitted with this one.
+
+    The recommended models and open_clip's other names may: those are downloaded from where their makers put them.
+    """
+    from cmprompt.encoders import is_here
+
+    here = os.path.realpath(directory)
+    if here in above:
+        raise ModelError(f"{str(directory)!r} was fitted on itself, as its {SETTINGS} says; fit it again")
+    model = str(read_settings(directory)["record"].get("model", "auto"))
+    for part in model.split("|"):
+        name = re.sub("^(pair:)+", "", part)
+        if name.startswith("tuned:"):
+            _model_below(Path(name.removeprefix("tuned:")).expanduser(), above | {here})
+        elif name.startswith("hf-hub:") and not is_here(name):
+            raise ModelError(
+                f"head {str(directory)!r} was fitted on {name}, which is not on this machine; "
+                f"if you trust it, get it with: cmprompt models pull {name}"
+            )
+    return model
 
 
 def read_towers(directory: str | os.PathLike[str]) -> tuple[str, tuple[Tower, ...]]:
