@@ -33,6 +33,7 @@ class HubServer:
     stall: Event | None = None  # a download that is cut stalls until this is set, instead of closing
     stalled: Event = field(default_factory=Event)
     corrupt: int = 0  # how many of the coming downloads of weights have a flipped byte
+    told: dict[str, str] = field(default_factory=dict)  # a hash to tell of a file in the place of its own
     url: str = ""
 
     def add(self, repo: str, files: dict[str, bytes]) -> str:
@@ -52,11 +53,11 @@ def is_large(name: str) -> bool:
     return name.endswith((".safetensors", ".bin"))
 
 
-def describe(name: str, data: bytes) -> dict[str, Any]:
+def describe(name: str, data: bytes, told: str | None = None) -> dict[str, Any]:
     blob = hashlib.sha1(b"blob %d\0%b" % (len(data), data)).hexdigest()
-    entry: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": blob}
+    entry: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": told or blob}
     if is_large(name):
-        entry["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
+        entry["lfs"] = {"sha256": told or hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
     return entry
 
 
@@ -93,7 +94,7 @@ def serve() -> Iterator[HubServer]:
             found = hub.files(repo, revision or "main")
             if found is None:
                 return self.reply(404, b"{}", {"X-Error-Code": "RepoNotFound"}, True)
-            siblings = [describe(name, data) for name, data in found[1].items()]
+            siblings = [describe(name, data, hub.told.get(name)) for name, data in found[1].items()]
             self.reply(200, json.dumps({"id": repo, "sha": found[0], "siblings": siblings}).encode(), {}, True)
 
         def answer_file(self, path: str, body: bool) -> None:

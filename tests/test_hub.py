@@ -177,6 +177,16 @@ def test_twice_corrupted_is_an_error_that_names_the_file(machine: Machine, hub: 
     assert not list(machine.home.rglob(WEIGHTS))
 
 
+@pytest.mark.parametrize("name", [WEIGHTS, "open_clip_config.json"])
+def test_a_hash_that_is_none_leads_out_of_no_folder(
+    machine: Machine, hub: HubServer, tmp_path: Path, name: str
+) -> None:
+    hub.told[name] = str(tmp_path / "elsewhere" / "file")
+    status, _, err = machine.run("pull", NAME)
+    assert status == 3 and name in err and "hash" in err and len(err.splitlines()) <= 2
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_the_main_branch_moves_and_what_was_pulled_stays(machine: Machine, hub: HubServer) -> None:
     machine.run("pull", NAME)
     before = machine.weights().read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,12 +124,18 @@ class Hub:
 
 
 def _blob(repo: str, file: RemoteFile) -> Path:
-    """Where the Hugging Face cache has the bytes of a file, whatever commit they are of."""
+    """Where the Hugging Face cache has the bytes of a file, whatever commit they are of.
+
+    Raises ModelError where the hub gives as the file's hash what is none: it becomes part of a path.
+    """
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.file_download import repo_folder_name
 
+    published = file.sha256 or file.blob_id
+    if published and not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", published):
+        raise ModelError(f"the hub gives {published!r} as the hash of {repo}/{file.name}, which is none")
     folder = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
-    return folder / "blobs" / (file.sha256 or file.blob_id or file.name.replace("/", "--"))
+    return folder / "blobs" / (published or file.name.replace("/", "--"))
 
 
 def is_as_published(path: Path, file: RemoteFile) -> bool:
