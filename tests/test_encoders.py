@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import string
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +288,21 @@ def test_tokens_are_counted_before_truncation() -> None:
     assert tokenizer.count(["a cat", "a " * 100]) == [4, 102]
     row = tokenizer.batch(["a " * 100])[0]
     assert len(row) == 8 and row[-1] == tokenizer.end
+
+
+def test_a_word_of_a_hundred_thousand_letters_takes_no_minute() -> None:
+    word = "".join(np.random.default_rng(0).choice([*string.ascii_lowercase], 1 << 17))
+    started = time.process_time()
+    assert ClipTokenizer().count([word])[0] > 1 << 15
+    assert time.process_time() - started < 15
+
+
+def test_a_tokenizer_remembers_so_many_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmprompt.encoders.tokenizer.KEPT_WORDS", 8)
+    texts = ["a cat on the mat <end_of_text>", "one two three four five six", "x" * 1000, "a cat"]
+    tokenizer = ClipTokenizer()
+    assert [tokenizer.encode(text) for text in texts] == [ClipTokenizer().encode(text) for text in texts]
+    assert len(tokenizer._known) <= 8 and "x" * 1000 not in tokenizer._known
 
 
 def test_a_hugging_face_tokenizer_names_its_extra(copy: Path) -> None:

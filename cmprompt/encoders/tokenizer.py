@@ -12,6 +12,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
+from heapq import heapify, heappop, heappush
 from importlib.util import find_spec
 from itertools import islice, pairwise
 from pathlib import Path
@@ -28,6 +29,7 @@ CLIP_PATTERN = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|
 BYTES_AND_SPECIALS = 256 * 2 + 2
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")  # what SentencePiece calls a byte
 MERGES = 49408 - BYTES_AND_SPECIALS  # of CLIP itself; its file holds more
+KEPT_WORDS, KEPT_LETTERS = 1 << 16, 64  # whose tokens are remembered: how many, and the longest
 # Of transformers' configurations: code in the folder, another file to read in its place, attention from the hub.
 CODE_KEYS = {
     "auto_map", "configuration_files", "attn_implementation", "_attn_implementation", "_attn_implementation_internal",
@@ -73,7 +75,8 @@ class ClipTokenizer:
         self.start, self.end = len(words), len(words) + 1
         self._ids = {word: i for i, word in enumerate(words)}
         self._ranks = {pair: i for i, pair in enumerate(merges)}
-        self._known: dict[str, tuple[int, ...]] = {"<start_of_text>": (self.start,), "<end_of_text>": (self.end,)}
+        self._special = {"<start_of_text>": (self.start,), "<end_of_text>": (self.end,)}
+        self._known: dict[str, tuple[int, ...]] = dict(self._special)
         self._clean = clean
 
     def encode(self, text: str) -> list[int]:
@@ -107,36 +110,43 @@ class ClipTokenizer:
         }
 
     def _word(self, piece: str) -> tuple[int, ...]:
-        if piece not in self._known:
+        known = self._known.get(piece)
+        if known is None:
             letters = byte_letters()
-            self._known[piece] = tuple(
-                self._ids[part] for part in self._merge([letters[byte] for byte in piece.encode()])
-            )
-        return self._known[piece]
+            known = tuple(self._ids[part] for part in self._merge([letters[byte] for byte in piece.encode()]))
+            if len(self._known) >= KEPT_WORDS:
+                self._known = dict(self._special)
+            if len(piece) <= KEPT_LETTERS:
+                self._known[piece] = known
+        return known
 
-    def _merge(self, parts: list[str]) -> list[str]:
-        """Join the pair that was learned first, everywhere, until none is known."""
-        parts[-1] += "</w>"
-        while len(parts) > 1:
-            pair = min(pairwise(parts), key=lambda p: self._ranks.get(p, 1 << 30))
-            if pair not in self._ranks:
-                break
-            parts = _join(parts, pair)
-        return parts
+    def _merge(self, letters: list[str]) -> list[str]:
+        """Join the pair that was learned first, the leftmost of them first, until none is known.
+
+        CLIP joins every such pair before it looks again. That is the same: each part is learned once, after its halves.
+        The parts lie in a ring that an empty one closes; one that has been joined to the part before it is empty.
+        """
+        parts = [*letters[:-1], letters[-1] + "</w>", ""]
+        after, before = [*range(1, len(parts)), 0], [len(parts) - 1, *range(len(parts) - 1)]
+        pairs = [(self._ranks[pair], i) for i, pair in enumerate(pairwise(parts)) if pair in self._ranks]
+        heapify(pairs)
+        while pairs:
+            rank, i = heappop(pairs)
+            right = after[i]
+            if self._ranks.get((parts[i], parts[right])) != rank:
+                continue  # one of the two has been joined to another since
+            parts[i], parts[right] = parts[i] + parts[right], ""
+            after[i] = after[right]
+            before[after[i]] = i
+            for left in (before[i], i):
+                pair = parts[left], parts[after[left]]
+                if pair in self._ranks:
+                    heappush(pairs, (self._ranks[pair], left))
+        return [part for part in parts if part]
 
 
 def _share(marks: Sequence[bool]) -> float:
     return sum(marks) / len(marks) if marks else 0.0
-
-
-def _join(parts: list[str], pair: tuple[str, str]) -> list[str]:
-    joined: list[str] = []
-    i = 0
-    while i < len(parts):
-        width = 2 if tuple(parts[i : i + 2]) == pair else 1
-        joined.append("".join(parts[i : i + width]))
-        i += width
-    return joined
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import string
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -98,6 +99,16 @@ def reference_input(pair: Pair, pictures: list[bytes]) -> torch.Tensor:
 
 def test_tokens(pair: Pair) -> None:
     np.testing.assert_array_equal(pair.ours.tokenizer.batch(TEXTS), pair.tokenizer(list(TEXTS)).numpy())
+
+
+@pytest.mark.parametrize("vocab_size", [1024, 49408])
+def test_parts_of_words(vocab_size: int) -> None:
+    ours, theirs, dice = ClipTokenizer(vocab_size), open_clip.SimpleTokenizer(), np.random.default_rng(0)
+    theirs.bpe_ranks = dict(ours._ranks)
+    for letters in ("a", "ah", "the", "aeiou\u00e9\u732b", string.ascii_lowercase):
+        for length in (1, 2, 3, 30, 300):
+            word = [theirs.byte_encoder[byte] for byte in "".join(dice.choice([*letters], length)).encode()]
+            assert ours._merge(word) == theirs.bpe("".join(word)).split()
 
 
 @torch.inference_mode()
