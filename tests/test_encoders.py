@@ -31,7 +31,7 @@ from cmprompt.encoders.weights import (
     read_scalar,
 )
 from cmprompt.errors import ItemError, ModelError, UsageError
-from cmprompt.hub import write_manifest
+from cmprompt.hub import verify, write_manifest
 from cmprompt.types import Array
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -140,6 +140,10 @@ def test_the_hash_follows_the_file(tmp_path: Path) -> None:
     assert file_sha256(file) != first
 
 
+def with_part(key: str, **changes: Any) -> dict[str, Any]:
+    return {**SMALL, key: {**SMALL[key], **changes}}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -147,10 +151,22 @@ def test_the_hash_follows_the_file(tmp_path: Path) -> None:
         ({"preprocess_cfg": {**HALF, "resize_mode": None}}, "resize_mode"),
         ({"preprocess_cfg": {**HALF, "resize_mode": "stretch"}}, "stretch"),
         ({"model_cfg": {**SMALL, "embed_dim": 8}}, "does not fit"),
-        ({"model_cfg": {**SMALL, "vision_cfg": {**SMALL["vision_cfg"], "layers": 1}}}, "Unexpected key"),
-        ({"model_cfg": {**SMALL, "vision_cfg": {**SMALL["vision_cfg"], "layers": 3}}}, "Missing key"),
-        ({"model_cfg": {**SMALL, "vision_cfg": {**SMALL["vision_cfg"], "image_size": [32, 64]}}}, "not square"),
+        ({"model_cfg": with_part("vision_cfg", layers=1)}, "Unexpected key"),
+        ({"model_cfg": with_part("vision_cfg", layers=3)}, "Missing key"),
+        ({"model_cfg": with_part("vision_cfg", image_size=[32, 64])}, "not square"),
         ({"model_cfg": {**SMALL, "colour": "blue"}}, "cannot build"),
+        ({"model_cfg": with_part("vision_cfg", image_size=0)}, "image_size 0"),
+        ({"model_cfg": with_part("vision_cfg", image_size=-32)}, "image_size -32"),
+        ({"model_cfg": with_part("vision_cfg", image_size="32")}, "image_size '32'"),
+        ({"model_cfg": with_part("vision_cfg", image_size=[])}, "image_size"),
+        ({"model_cfg": with_part("text_cfg", context_length="many")}, "context_length 'many'"),
+        ({"model_cfg": with_part("text_cfg", vocab_size=0)}, "vocab_size 0"),
+        ({"preprocess_cfg": [HALF]}, "preprocess_cfg"),
+        ({"preprocess_cfg": {**HALF, "mean": [0.5, 0.5]}}, "mean"),
+        ({"preprocess_cfg": {**HALF, "std": ["a", "b", "c"]}}, "std"),
+        ({"preprocess_cfg": {**HALF, "mean": {"red": 1}}}, "mean"),
+        ({"preprocess_cfg": {**HALF, "std": [10**400] * 3}}, "std"),
+        ({"preprocess_cfg": {**HALF, "fill_color": "red"}}, "fill_color"),
     ],
 )
 def test_what_does_not_fit_is_refused(copy: Path, pixels: Array, changes: dict[str, Any], said: str) -> None:
@@ -161,6 +177,19 @@ def test_what_does_not_fit_is_refused(copy: Path, pixels: Array, changes: dict[s
 def test_old_configurations_of_the_clip_family_are_complete() -> None:
     preprocess = preprocess_of({"mean": CLIP["mean"], "std": CLIP["std"]}, SMALL, "here")
     assert (preprocess.interpolation, preprocess.resize, preprocess.size_px) == ("bicubic", "shortest", 32)
+
+
+def test_one_number_stands_for_all_three_colours(copy: Path) -> None:
+    whole = read_folder(edit(copy, preprocess_cfg=HALF))
+    assert read_folder(edit(copy, preprocess_cfg={**HALF, "mean": 0.5, "std": 0.5})).preprocess == whole.preprocess
+
+
+@pytest.mark.parametrize("files", [[WEIGHTS], {WEIGHTS: None}, {WEIGHTS: {"size": 3}}, {WEIGHTS: {"sha256": 3}}])
+def test_a_manifest_without_hashes_is_one_error(copy: Path, files: object) -> None:
+    (copy / MANIFEST).write_text(json.dumps({"name": "mine", "files": files}))
+    for read in (read_folder, lambda folder: [*verify(folder)]):
+        with pytest.raises(ModelError, match=MANIFEST):
+            read(copy)
 
 
 def test_a_manifest_names_the_model_and_pins_its_weights(copy: Path) -> None:

@@ -127,7 +127,9 @@ def test_one_flipped_byte_is_noticed(tmp_path: Path) -> None:
         load_head(tmp_path / "h")
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", '{"format": 1}', '{"format": 99}'])
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", '{"format": 1}', '{"format": 99}', pytest.param("[" * 100_000, id="deep")]
+)
 def test_damaged_settings_are_one_error(damage: str, tmp_path: Path) -> None:
     save_head(HEAD, tmp_path / "h")
     (tmp_path / "h" / "head.json").write_text(damage)

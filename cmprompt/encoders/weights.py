@@ -71,8 +71,8 @@ def read_folder(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise ModelError(f"no model folder at {folder}; it should hold {CONFIG} and {WEIGHTS[0]}")
     config = read_json(folder / CONFIG)
-    _check_architecture(config.get("model_cfg"), folder / CONFIG)
-    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
+    check_architecture(config.get("model_cfg"), str(folder / CONFIG))
+    manifest = read_manifest(folder) if (folder / MANIFEST).is_file() else {}
     weights = find_weights(folder)
     return Checkpoint(
         name=manifest.get("name", "local"),
@@ -86,13 +86,29 @@ def read_folder(folder: Path) -> Checkpoint:
     )
 
 
-def _check_architecture(model_cfg: Any, where: Path) -> None:
+def check_architecture(model_cfg: Any, where: str) -> None:
+    """Raises ModelError where the configuration does not have the parts that are read here, or other values in them."""
     kinds = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
     wrong = [
         key for key, kind in kinds.items() if not isinstance(model_cfg, dict) or type(model_cfg.get(key)) is not kind
     ]
     if wrong:
         raise ModelError(f"{where} has no model_cfg with {', '.join(wrong)}; it should be as open_clip writes it")
+    for key in ("context_length", "vocab_size"):
+        _whole(model_cfg["text_cfg"].get(key, 1), key, where)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What `hub.write_manifest` wrote. Raises ModelError where it does not give a sha256 for each of its files."""
+    manifest = read_json(folder / MANIFEST)
+    files = manifest.get("files", {})
+    if not isinstance(files, dict) or not all(_has_hash(entry) for entry in files.values()):
+        raise ModelError(f"{folder / MANIFEST} does not give the sha256 of each file by its name")
+    return manifest
+
+
+def _has_hash(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("sha256"), str)
 
 
 def find_weights(folder: Path) -> Path:
@@ -117,17 +133,19 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path} should hold a JSON object")
     return value
 
 
-def preprocess_of(cfg: Mapping[str, Any], model_cfg: Mapping[str, Any], where: str) -> Preprocess:
+def preprocess_of(cfg: Any, model_cfg: Mapping[str, Any], where: str) -> Preprocess:
     """open_clip's `preprocess_cfg` as data. Raises ModelError where it leaves open how the pixels were trained."""
-    filled = dict(cfg)
-    if tuple(filled.get("mean", ())) == CLIP_MEAN:
+    if not isinstance(cfg, dict):
+        raise ModelError(f"{where}: preprocess_cfg should be a JSON object")
+    filled = {**cfg, **{key: _triple(cfg[key], key, where) for key in ("mean", "std") if cfg.get(key) is not None}}
+    if filled.get("mean") == CLIP_MEAN:
         filled = {"interpolation": "bicubic", "resize_mode": "shortest", **filled}
     missing = [key for key in ("mean", "std", "interpolation", "resize_mode") if filled.get(key) is None]
     if missing:
@@ -139,19 +157,24 @@ def preprocess_of(cfg: Mapping[str, Any], model_cfg: Mapping[str, Any], where: s
         size_px=_square(model_cfg, where),
         resize=_one_of(filled["resize_mode"], ("shortest", "squash", "longest"), "resize_mode", where),
         interpolation=_one_of(filled["interpolation"], ("bicubic", "bilinear", "nearest"), "interpolation", where),
-        mean=_triple(filled["mean"]),
-        std=_triple(filled["std"]),
-        fill=int(filled.get("fill_color") or 0),
+        mean=filled["mean"],
+        std=filled["std"],
+        fill=_whole(filled.get("fill_color") or 0, "fill_color", where, least=0),
     )
 
 
 def _square(model_cfg: Mapping[str, Any], where: str) -> int:
     size = model_cfg["vision_cfg"].get("image_size", 224)
-    if isinstance(size, int):
-        return size
-    if len(set(size)) != 1:
+    sides = [_whole(side, "image_size", where) for side in (size if isinstance(size, list | tuple) else [size])]
+    if len(set(sides)) != 1:
         raise ModelError(f"{where}: image_size {size} is not square, which is not supported")
-    return int(size[0])
+    return sides[0]
+
+
+def _whole(value: Any, key: str, where: str, least: int = 1) -> int:
+    if type(value) is not int or value < least:
+        raise ModelError(f"{where}: {key} {value!r} is no whole number from {least} up")
+    return value
 
 
 def _one_of(value: str, known: tuple[str, ...], key: str, where: str) -> Any:
@@ -160,9 +183,13 @@ def _one_of(value: str, known: tuple[str, ...], key: str, where: str) -> Any:
     return value
 
 
-def _triple(values: Any) -> Triple:
-    numbers = [float(value) for value in (values if isinstance(values, list | tuple) else [values] * 3)]
-    return (numbers[0], numbers[1], numbers[2])
+def _triple(values: Any, key: str, where: str) -> Triple:
+    """Three numbers, or one for all three, as open_clip reads them."""
+    try:
+        red, green, blue = (float(value) for value in (values if isinstance(values, list | tuple) else [values] * 3))
+    except (TypeError, ValueError, OverflowError):
+        raise ModelError(f"{where}: {key} {values!r} is not three numbers") from None
+    return red, green, blue
 
 
 def read_scalar(weights: Path, name: str) -> float | None:

@@ -90,7 +90,7 @@ def read_settings(directory: str | os.PathLike[str]) -> dict[str, Any]:
                 raise TypeError(f"its {key!r} is no JSON object")
         if hashlib.sha256((path / TENSORS).read_bytes()).hexdigest() != settings["sha256"]:
             raise ModelError(f"{path / TENSORS}: its bytes are not those that {SETTINGS} names; fit the head again")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{str(path)!r} is no complete head ({error}); fit it again") from error
     return settings
 

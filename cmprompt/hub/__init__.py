@@ -26,10 +26,12 @@ from cmprompt.encoders.weights import (
     WEIGHTS,
     Checkpoint,
     cache_dir,
+    check_architecture,
     file_sha256,
     fresh_sha256,
     read_folder,
     read_json,
+    read_manifest,
 )
 from cmprompt.errors import ModelError, OutputError, UsageError
 from cmprompt.hub.download import Hub, RemoteFile
@@ -202,7 +204,7 @@ def _pulled_folder(name: str) -> Path:
 
 def verify(folder: Path) -> Iterator[tuple[Path, bool]]:
     """Every file of the manifest in `folder`, read whole now: is it as it was published?"""
-    for name, expected in read_json(folder / MANIFEST).get("files", {}).items():
+    for name, expected in read_manifest(folder).get("files", {}).items():
         path = folder / name
         yield path, path.is_file() and fresh_sha256(path) == expected["sha256"]
 
@@ -315,8 +317,7 @@ def _config_of(model: zoo.Model, fetch: Callable[[], Path]) -> dict[str, Any]:
     """model_cfg and preprocess_cfg: from open_clip's tables for its own names, else from the repository."""
     if not model.architecture:
         config = read_json(fetch())
-        if "model_cfg" not in config:
-            raise ModelError(f"{model.repo}: {CONFIG} has no 'model_cfg'")
+        check_architecture(config.get("model_cfg"), f"{model.repo}: {CONFIG}")
         return config
     from open_clip import get_model_config
     from open_clip.pretrained import get_pretrained_cfg

@@ -190,7 +190,10 @@ def test_broken_safetensors_name_the_file(folder: Path, data: bytes) -> None:
         load_encoder(f"local-dir:{folder}")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model_cfg": 3}', '{"model_cfg": {"embed_dim": 4}}', "\x00"])
+DEEP = pytest.param("[" * 100_000, id="deep")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model_cfg": 3}', '{"model_cfg": {"embed_dim": 4}}', "\x00", DEEP])
 def test_broken_configurations_name_the_file(small: Path, tmp_path: Path, text: str) -> None:
     copy = Path(shutil.copytree(small, tmp_path / "model"))
     (copy / "open_clip_config.json").write_text(text)
