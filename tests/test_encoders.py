@@ -108,6 +108,22 @@ def test_the_id_names_weights_and_configuration(small: Path, copy: Path) -> None
     assert other.model_id != same.model_id
 
 
+def test_the_id_names_the_files_of_a_tokenizer_and_a_text_tower_that_are_read(copy: Path) -> None:
+    def ids(**text_cfg: str) -> set[str]:
+        edit(copy, model_cfg=with_part("text_cfg", **text_cfg))
+        found = set()
+        for text in ("", "one", "two"):
+            for name in ("tokenizer.json", "text_model/config.json"):
+                (copy / name).parent.mkdir(exist_ok=True)
+                (copy / name).write_text(text)
+                found.add(read_folder(copy).config_digest)
+        return found
+
+    assert len(ids()) == 1
+    assert len(ids(hf_tokenizer_name="words")) == 3
+    assert len(ids(hf_tokenizer_name="words", hf_model_name="tower")) == 6
+
+
 def test_the_store_key_names_everything_that_changes_a_vector(small: Path) -> None:
     ways: list[dict[str, Any]] = [{"precision": "fp32"}, {"precision": "bf16"}, {"exact": True}]
     assert len({load_encoder(f"local-dir:{small}", device="cpu", **way).store_key for way in ways}) == 3

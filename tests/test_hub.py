@@ -219,13 +219,13 @@ def flip_a_byte(path: Path) -> None:
     path.resolve().write_bytes(data)
 
 
-def pinned(machine: Machine, pin: zoo.Pin) -> str:
-    """What a process prints that pulls ViT-B-32, were it pinned like that in a table of checkpoints."""
+def pinned(machine: Machine, pin: zoo.Pin, name: str = "ViT-B-32", repo: str = REPO) -> str:
+    """What a process prints that pulls a model, were it pinned like that in a table of checkpoints."""
     script = (
         "from dataclasses import replace\n"
         "from cmprompt import hub, zoo\n"
-        f"zoo.ZOO = (replace(zoo.find('ViT-B-32'), repo={REPO!r}, pin=zoo.{pin!r}),)\n"
-        "try: here = hub.pull('ViT-B-32'); print(here.revision, here.weights)\n"
+        f"zoo.ZOO = (replace(zoo.find({name!r}), repo={repo!r}, pin=zoo.{pin!r}),)\n"
+        f"try: here = hub.pull({name!r}); print(here.revision, here.weights)\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     return subprocess.run(
@@ -241,6 +241,15 @@ def test_a_pinned_model_is_that_commit_s_file_of_that_hash(
     hub.add(REPO, {**files, WEIGHTS: b"the main branch has moved on"})
     assert commit in pinned(machine, zoo.Pin(commit, hashlib.sha256(weights).hexdigest()))
     assert machine.weights().read_bytes() == weights
+
+
+def test_a_pinned_model_s_tokenizer_is_of_the_same_commit(machine: Machine, hub: HubServer) -> None:
+    name = "ViT-B-16-SigLIP2-256"
+    repo = zoo.find(name).repo
+    commit = hub.add(repo, {WEIGHTS: b"weights", "tokenizer.json": b"of then"})
+    hub.add(repo, {WEIGHTS: b"weights", "tokenizer.json": b"of now"})
+    assert commit in pinned(machine, zoo.Pin(commit), name, repo)
+    assert (machine.folder() / "tokenizer.json").read_bytes() == b"of then"
 
 
 def test_other_bytes_than_the_pinned_ones_are_refused(machine: Machine, hub: HubServer) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cmprompt.encoders.tokenizer import refuse_code, require_transformers
-from cmprompt.encoders.weights import TEXT_MODEL, Checkpoint, read_json
+from cmprompt.encoders.weights import TEXT_CONFIG, Checkpoint, read_json
 from cmprompt.errors import ModelError
 
 
@@ -70,9 +70,9 @@ def text_model(folder: Path | None) -> str:
     require_transformers("text tower")
     from open_clip.hf_configs import arch_dict
 
-    if folder is None or not (folder / TEXT_MODEL / "config.json").is_file():
-        raise ModelError(f"{folder} has no {TEXT_MODEL}/config.json, which says how its text tower is built")
-    path = folder / TEXT_MODEL / "config.json"
+    if folder is None or not (folder / TEXT_CONFIG).is_file():
+        raise ModelError(f"{folder} has no {TEXT_CONFIG}, which says how its text tower is built")
+    path = folder / TEXT_CONFIG
     refuse_code(path)
     kind = read_json(path).get("model_type")
     if kind not in [*arch_dict]:

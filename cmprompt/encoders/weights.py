@@ -21,8 +21,12 @@ from cmprompt.zoo import PICKLES, pickle_refusal
 CONFIG = "open_clip_config.json"
 MANIFEST = "cmprompt-manifest.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
-TEXT_MODEL = "text_model"  # the folder for the configuration of a Hugging Face text tower
+TEXT_CONFIG = "text_model/config.json"  # of a text tower that is Hugging Face's
 TINY = Path(__file__).parents[1] / "tiny"  # the bundled model
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "vocab.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model",
+)  # fmt: skip
 # What open_clip's configs meant before they wrote the two keys down; only the CLIP family is that old.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 
@@ -42,9 +46,18 @@ class Checkpoint:
 
     @property
     def config_digest(self) -> str:
-        """Eight characters for the architecture and the preprocessing."""
-        parts = [self.model_cfg, vars(self.preprocess)]
+        """Eight characters for the architecture, the preprocessing and the files of Hugging Face that read texts."""
+        parts: list[Any] = [self.model_cfg, vars(self.preprocess)]
+        if files := self._text_files():
+            parts.append({name: file_sha256(self.folder / name) for name in files})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+    def _text_files(self) -> list[str]:
+        """Those of a tokenizer and a text tower that are not open_clip's own, as far as they are here."""
+        text_cfg = self.model_cfg["text_cfg"]
+        names = list(TOKENIZER_FILES if text_cfg.get("hf_tokenizer_name") else ())
+        names += [TEXT_CONFIG] if text_cfg.get("hf_model_name") else []
+        return [name for name in names if (self.folder / name).is_file()]
 
     def verified_hash(self) -> str:
         """The sha256 of the weights. Raises ModelError where it is not the published one."""

@@ -21,8 +21,9 @@ from cmprompt.atomic import in_turn, writing
 from cmprompt.encoders.weights import (
     CONFIG,
     MANIFEST,
-    TEXT_MODEL,
+    TEXT_CONFIG,
     TINY,
+    TOKENIZER_FILES,
     WEIGHTS,
     Checkpoint,
     cache_dir,
@@ -36,10 +37,6 @@ from cmprompt.encoders.weights import (
 from cmprompt.errors import ModelError, OutputError, UsageError
 from cmprompt.hub.download import Hub, RemoteFile
 
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "vocab.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model",
-)  # fmt: skip
 Notices = Callable[[str], None]
 
 
@@ -137,7 +134,7 @@ def pull(
     notices(f"downloading {model.name}: {weights.size / 1e6:.0f} MB from {model.repo} at {commit[:7]}, {model.licence}")
     paths = {WEIGHTS[0]: hub.fetch(model.repo, commit, weights)}
     config = _config_of(model, lambda: hub.fetch(model.repo, commit, _named(files, CONFIG, model)))
-    paths |= _text_files(hub, config["model_cfg"]["text_cfg"])
+    paths |= _text_files(hub, config["model_cfg"]["text_cfg"], model.repo, commit)
     folder = to or folder_of(zoo.canonical(name))
     with writing(str(folder)):
         return lay_out(folder, model, commit, config, paths, copy=to is not None)
@@ -160,7 +157,8 @@ def keep(name: str, pickled: Path, *, accept_licence: bool = False) -> Checkpoin
         raise OutputError(f"{model.name} is here already, in {here.folder}; remove that folder to make it anew")
     folder = folder_of(zoo.canonical(name))
     config = _config_of(model, lambda: folder / CONFIG)
-    texts = _text_files(Hub(progress=False), config["model_cfg"]["text_cfg"])
+    revision = model.pin.revision if model.pin else None
+    texts = _text_files(Hub(progress=False), config["model_cfg"]["text_cfg"], model.repo, revision)
     with writing(str(folder)), _made_whole(folder) as made:
         convert(pickled, made / WEIGHTS[0])
         _fill(made, config, texts, copy=False)
@@ -340,13 +338,18 @@ def check_quick_gelu(model: zoo.Model, model_cfg: dict[str, Any], table: dict[st
     )
 
 
-def _text_files(hub: Hub, text_cfg: dict[str, Any]) -> dict[str, Path]:
-    """The tokenizer's and the text tower's files, where those come from a repository of their own."""
+def _text_files(hub: Hub, text_cfg: dict[str, Any], own: str, revision: str | None) -> dict[str, Path]:
+    """The files of a tokenizer and a text tower of Hugging Face's.
+
+    From the model's `own` repository they are of its `revision`, from any other the newest.
+    """
     paths: dict[str, Path] = {}
     if repo := text_cfg.get("hf_tokenizer_name"):
-        commit, files = hub.list_files(repo, None, repo)
+        commit, files = hub.list_files(repo, revision if repo == own else None, repo)
         paths |= {name: hub.fetch(repo, commit, files[name]) for name in TOKENIZER_FILES if name in files}
     if repo := text_cfg.get("hf_model_name"):
-        commit, files = hub.list_files(repo, None, repo)
-        paths[f"{TEXT_MODEL}/config.json"] = hub.fetch(repo, commit, files["config.json"])
+        commit, files = hub.list_files(repo, revision if repo == own else None, repo)
+        if "config.json" not in files:
+            raise ModelError(f"{repo} has no config.json, so how to build the text tower is not known")
+        paths[TEXT_CONFIG] = hub.fetch(repo, commit, files["config.json"])
     return paths
