@@ -59,7 +59,7 @@ def pull(
     to: Annotated[str | None, typer.Option("--to", metavar="DIR", help="Write a folder for local-dir:DIR.")] = None,
     accept_licence: o.AcceptLicence = False,
 ) -> None:
-    """Download a model at a fixed revision and check its hashes. An interrupted download goes on where it stopped.
+    """Download a model, pinned or the newest, and check its hashes. An interrupted download goes on where it stopped.
 
     cmprompt models pull ViT-B-32-256
     cmprompt models pull ViT-B-32-256 --to models/vit-b-32-256

@@ -1,4 +1,4 @@
-"""Model files from the hub: a pinned revision, hashes checked, interrupted downloads taken up where they stopped.
+"""Model files from the hub: pinned or the newest, hashes checked, interrupted downloads taken up where they stopped.
 
 A pulled model is an ordinary local folder (open_clip_config.json, weights, tokenizer files and a manifest of hashes).
 The weights themselves stay in the Hugging Face cache, so that other tools find them too, and the folder links to them.
