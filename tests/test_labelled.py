@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 from labelled_photos import write_table
 
@@ -12,8 +13,9 @@ from cmprompt.cli.app import run
 from cmprompt.errors import UsageError
 from cmprompt.labelled import columns_of, contents_line, read_labelled
 from cmprompt.labelled.rows import Labelled
+from cmprompt.labelled.vectors import join_features
 from cmprompt.sources import SourceOptions
-from cmprompt.types import Item
+from cmprompt.types import Embedded, Features, Item, Outcome
 
 RED, GREEN, BLUE = (f"images/{colour}-0.png" for colour in ("red", "green", "blue"))
 
@@ -190,3 +192,16 @@ def test_labels_without_rows_are_named_where_a_head_learns_from_rows_alone(
     assert "1 labels have no rows in" in capsys.readouterr().err
     assert run(["finetune", str(table), *flags, "-o", str(tmp_path / "b")]) == 0
     assert "have no rows" not in capsys.readouterr().err
+
+
+def test_rows_are_counted_once_however_many_batches_they_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[Features] = []
+    monkeypatch.setattr(Features, "__len__", lambda self: counted.append(self) or len(self.has_image))
+    items = tuple(Item(str(n), None) for n in range(300))
+    row, failed = Features.of_images(np.ones((1, 2), np.float32)), Outcome("missing", "gone")
+    batches = [Embedded((item,), (Outcome(),), row) for item in items]
+    assert join_features(Labelled("here", items), batches).image.shape == (300, 2)
+    assert len(counted) <= 2 * len(items)
+    batches[200] = Embedded((items[200],), (failed,), row)
+    with pytest.raises(UsageError, match=r"here: 1 row cannot be read \(gone\): 200$"):
+        join_features(Labelled("here", items), batches)

@@ -41,10 +41,11 @@ def join_features(data: Labelled, batches: Iterable[Embedded]) -> Features:
     """The vectors of every row as one. Raises UsageError that names the lines which failed."""
     parts: list[Features] = []
     failed: dict[int, str] = {}
+    done = 0
     for batch in batches:
-        done = sum(map(len, parts))
         failed.update({done + i: str(o.error) for i, o in enumerate(batch.outcomes) if o.status != "ok"})
         parts.append(batch.features)
+        done += len(batch.features)
     if failed:
         first = next(iter(failed.values()))
         raise UsageError(f"{data.source}: {counted(len(failed), 'row')} cannot be read ({first}): {data.where(failed)}")
