@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -74,6 +75,14 @@ def test_translations_are_checked(tmp_path: Path) -> None:
                             (["wolf"], "has 2 translations")]:  # fmt: skip
         with pytest.raises(UsageError, match=message):
             read_translations(str(path), labels)
+
+
+def test_many_translations_are_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "many.txt"
+    path.write_text("".join(f"label {n}: translation {n}\n" for n in range(20_000)))
+    started = perf_counter()
+    assert len(read_translations(str(path))) == 20_000
+    assert perf_counter() - started < 2  # comparing each with all before it takes 4 s and more
 
 
 def test_every_label_is_reported_by_its_translation() -> None:

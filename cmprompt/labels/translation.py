@@ -24,15 +24,17 @@ def read_translations(path: str, labels: Sequence[str] | None = None) -> dict[st
     if missing := [label for label in labels if label not in entries]:
         raise UsageError(f"{path}: no translation of {', '.join(map(repr, missing[:5]))}; add lines label: translation")
     names: dict[str, str] = {}
+    taken: set[str] = set()
     for label in labels:
         entry = entries[label]
         if len(entry.phrases) != 1:
             raise UsageError(f"{entry.where}: {label!r} has {len(entry.phrases)} translations; give one")
-        if entry.phrases[0] in names.values():
+        if entry.phrases[0] in taken:
             raise UsageError(
                 f"{entry.where}: {entry.phrases[0]!r} is given for two labels, which could not be told apart"
             )
         names[label] = entry.phrases[0]
+        taken.add(names[label])
     return names
 
 
