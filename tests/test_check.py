@@ -14,7 +14,14 @@ from cmprompt.errors import UsageError
 from cmprompt.labelled.rows import Labelled
 from cmprompt.labelled.vectors import embed_labelled
 from cmprompt.sources import SourceOptions, read_items
-from cmprompt.tasks.check import check_labels, check_pairs, confidently_other, flag_mismatched, mismatched_share
+from cmprompt.tasks.check import (
+    SHUFFLES,
+    check_labels,
+    check_pairs,
+    confidently_other,
+    flag_mismatched,
+    mismatched_share,
+)
 from cmprompt.types import Array
 
 
@@ -69,6 +76,18 @@ def test_a_picture_on_many_rows_is_checked_in_bounded_memory(monkeypatch: pytest
         return most
 
     assert peak(2000) < 6 * peak(400)
+
+
+def test_shuffled_pairs_are_scored_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, texts = (unit(np.random.default_rng(seed).standard_normal((1000, 128))) for seed in (0, 1))
+    whole = check_pairs(images, texts, range(1000), range(1000))
+    monkeypatch.setattr("cmprompt.tasks.check.BLOCK_CELLS", 1 << 16)
+    tracemalloc.start()
+    parts = check_pairs(images, texts, range(1000), range(1000))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(parts.p_value, whole.p_value) and np.array_equal(parts.cosine, whole.cosine)
+    assert most < SHUFFLES * images.nbytes / 2  # the vectors of all shuffled pairs take twice that for each side
 
 
 def test_a_table_of_one_text_has_no_other() -> None:

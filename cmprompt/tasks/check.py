@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def check_pairs(
     """
     own_image, own_text = np.asarray(image_of), np.asarray(text_of)
     similarity = _Similarity(images, texts, own_image, own_text)
-    cosine = np.einsum("nd,nd->n", images[own_image], texts[own_text])
+    cosine = similarity.cosines(own_image, own_text)
     rank, best, best_cosine = _against_others(similarity, cosine)
     score = similarity.standardised(own_image, own_text)
     null = np.sort(_shuffled(similarity, seed))
@@ -141,17 +142,32 @@ class _Similarity:
                 some = slice(row, row + size)
                 yield pairs[some], cosines[place[some]]
 
+    def cosines(self, image: Array, text: Array) -> Array:
+        """(n,) cosines of some images with some texts, a block at a time."""
+        found = np.empty(len(image), np.float32)
+        size = max(1, BLOCK_CELLS // self.texts.shape[1])
+        for some in (slice(start, start + size) for start in range(0, len(image), size)):
+            found[some] = np.einsum("nd,nd->n", self.images[image[some]], self.texts[text[some]])
+        return found
+
     def standardised(self, image: Array, text: Array) -> Array:
         """(n,) cosines of some images and texts, each less its image's and its text's mean, in their deviations.
 
         Some images are close to every text and some texts to every image; that says nothing about a pair.
         """
-        cosines = np.einsum("nd,nd->n", self.images[image], self.texts[text])
-        by_image = _moments(self.images, self.texts)
-        by_text = _moments(self.texts, self.images)
+        cosines = self.cosines(image, text)
+        by_image, by_text = self._by_image, self._by_text
         scores: Array = (cosines - by_image[0][image]) / by_image[1][image]
         scores += (cosines - by_text[0][text]) / by_text[1][text]
         return scores
+
+    @cached_property
+    def _by_image(self) -> tuple[Array, Array]:
+        return _moments(self.images, self.texts)
+
+    @cached_property
+    def _by_text(self) -> tuple[Array, Array]:
+        return _moments(self.texts, self.images)
 
 
 def _moments(rows: Array, others: Array) -> tuple[Array, Array]:
