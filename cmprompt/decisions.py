@@ -9,7 +9,7 @@ import numpy as np
 
 from cmprompt import metrics
 from cmprompt.heads.verdict import DRAWS, Row, bootstrap_counts, decision_draws, intervals
-from cmprompt.predict import predict
+from cmprompt.predict import SCORES_AT_ONCE, predict
 from cmprompt.rule import Rule
 from cmprompt.types import Array, Embedded, Features, Head, Item, Outcome, Prediction
 
@@ -26,14 +26,15 @@ def answered(
 ) -> Iterator[Prediction]:
     """What `classify` answers to N items whose vectors are known. `vocabulary` and errors as in `predict`."""
     rest = iter(items)
-    batches = (Embedded(tuple(islice(rest, len(x))), (Outcome(),) * len(x), x) for x in parts_of(features))
+    batches = (Embedded(tuple(islice(rest, len(x))), (Outcome(),) * len(x), x) for x in parts_of(features, head))
     return predict(batches, head, rule, vocabulary=vocabulary)
 
 
-def parts_of(features: Features) -> Iterator[Features]:
-    """The rows in order, at most `ROWS_AT_ONCE` of them together."""
-    for start in range(0, len(features), ROWS_AT_ONCE):
-        yield features.take(slice(start, start + ROWS_AT_ONCE))
+def parts_of(features: Features, head: Head) -> Iterator[Features]:
+    """The rows in order, at most `ROWS_AT_ONCE` of them together, and fewer where `head` has many labels."""
+    size = min(ROWS_AT_ONCE, max(1, SCORES_AT_ONCE // max(1, len(head.labels))))
+    for start in range(0, len(features), size):
+        yield features.take(slice(start, start + size))
 
 
 def decided(predictions: Iterable[Prediction], labels: Sequence[str], rule: Rule) -> Array:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cmprompt import metrics
-from cmprompt.decisions import answered, decided, decides, figures_of
+from cmprompt.decisions import answered, decided, decides, figures_of, parts_of
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.verdict import bootstrap_counts
 from cmprompt.labelled.rows import Labelled
 from cmprompt.rule import Rule, Threshold
-from cmprompt.tasks.evaluate import Contender, class_lines, contest
+from cmprompt.tasks.evaluate import Contender, _spread, class_lines, contest
 from cmprompt.types import Array, Features, Item
 
 LABELS = ("cat", "dog", "fox")
@@ -61,6 +62,29 @@ def test_many_rows_are_answered_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     parts = contest(labelled("cat", "dog", "fox"), {"x": Contender(HEAD, rows(SURE, TORN, STRANGE))})
     assert np.array_equal(whole.answers["x"], parts.answers["x"])
     assert given(Rule(min_margin=0.1), SURE, TORN, SURE).tolist() == [0, -1, 0]
+
+
+def test_many_labels_are_answered_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, x, rule = labelled("cat", "dog", "none of these"), rows(SURE, TORN, STRANGE), Rule(none=True)
+    whole = contest(data, {"x": Contender(HEAD, x, rule, WORDS)})
+    monkeypatch.setattr("cmprompt.decisions.SCORES_AT_ONCE", 6)
+    assert [len(part) for part in parts_of(x, HEAD)] == [2, 1]
+    assert np.array_equal(contest(data, {"x": Contender(HEAD, x, rule, WORDS)}).answers["x"], whole.answers["x"])
+
+
+def test_answers_among_many_labels_take_little_more_than_their_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmprompt.decisions.SCORES_AT_ONCE", 1 << 18)
+    count = 2000
+    names = tuple(f"label {n}" for n in range(count))
+    weight = np.random.default_rng(0).normal(size=(count, 8)).astype(np.float32)
+    head = LinearHead(weight, names[::-1], "fake", 3.0)
+    contender = Contender(head, Features.of_images(weight))
+    tracemalloc.start()
+    answers = _spread(contender, names)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(answers[:, ::-1], metrics.softmax(head.logits(contender.features)))
+    assert most < 2 * answers.nbytes
 
 
 def test_only_some_rules_withhold_answers() -> None:

@@ -15,6 +15,7 @@ from cmprompt.heads.verdict import DRAWS, Row, bootstrap_counts, intervals, pair
 from cmprompt.index.exact import nearest
 from cmprompt.labelled.rows import Labelled
 from cmprompt.labelled.vectors import photo_groups
+from cmprompt.product import on_grid
 from cmprompt.rule import Rule
 from cmprompt.scores import add_up, level_labels, score
 from cmprompt.types import Array, Features, Head, Prediction
@@ -180,9 +181,12 @@ def _spread(contender: Contender, labels: tuple[str, ...]) -> Array:
     own, groups = level_labels(head.labels, rule.level)
     nothing = rule.none_name in labels and rule.none_name not in own
     rule = replace(rule, none=rule.none and nothing)  # where it is no label, its share belongs to the others
-    scores = (score(part, head, rule, contender.vocabulary) for part in parts_of(contender.features))
-    rows = np.concatenate([add_up(each, groups, rule).probability for each in scores])
-    columns = (*own, rule.none_name) if rows.shape[1] > len(own) else own
-    wide = np.zeros((len(rows), len(labels)))
-    wide[:, [labels.index(label) for label in columns]] = rows
-    return wide
+    place = {label: column for column, label in enumerate(labels)}
+    columns = np.array([place[label] for label in ((*own, rule.none_name) if nothing else own)])
+    words = None if contender.vocabulary is None else on_grid(contender.vocabulary)
+    rows, done = np.zeros((len(contender.features), len(labels))), 0
+    for part in parts_of(contender.features, head):
+        probability = add_up(score(part, head, rule, words), groups, rule).probability
+        rows[done : done + len(part), columns[: probability.shape[1]]] = probability
+        done += len(part)
+    return rows
