@@ -15,8 +15,16 @@ DECIDED = 0.5  # the probability from which a label of many counts as given
 
 def accuracy_at_k(scores: Array, target: Array, k: int = 1) -> float:
     """The part of rows whose target is among the k best scores; of equal scores the first label wins, as in argmax."""
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]  # (N, k)
-    return float((best == target[:, None]).any(1).mean())
+    return float(is_among_best(scores, target, k).mean())
+
+
+def is_among_best(scores: Array, target: Array, k: int) -> Array:
+    """(N,) bool, of which `accuracy_at_k` is the mean."""
+    own = np.take_along_axis(scores, target[:, None], axis=1)  # (N, 1)
+    better = (~(scores <= own)).sum(1)  # NaN is beaten by all
+    before = ((scores == own) & (np.arange(scores.shape[1]) < target[:, None])).sum(1)
+    found: Array = better + before < k
+    return found
 
 
 def confusion(predicted: Array, target: Array, n_classes: int) -> Array:

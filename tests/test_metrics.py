@@ -1,6 +1,9 @@
 """Known answers by hand; the comparison with scikit-learn is in tests/parity/test_sklearn.py."""
 
+import tracemalloc
+
 import numpy as np
+import pytest
 
 from cmprompt import metrics
 
@@ -17,6 +20,23 @@ def test_accuracy_at_k() -> None:
 def test_equal_scores_go_to_the_first_label() -> None:
     assert metrics.accuracy_at_k(np.array([[0.5, 0.5]]), np.array([0])) == 1.0
     assert metrics.accuracy_at_k(np.array([[0.5, 0.5]]), np.array([1])) == 0.0
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 30])
+def test_the_best_are_those_of_a_stable_sort(k: int) -> None:
+    dice = np.random.default_rng(0)
+    scores, target = dice.integers(0, 6, (300, 30)) / 5, dice.integers(0, 30, 300)  # many equal scores
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    assert np.array_equal(metrics.is_among_best(scores, target, k), (best == target[:, None]).any(1))
+
+
+def test_the_best_are_found_without_a_sort() -> None:
+    scores, target = np.random.default_rng(0).random((1000, 500)), np.zeros(1000, int)
+    tracemalloc.start()
+    metrics.accuracy_at_k(scores, target, 5)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < scores.nbytes / 2
 
 
 def test_balanced_accuracy_ignores_how_many_rows_a_class_has() -> None:

@@ -152,7 +152,7 @@ def _class_draws(probabilities: Array, target: Array, counts: Array) -> dict[str
         recall, precision = hits / support, hits / claimed
         f1 = 2 * hits / (support + claimed)
     seen = (support + claimed) > 0
-    in_top = (np.argsort(-probabilities, axis=1, kind="stable")[:, :5] == target[:, None]).any(1)
+    in_top = metrics.is_among_best(probabilities, target, 5)
     return {
         "accuracy": hits.sum(1) / n,
         "balanced_accuracy": np.nanmean(recall, axis=1),
