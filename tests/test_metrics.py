@@ -76,3 +76,21 @@ def test_map_leaves_out_labels_that_do_not_occur() -> None:
 def test_confusion_has_the_truth_in_rows() -> None:
     table = metrics.confusion(np.array([1, 1, 0]), np.array([0, 1, 0]), 2)
     np.testing.assert_array_equal(table, [[1, 1], [0, 1]])
+
+
+def test_the_most_frequent_mistakes_are_the_largest_cells_of_the_confusion() -> None:
+    predicted, target = np.random.default_rng(0).integers(0, 6, (2, 300))
+    table = metrics.confusion(predicted, target, 6)
+    np.fill_diagonal(table, 0)
+    cells = np.argsort(-table, axis=None, kind="stable")[:9]
+    wanted = [(*divmod(cell, 6), int(table.flat[cell])) for cell in cells.tolist()]
+    assert metrics.mistakes(predicted, target, 6, 9) == wanted
+    assert metrics.mistakes(target, target, 6, 9) == []
+
+
+def test_many_classes_need_no_table_of_their_pairs() -> None:
+    count = 200_000  # whose pairs would take 320 GB
+    target, predicted = np.array([0, 1, 1, count - 1]), np.array([0, 1, 0, 0])
+    assert metrics.mistakes(predicted, target, count, 1) == [(1, 0, 1)]
+    assert metrics.per_class(predicted, target, count)["recall"][[0, 1, count - 1]].tolist() == [1, 0.5, 0]
+    assert metrics.balanced_accuracy(predicted, target) == 0.5

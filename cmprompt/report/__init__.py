@@ -152,8 +152,8 @@ def _tower_curve(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _classes(rows: Array, trial: Trial, labels: Sequence[str], items: Sequence[Item]) -> Iterator[str]:
     yield from _reliability(rows, trial.targets, trial.record)
-    table = metrics.confusion(rows.argmax(1), trial.targets, len(labels))
-    yield from _matrix(table, labels) if len(labels) <= LARGEST_MATRIX else _pairs(table, labels)
+    confused = _matrix if len(labels) <= LARGEST_MATRIX else _pairs
+    yield from confused(rows.argmax(1), trial.targets, labels)
     yield "<h2>The surest mistakes</h2>"
     for row in _surest_mistakes(rows, trial.targets):
         answer, sure = labels[int(rows[row].argmax())], 100 * float(rows[row].max())
@@ -198,16 +198,17 @@ def _reliability(rows: Array, target: Array, record: Mapping[str, Any]) -> Itera
         yield f"<p>Temperature {record['temperature']:.3g}: ECE {before} before, {after} after.</p>"
 
 
-def _matrix(table: Array, labels: Sequence[str]) -> Iterator[str]:
+def _matrix(predicted: Array, target: Array, labels: Sequence[str]) -> Iterator[str]:
     yield "<h2>Confusion</h2><p>Rows are the truth.</p>"
+    table = metrics.confusion(predicted, target, len(labels))
     cells = [[cell or "" for cell in row] for row in table.tolist()]
     yield from _rows_of(zip(["", *labels], [list(labels), *cells], strict=True))
 
 
-def _pairs(table: Array, labels: Sequence[str]) -> Iterator[str]:
+def _pairs(predicted: Array, target: Array, labels: Sequence[str]) -> Iterator[str]:
     """What stands in for a matrix that no screen holds."""
     yield "<h2>Confusion</h2><p>The most frequent mistakes; the whole matrix is in report.json.</p>"
-    found = metrics.mistakes(table, WORST)
+    found = metrics.mistakes(predicted, target, len(labels), WORST)
     yield from _rows_of((f"{labels[truth]} taken for {labels[answer]}", [times]) for truth, answer, times in found)
 
 

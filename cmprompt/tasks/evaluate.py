@@ -115,10 +115,8 @@ def comparisons(found: Contest, *, seed: int = 0) -> Iterator[tuple[str, str, di
 
 def confused_pairs(found: Contest, name: str, most: int = 10) -> list[tuple[str, str, int]]:
     """(true label, answer, how often) of the most frequent mistakes of one contender."""
-    table = metrics.confusion(found.answers[name].argmax(1), found.target, len(found.labels))
-    return [
-        (found.labels[truth], found.labels[answer], times) for truth, answer, times in metrics.mistakes(table, most)
-    ]
+    pairs = metrics.mistakes(found.answers[name].argmax(1), found.target, len(found.labels), most)
+    return [(found.labels[truth], found.labels[answer], times) for truth, answer, times in pairs]
 
 
 def retrieval(features: Features, *, seed: int = 0) -> list[Row]:
