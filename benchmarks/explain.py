@@ -97,7 +97,7 @@ def deletion(encoder: Encoder, data: Path, count: int) -> dict[str, Array]:
 def win_rate(areas: Array, random: Array) -> tuple[float, float, float]:
     """The share of photos that lose their label faster than at random, a tie half, and its 95 % bootstrap interval."""
     wins = (areas < random) + 0.5 * (areas == random)
-    drawn = bootstrap_counts(len(wins), 1000, 0) @ wins / len(wins)
+    drawn = np.concatenate([counts @ wins for counts in bootstrap_counts(len(wins), 1000, 0)]) / len(wins)
     low, high = np.quantile(drawn, (0.025, 0.975))
     return float(wins.mean()), float(low), float(high)
 

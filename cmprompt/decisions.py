@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 
 import numpy as np
 
 from cmprompt import metrics
-from cmprompt.heads.verdict import DRAWS, Row, bootstrap_counts, decision_draws, intervals
+from cmprompt.heads.verdict import DRAWS, Row, bootstrap, decision_draws, intervals
 from cmprompt.predict import SCORES_AT_ONCE, predict
 from cmprompt.rule import Rule
 from cmprompt.types import Array, Embedded, Features, Head, Item, Outcome, Prediction
@@ -54,15 +55,12 @@ def decided(predictions: Iterable[Prediction], labels: Sequence[str], rule: Rule
 def figures_of(given: Mapping[str, Array], target: Array, *, seed: int = 0, draws: int = DRAWS) -> list[Row]:
     """A row for each set of decisions, with 95 % intervals: coverage and accuracy of what was answered or, of (N, C)
     decisions, precision, recall, F1 and exact match."""
-    counts = bootstrap_counts(len(target), draws, seed)
-    return [_row(name, rows, target, counts) for name, rows in given.items()]
-
-
-def _row(name: str, rows: Array, target: Array, counts: Array) -> Row:
-    if target.ndim == 1:
-        return Row(name, metrics.selective(rows, target), intervals(_selective_draws(rows, target, counts)))
-    relevant = target > 0
-    return Row(name, metrics.multi_label_f1(rows, relevant), intervals(decision_draws(rows, relevant, counts)))
+    many = target.ndim == 2
+    truth = target > 0 if many else target
+    drawn_of, figures = (decision_draws, metrics.multi_label_f1) if many else (_selective_draws, metrics.selective)
+    measures = {name: partial(drawn_of, rows, truth) for name, rows in given.items()}
+    drawn = bootstrap(measures, len(target), seed=seed, draws=draws, width=target.shape[-1])
+    return [Row(name, figures(rows, truth), intervals(drawn[name])) for name, rows in given.items()]
 
 
 def _selective_draws(rows: Array, target: Array, counts: Array) -> dict[str, Array]:

@@ -105,7 +105,7 @@ def test_the_draws_are_the_figures_on_the_drawn_rows(many: bool) -> None:
     rows = dice.random((80, 3)) < 0.5 if many else dice.integers(-1, 3, 80)
     (row,) = figures_of({"x": rows}, target, seed=4, draws=50)
     each = []
-    for counts in bootstrap_counts(80, 50, 4):
+    for counts in next(bootstrap_counts(80, 50, 4)):
         drawn = np.repeat(np.arange(80), counts.astype(int))
         figures = metrics.multi_label_f1(rows[drawn], target[drawn] > 0) if many else None
         each.append(figures or metrics.selective(rows[drawn], target[drawn]))

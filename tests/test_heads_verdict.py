@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -65,7 +67,7 @@ def test_the_draws_of_a_figure_are_that_figure_on_the_drawn_rows() -> None:
     probabilities = RNG.dirichlet(np.ones(3), 300)
     table, _ = judge({"a": FLOOR, "b": probabilities}, TARGET, "b", "a", draws=50, seed=4)
     each = []
-    for counts in bootstrap_counts(300, 50, 4):
+    for counts in next(bootstrap_counts(300, 50, 4)):
         rows = np.repeat(np.arange(300), counts.astype(int))
         each.append(metrics.classification(probabilities[rows], TARGET[rows]))
     for name, (low, high) in table[1].intervals.items():
@@ -89,7 +91,7 @@ def test_the_draws_of_many_labels_are_the_figures_on_the_drawn_rows() -> None:
     probabilities = np.round(0.5 * target + 0.5 * RNG.random((120, 3)), 1)  # with many equal scores
     table, _ = judge({"a": np.full((120, 3), 0.4), "b": probabilities}, target, "b", "a", draws=50, seed=4)
     each = []
-    for counts in bootstrap_counts(120, 50, 4):
+    for counts in next(bootstrap_counts(120, 50, 4)):
         rows = np.repeat(np.arange(120), counts.astype(int))
         each.append(metrics.multi_label(probabilities[rows], target[rows] > 0))
     for name, (low, high) in table[1].intervals.items():
@@ -111,7 +113,7 @@ def test_the_draws_of_numbers_are_the_figures_on_the_drawn_rows() -> None:
     close = np.round(target + RNG.normal(0, 3, 120))
     table, _ = judge({"mean": np.full(120, 4.0), "b": close}, target, "b", "mean", draws=50, seed=4)
     each = []
-    for counts in bootstrap_counts(120, 50, 4):
+    for counts in next(bootstrap_counts(120, 50, 4)):
         rows = np.repeat(np.arange(120), counts.astype(int))
         each.append(metrics.regression(close[rows], target[rows]))
     assert set(table[1].intervals) == {"mae", "rmse", "r2", "spearman"}
@@ -126,6 +128,38 @@ def test_ranks_drawn_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     whole = table_of({"a": close}, target, draws=20)
     monkeypatch.setattr("cmprompt.heads.verdict.RANKED_AT_ONCE", 100)  # two draws
     assert table_of({"a": close}, target, draws=20) == whole
+
+
+@pytest.mark.parametrize(
+    ("answers", "target"),
+    [
+        (RNG.dirichlet(np.ones(7), 40), np.arange(40) % 7),
+        (RNG.random((40, 3)), (RNG.random((40, 3)) < 0.4).astype(np.float32)),
+        (RNG.normal(size=40), RNG.normal(size=40)),
+    ],
+    ids=["classes", "labels", "numbers"],
+)
+def test_draws_in_parts_are_the_same(answers: Array, target: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    (whole,) = table_of({"a": answers}, target, draws=21)
+    monkeypatch.setattr("cmprompt.heads.verdict.DRAWN_AT_ONCE", 80)  # two draws
+    (parts,) = table_of({"a": answers}, target, draws=21)
+    assert parts.figures == whole.figures and list(parts.intervals) == list(whole.intervals)
+    for name, ends in parts.intervals.items():
+        np.testing.assert_allclose(ends, whole.intervals[name], rtol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize(("n", "classes"), [(20_000, 4), (50, 20_000)], ids=["rows", "classes"])
+def test_many_rows_and_many_classes_are_drawn_in_bounded_memory(
+    n: int, classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmprompt.heads.verdict.DRAWN_AT_ONCE", 1 << 16)
+    target = np.arange(n) % classes
+    answers = metrics.softmax(RNG.normal(size=(n, classes)))
+    tracemalloc.start()
+    table_of({"a": answers}, target, draws=100)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4 * 100 * max(n, classes)  # what one table of float32 takes for all draws at once
 
 
 def test_every_figure_stands_under_its_name_however_long_it_is() -> None:

@@ -5,8 +5,9 @@ Every candidate answers the same rows; each draw takes as many rows with replace
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,9 +15,12 @@ from cmprompt import metrics
 from cmprompt.types import Array
 
 DRAWS = 1000
+DRAWN_AT_ONCE = 1 << 22  # rows, or columns of a table, of all draws that are held together
 RANKED_AT_ONCE = 1 << 20  # rows of all draws whose ranks are held together
 NAMES = {"map": "mAP", "balanced_accuracy": "balanced accuracy"}
 NEEDED = 0.95  # the part of draws in which the floor (majority class, mean) must be beaten
+
+Measure = Callable[[Array], dict[str, Array]]  # (B, N) how often each row is drawn -> (B,) draws of every figure
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def judge(
     (N, C) of 0 and 1 for multi-label, or (N,) numbers. `floor` is the majority class, the label frequencies or the
     mean. The rest are baselines.
     """
-    drawn = _drawn(answers, target, bootstrap_counts(len(target), draws, seed))
+    drawn = _drawn(answers, target, seed, draws)
     better = {name: _gain(found) for name, found in drawn.items()}
     return _table(answers, target, drawn), rule(
         better, chosen, floor, figure=_deciding_figure(next(iter(drawn.values())))
@@ -54,18 +58,27 @@ def judge(
 
 def table_of(answers: Mapping[str, Array], target: Array, *, seed: int = 0, draws: int = DRAWS) -> list[Row]:
     """The table alone."""
-    return _table(answers, target, _drawn(answers, target, bootstrap_counts(len(target), draws, seed)))
+    return _table(answers, target, _drawn(answers, target, seed, draws))
 
 
 def _table(answers: Mapping[str, Array], target: Array, drawn: Mapping[str, Mapping[str, Array]]) -> list[Row]:
     return [Row(name, _figures(rows, target), intervals(drawn[name])) for name, rows in answers.items()]
 
 
-def _drawn(answers: Mapping[str, Array], target: Array, counts: Array) -> dict[str, dict[str, Array]]:
-    """(B,) draws of every figure of every candidate; `counts` (B, N)."""
-    numbers = target.dtype.kind == "f"
-    draws = _label_draws if target.ndim == 2 else _number_draws if numbers else _class_draws
-    return {name: draws(rows, target, counts) for name, rows in answers.items()}
+def _drawn(answers: Mapping[str, Array], target: Array, seed: int, draws: int) -> dict[str, dict[str, Array]]:
+    """(B,) draws of every figure of every candidate."""
+    measures = {name: _measure(rows, target) for name, rows in answers.items()}
+    width = max(rows.shape[-1] for rows in answers.values())
+    return bootstrap(measures, len(target), seed=seed, draws=draws, width=width)
+
+
+def _measure(rows: Array, target: Array) -> Measure:
+    if target.ndim == 2:
+        return partial(_label_draws, rows, target)
+    if target.dtype.kind == "f":
+        return partial(_number_draws, rows, target)
+    in_top = metrics.is_among_best(rows, target, 5)
+    return partial(_class_draws, rows.shape[1], target, rows.argmax(1), rows.max(1), in_top)
 
 
 def _gain(drawn: Mapping[str, Array]) -> Array:
@@ -104,19 +117,36 @@ def rule(better: Mapping[str, Array], chosen: str, floor: str, *, figure: str = 
 def paired(a: Array, b: Array, target: Array, *, seed: int = 0, draws: int = DRAWS) -> dict[str, float]:
     """Is `b` better than `a`? The median difference of balanced accuracy (for numbers of -RMSE, for multi-label of
     mAP), its 95 % interval, and the part of draws in which b is ahead."""
-    drawn = _drawn({"a": a, "b": b}, target, bootstrap_counts(len(target), draws, seed))
+    drawn = _drawn({"a": a, "b": b}, target, seed, draws)
     gap = _gain(drawn["b"]) - _gain(drawn["a"])
     low, median, high = np.percentile(gap, (2.5, 50, 97.5)).tolist()
     return {"difference": median, "low": low, "high": high, "ahead": float(np.mean(gap > 0))}
 
 
-def bootstrap_counts(n: int, draws: int, seed: int) -> Array:
-    """(B, N) float32: how often each row is in each draw of N rows."""
+def bootstrap(
+    measures: Mapping[str, Measure], n: int, *, seed: int, draws: int = DRAWS, width: int = 0
+) -> dict[str, dict[str, Array]]:
+    """(B,) draws of every figure of each measure, which has tables `width` wide; the same draws of N rows for all."""
+    parts = [
+        {name: measure(counts) for name, measure in measures.items()}
+        for counts in bootstrap_counts(n, draws, seed, width)
+    ]
+
+    def joined(name: str) -> dict[str, Array]:
+        return {figure: np.concatenate([part[name][figure] for part in parts]) for figure in parts[0][name]}
+
+    return {name: joined(name) for name in measures}
+
+
+def bootstrap_counts(n: int, draws: int, seed: int, width: int = 0) -> Iterator[Array]:
+    """(b, N) float32: how often each row is in each draw of N rows, as many draws at once as fit N or `width` wide."""
     rng = np.random.default_rng(seed)
-    counts = np.empty((draws, n), np.float32)
-    for draw in range(draws):
-        counts[draw] = np.bincount(rng.integers(0, n, n), minlength=n)
-    return counts
+    step = max(1, DRAWN_AT_ONCE // max(n, width))
+    for start in range(0, draws, step):
+        counts = np.empty((min(step, draws - start), n), np.float32)
+        for row in counts:
+            row[:] = np.bincount(rng.integers(0, n, n), minlength=n)
+        yield counts
 
 
 def majority(target: Array, train_target: Array, n_classes: int) -> Array:
@@ -142,17 +172,17 @@ def intervals(drawn: Mapping[str, Array]) -> dict[str, tuple[float, float]]:
     return {name: (low, high) for name, (low, high) in ends.items()}
 
 
-def _class_draws(probabilities: Array, target: Array, counts: Array) -> dict[str, Array]:
-    """(B,) draws of every figure of `metrics.classification`."""
-    c, n = probabilities.shape[1], len(target)
-    predicted = probabilities.argmax(1)
-    support, claimed = counts @ _one_hot(target, c), counts @ _one_hot(predicted, c)  # (B, C)
-    hits = counts @ (_one_hot(target, c) * (predicted == target)[:, None])
+def _class_draws(
+    c: int, target: Array, predicted: Array, confidence: Array, in_top: Array, counts: Array
+) -> dict[str, Array]:
+    """(B,) draws of every figure of `metrics.classification`, from what it takes of each row's probabilities."""
+    n, right = len(target), predicted == target
+    support, claimed = _of_each(counts, target, c), _of_each(counts, predicted, c)  # (B, C)
+    hits = _of_each(counts * right, target, c)
     with np.errstate(invalid="ignore", divide="ignore"):
         recall, precision = hits / support, hits / claimed
         f1 = 2 * hits / (support + claimed)
     seen = (support + claimed) > 0
-    in_top = metrics.is_among_best(probabilities, target, 5)
     return {
         "accuracy": hits.sum(1) / n,
         "balanced_accuracy": np.nanmean(recall, axis=1),
@@ -160,7 +190,7 @@ def _class_draws(probabilities: Array, target: Array, counts: Array) -> dict[str
         "recall": _mean_where(recall, seen),
         "f1": _mean_where(f1, seen),
         "top5": counts @ in_top / n,
-        "ece": _ece_draws(probabilities, predicted == target, counts),
+        "ece": _ece_draws(confidence, right, counts),
     }
 
 
@@ -239,16 +269,19 @@ def _drawn_ranks(values: Array, counts: Array) -> Array:
     return ranks
 
 
-def _ece_draws(probabilities: Array, right: Array, counts: Array, bins: int = 15) -> Array:
-    confidence = probabilities.max(1)
-    place = _one_hot(np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1), bins)  # (N, bins)
-    gaps: Array = np.abs(counts @ (place * (right - confidence)[:, None])).sum(1) / counts.shape[1]
+def _ece_draws(confidence: Array, right: Array, counts: Array, bins: int = 15) -> Array:
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    marks = np.eye(bins, dtype=np.float32)[place]  # (N, bins)
+    gaps: Array = np.abs(counts @ (marks * (right - confidence)[:, None])).sum(1) / counts.shape[1]
     return gaps
 
 
-def _one_hot(numbers: Array, size: int) -> Array:
-    rows: Array = np.eye(size, dtype=np.float32)[numbers]
-    return rows
+def _of_each(counts: Array, numbers: Array, size: int) -> Array:
+    """(B, C) how often rows of each class were drawn; `numbers` (N,) the class of each row."""
+    from scipy.sparse import csr_array
+
+    marks = csr_array((np.ones(len(numbers), np.float32), numbers, np.arange(len(numbers) + 1)), (len(numbers), size))
+    return np.ascontiguousarray(counts @ marks)
 
 
 def _mean_where(values: Array, seen: Array) -> Array:

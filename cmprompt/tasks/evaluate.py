@@ -11,7 +11,7 @@ from cmprompt import metrics
 from cmprompt.decisions import answered, decided, decides, figures_of, parts_of
 from cmprompt.errors import UsageError
 from cmprompt.heads.answers import answers
-from cmprompt.heads.verdict import DRAWS, Row, bootstrap_counts, intervals, paired, table_of
+from cmprompt.heads.verdict import Row, bootstrap, intervals, paired, table_of
 from cmprompt.index.exact import nearest
 from cmprompt.labelled.rows import Labelled
 from cmprompt.labelled.vectors import photo_groups
@@ -141,10 +141,13 @@ def retrieval(features: Features, *, seed: int = 0) -> list[Row]:
 
 def _retrieval_row(name: str, relevant: Array, seed: int) -> Row:
     """`relevant` (Q, K) bool: which of the K best of each query are its own."""
-    counts = bootstrap_counts(len(relevant), DRAWS, seed)
     hits = {f"R@{k}": relevant[:, :k].any(1) for k in RETRIEVED}
     figures = {figure: float(hit.mean()) for figure, hit in hits.items()}
-    return Row(name, figures, intervals({figure: counts @ hit / len(relevant) for figure, hit in hits.items()}))
+
+    def measure(counts: Array) -> dict[str, Array]:
+        return {figure: counts @ hit / len(relevant) for figure, hit in hits.items()}
+
+    return Row(name, figures, intervals(bootstrap({name: measure}, len(relevant), seed=seed)[name]))
 
 
 def class_lines(found: Contest, name: str) -> Iterator[str]:
