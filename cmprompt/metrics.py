@@ -156,8 +156,10 @@ def spearman(a: Array, b: Array) -> float:
 
 def softmax(logits: Array) -> Array:
     """(N, C) rows that sum to one, float64 so that the sums are exact enough to compare."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    rows: Array = shifted / shifted.sum(1, keepdims=True)
+    rows: Array = logits.astype(np.float64)
+    rows -= logits.max(1, keepdims=True)
+    np.exp(rows, out=rows)
+    rows /= rows.sum(1, keepdims=True)
     return rows
 
 

@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.special
 
 from cmprompt import metrics
 
@@ -94,3 +95,13 @@ def test_many_classes_need_no_table_of_their_pairs() -> None:
     assert metrics.mistakes(predicted, target, count, 1) == [(1, 0, 1)]
     assert metrics.per_class(predicted, target, count)["recall"][[0, 1, count - 1]].tolist() == [1, 0.5, 0]
     assert metrics.balanced_accuracy(predicted, target) == 0.5
+
+
+def test_probabilities_take_the_memory_of_their_table_alone() -> None:
+    logits = np.random.default_rng(0).normal(size=(1000, 500)).astype(np.float32)
+    tracemalloc.start()
+    rows = metrics.softmax(logits)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1.5 * rows.nbytes
+    np.testing.assert_allclose(rows, scipy.special.softmax(logits.astype(np.float64), axis=1))
