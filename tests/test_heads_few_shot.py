@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from heads_data import blobs
+from scipy.special import softmax
 
 from cmprompt.errors import UsageError
 from cmprompt.heads.fit import fit, training_data
@@ -92,6 +94,42 @@ def test_shares_that_are_known_are_met() -> None:
     logits = to_shares(prior, features.image, shares).logits(features)
     found = np.exp(logits - logits.max(1, keepdims=True))
     np.testing.assert_allclose((found / found.sum(1, keepdims=True)).mean(0), shares, atol=0.01)
+
+
+def test_stata_is_its_formula() -> None:
+    features, _, prior = blobs(300, noise=2.0)
+    prior = replace(prior, bias=np.array([0, 0.5, 0], np.float32))
+    x, text = features.image.astype(np.float64), prior.weight.astype(np.float64)
+    belongs = softmax(10 * x @ text.T + prior.bias, axis=1)
+    means = anchors = text + x.mean(0) - belongs.mean(0) @ text
+    for _ in range(10):
+        spread = (belongs[:, :, None] * (x[:, None] - means) ** 2).sum(1).mean(0)
+        density = -0.5 * ((x[:, None] - means) ** 2 / spread).sum(2)
+        belongs = softmax(10 * x @ text.T + prior.bias + 0.01 * density, axis=1)
+        counts = belongs.sum(0)[:, None]
+        means = (belongs.T @ x + 10 * anchors) / (counts + 10)
+    spread = (belongs[:, :, None] * (x[:, None] - means) ** 2).sum(1).mean(0)
+    head = adapt(prior, features.image)
+    np.testing.assert_allclose(head.weight, text + 0.01 * means / spread / 10, atol=1e-6)
+    np.testing.assert_allclose(head.bias, prior.bias - 0.005 * (means**2 / spread).sum(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("shares", [None, np.array([0.6, 0.3, 0.1])], ids=["stata", "otter"])
+def test_many_images_are_adapted_to_in_blocks(shares: Array | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, _, prior = blobs(20_000, dim=64, noise=2.0)
+
+    def adapted() -> LinearHead:
+        return adapt(prior, features.image) if shares is None else to_shares(prior, features.image, shares, rounds=9)
+
+    whole = adapted()
+    monkeypatch.setattr("cmprompt.heads.stata.CELLS_AT_ONCE", 1 << 16)
+    tracemalloc.start()
+    parts = adapted()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < features.image.nbytes
+    np.testing.assert_allclose(parts.weight, whole.weight, atol=1e-6)
+    np.testing.assert_allclose(parts.bias, whole.bias, atol=1e-6)
 
 
 def test_adapting_needs_no_balance() -> None:

@@ -16,34 +16,33 @@ from dataclasses import replace
 import numpy as np
 
 from cmprompt import metrics
+from cmprompt.encoders.batches import batches
 from cmprompt.heads.linear import LinearHead
-from cmprompt.types import Array
+from cmprompt.types import Array, Features
 
 ANCHOR = 10.0  # images that weigh as much as the text
 TRUST = 0.01  # of the Gaussians: a vector's coordinates are far from independent, so their sum says too much
 ROUNDS = 10
 ENOUGH = 100  # images; with fewer, adapting loses more often than it gains
 LEAST_VARIANCE = 1e-8
+CELLS_AT_ONCE = 1 << 22  # of images by labels, or by their numbers: 32 MB in float64
 
 
 def adapt(head: LinearHead, images: Array, *, anchor: float = ANCHOR, trust: float = TRUST) -> LinearHead:
-    """`head` (zero-shot) adapted to `images` (N, D) unit rows."""
-    x = images.astype(np.float64)
-    text_logits = head.scale * (x @ head.weight.T.astype(np.float64))
-    text_logits = text_logits if head.bias is None else text_logits + head.bias
-    belongs = metrics.softmax(text_logits)  # (N, C)
-    anchors = _anchors(head.weight.astype(np.float64), x, belongs)
-    weight, bias = _plane(anchors, _variance(x, anchors, belongs), trust)
+    """`head` (zero-shot) adapted to `images` (N, D) unit rows, of which only sums are needed: some rows at a time."""
+    text, n = head.weight.astype(np.float64), len(images)
+    centre, square = _moments(images)
+    counts, sums = _belonging(images, head.scale * text, head.offset)
+    # the differences between the texts, moved to where the images are (texts and images lie apart)
+    means = anchors = text + (centre - (counts / n) @ text)  # (C, D)
     for _ in range(ROUNDS):
-        belongs = metrics.softmax(text_logits + x @ weight.T + bias)
-        counts = belongs.sum(0)[:, None]  # (C, 1)
-        seen = (belongs.T @ x) / np.maximum(counts, 1e-9)
-        share = counts / (counts + anchor)
-        means = share * seen + (1 - share) * anchors
-        weight, bias = _plane(means, _variance(x, means, belongs), trust)
+        weight, bias = _plane(means, _variance(square, means, counts / n, sums / n), trust)
+        counts, sums = _belonging(images, head.scale * text + weight, head.offset + bias)
+        share = (counts / (counts + anchor))[:, None]  # (C, 1)
+        means = share * sums / np.maximum(counts, 1e-9)[:, None] + (1 - share) * anchors
+    weight, bias = _plane(means, _variance(square, means, counts / n, sums / n), trust)
     together = (head.weight + weight / head.scale).astype(np.float32)
-    own = np.zeros(len(weight)) if head.bias is None else head.bias
-    return replace(head, weight=together, bias=(own + bias).astype(np.float32), text_built=False)
+    return replace(head, weight=together, bias=(head.offset + bias).astype(np.float32), text_built=False)
 
 
 def to_shares(head: LinearHead, images: Array, shares: Array, *, rounds: int = 200) -> LinearHead:
@@ -51,27 +50,45 @@ def to_shares(head: LinearHead, images: Array, shares: Array, *, rounds: int = 2
 
     Optimal transport to given marginals (OTTER, Shin et al. 2024), by Sinkhorn's iterations on the logits.
     """
-    from cmprompt.types import Features
-
-    logits = head.logits(Features.of_images(images)).astype(np.float64)
+    size = _block_rows(images, len(shares))
+    parts = [head.logits(Features.of_images(x)) for x in batches(images, size)]  # (n, C) each
     wanted = np.log(np.maximum(shares / shares.sum(), 1e-6))
     bias = np.zeros(len(wanted))
     for _ in range(rounds):
-        bias += wanted - np.log(metrics.softmax(logits + bias).mean(0) + 1e-12)
+        found = sum((metrics.softmax(part + bias).sum(0) for part in parts), np.zeros(len(wanted))) / len(images)
+        bias += wanted - np.log(found + 1e-12)
         bias -= bias.mean()
-    own = np.zeros(len(wanted)) if head.bias is None else head.bias
-    return replace(head, bias=(own + bias).astype(np.float32), text_built=False)
+    return replace(head, bias=(head.offset + bias).astype(np.float32), text_built=False)
 
 
-def _anchors(text: Array, x: Array, belongs: Array) -> Array:
-    """(C, D) the differences between the texts, moved to where the images are (texts and images lie apart)."""
-    return np.asarray(text + (x.mean(0) - belongs.mean(0) @ text))
+def _block_rows(images: Array, n_classes: int) -> int:
+    return max(1, CELLS_AT_ONCE // max(images.shape[1], n_classes))
 
 
-def _variance(x: Array, means: Array, belongs: Array) -> Array:
-    """(D,) of the images around the means they belong to."""
-    sums, shares = belongs.T @ x / len(x), belongs.mean(0)
-    spread = (x**2).mean(0) - 2 * (sums * means).sum(0) + (shares[:, None] * means**2).sum(0)
+def _moments(images: Array) -> tuple[Array, Array]:
+    """(D,) the mean of the images, and of their squares."""
+    total, square = np.zeros((2, images.shape[1]))
+    for part in batches(images, _block_rows(images, 1)):
+        x = part.astype(np.float64)
+        total += x.sum(0)
+        square += (x**2).sum(0)
+    return total / len(images), square / len(images)
+
+
+def _belonging(images: Array, weight: Array, bias: Array) -> tuple[Array, Array]:
+    """(C,) how many images belong to each class by a plane of weight (C, D) and bias (C,), and (C, D) their sums."""
+    counts, sums = np.zeros(len(weight)), np.zeros(weight.shape)
+    for part in batches(images, _block_rows(images, len(weight))):
+        x = part.astype(np.float64)
+        belongs = metrics.softmax(x @ weight.T + bias)  # (n, C)
+        counts += belongs.sum(0)
+        sums += belongs.T @ x
+    return counts, sums
+
+
+def _variance(square: Array, means: Array, shares: Array, sums: Array) -> Array:
+    """(D,) of the images around the means they belong to; `shares` (C,) and `sums` (C, D) in parts of all images."""
+    spread = square - 2 * (sums * means).sum(0) + (shares[:, None] * means**2).sum(0)
     return np.asarray(np.maximum(spread, LEAST_VARIANCE))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmprompt.clips import pooled, with_frames
+from cmprompt.decisions import parts_of
 from cmprompt.errors import CmpromptError, UsageError
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.stata import adapt, to_shares
@@ -57,23 +58,28 @@ def adapt_to(
     """
     from cmprompt.embed import embed
 
-    parts, failed, first = [], 0, ""
+    rows, failed, first = bytearray(), 0, ""  # grows in its place: joined parts would be held twice
     frames = with_frames(items, sampling)
     for batch in pooled(embed(frames, encoder, store, allow_truncated=allow_truncated)):
         assert batch.features.image is not None
-        parts.append(batch.features.image[batch.features.has_image])
+        rows += batch.features.image[batch.features.has_image].tobytes()
         for item, outcome in zip(batch.items, batch.outcomes, strict=True):
             if outcome.status != "ok":
                 failed += 1
                 first = first or f"{clean(item.id)}: {outcome.error}"
                 failure(item.id, outcome.status, outcome.error)
-    images = np.concatenate(parts) if parts else np.zeros((0, encoder.dim), np.float32)
-    if not len(images):
+    if not rows:
         raise CmpromptError(f"there is no image to adapt to{first and f' ({first})'}")
+    images = np.frombuffer(rows, np.float32).reshape(-1, encoder.dim)
     fitted = adapt(head, images) if shares is None else to_shares(head, images, shares)
-    old, new = (h.logits(Features.of_images(images)).argmax(1) for h in (head, fitted))
-    before, after = (np.bincount(rows, minlength=len(head.labels)) / len(images) for rows in (old, new))
+    old, new = (_answers(h, images) for h in (head, fitted))
+    before, after = (np.bincount(each, minlength=len(head.labels)) / len(images) for each in (old, new))
     return Adapted(fitted, len(images), failed, first, before, after, float((old != new).mean()))
+
+
+def _answers(head: LinearHead, images: Array) -> Array:
+    """(N,) the best label of each image."""
+    return np.concatenate([head.logits(part).argmax(1) for part in parts_of(Features.of_images(images), head)])
 
 
 def read_shares(path: str, labels: tuple[str, ...]) -> Array:
