@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
@@ -74,6 +75,39 @@ def test_scale_and_bias_are_the_models(fake_encoder: FakeEncoder, pool: str) -> 
     np.testing.assert_allclose(head.logits(features), 10 * head.cosines(features) - 3, atol=1e-5)
     assert head.labels == ("red", "blue", "warm")
     assert head.model_id == "fake"
+
+
+class ManyTexts(FakeEncoder):
+    """A vector of 128 numbers for each text, by its number."""
+
+    dim = 128
+
+    def encode_texts(self, texts: Sequence[str]) -> Array:
+        self.texts_encoded += len(texts)
+        numbers = np.array([int(text.rpartition(" ")[2]) for text in texts])
+        return unit(np.cos(np.outer(numbers + 1, np.arange(1, 129)))).astype(np.float32)
+
+
+@pytest.mark.parametrize("pool", ["mean", "scores", "max"])
+def test_the_texts_of_many_labels_are_pooled_in_blocks(pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = {f"{n}": [f"text {n * 7 + t}" for t in range(1 + n % 7)] for n in range(90)}
+    prompts["many"] = [f"text {n}" for n in range(1000, 1080)]
+    whole = zero_shot(ManyTexts(), prompts, pool=pool)
+    monkeypatch.setattr("cmprompt.heads.zero_shot.TEXTS_AT_ONCE", 50)
+    parts = zero_shot(encoder := ManyTexts(), prompts, pool=pool)
+    rows = "texts" if pool == "max" else "weight"
+    assert getattr(parts, rows).tobytes() == getattr(whole, rows).tobytes()
+    assert encoder.texts_encoded == sum(map(len, prompts.values()))
+
+
+def test_a_head_of_many_labels_takes_little_more_than_its_planes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmprompt.heads.zero_shot.TEXTS_AT_ONCE", 256)
+    prompts = {f"{n}": [f"text {n * 9 + t}" for t in range(9)] for n in range(2000)}
+    tracemalloc.start()
+    zero_shot(ManyTexts(), prompts)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4 * 128 * 9 * 2000 / 2  # half of all texts' vectors
 
 
 @pytest.mark.parametrize(

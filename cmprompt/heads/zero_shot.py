@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Pool = Literal["mean", "scores", "max"]
 POOLS: tuple[Pool, ...] = ("mean", "scores", "max")
+TEXTS_AT_ONCE = 4096  # whose vectors are held together
 
 
 def zero_shot(
@@ -47,17 +48,39 @@ def zero_shot(
             f"{encoder.model_id} has an encoder for pictures and another for texts, whose vectors cannot be compared:"
             " labels mean nothing to it before a head is fitted"
         )
-    texts = [text for label_texts in prompts.values() for text in label_texts]  # class-major
-    vectors = _usable(unit(embed_texts(texts, encoder, store, stats=stats)))  # (M, D)
-    counts = [len(label_texts) for label_texts in prompts.values()]
-    labels = tuple(prompts)
+    parts = []
+    for block in _blocks(prompts.values()):
+        texts = [text for own in block for text in own]  # class-major
+        vectors = _usable(unit(embed_texts(texts, encoder, store, stats=stats)))  # (m, D)
+        parts.append(_pooled(vectors, [len(own) for own in block], pool))
+    rows, labels = np.concatenate(parts), tuple(prompts)
     bias = None if encoder.logit_bias is None else np.full(len(labels), encoder.logit_bias, np.float32)
     if pool == "max":
-        return MaxPoolHead(vectors, starts_of(counts), labels, encoder.model_id, encoder.logit_scale, bias)
-    weight = means_of(vectors, counts).astype(np.float32)  # (C, D)
-    if pool == "mean":
-        weight = _usable(unit(weight))
-    return LinearHead(weight, labels, encoder.model_id, encoder.logit_scale, bias, text_built=True)
+        starts = starts_of([len(own) for own in prompts.values()])
+        return MaxPoolHead(rows, starts, labels, encoder.model_id, encoder.logit_scale, bias)
+    return LinearHead(rows, labels, encoder.model_id, encoder.logit_scale, bias, text_built=True)
+
+
+def _blocks(texts: Iterable[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
+    """The texts of some labels after the other, `TEXTS_AT_ONCE` of them at most where no label has more."""
+    block: list[Sequence[str]] = []
+    size = 0
+    for own in texts:
+        if block and size + len(own) > TEXTS_AT_ONCE:
+            yield block
+            block, size = [], 0
+        block.append(own)
+        size += len(own)
+    if block:
+        yield block
+
+
+def _pooled(vectors: Array, counts: Sequence[int], pool: Pool) -> Array:
+    """What a head keeps of the texts' (M, D) unit rows, which belong to labels as in `means_of`: (M, D) or (C, D)."""
+    if pool == "max":
+        return vectors
+    means = means_of(vectors, counts).astype(np.float32)
+    return _usable(unit(means)) if pool == "mean" else means
 
 
 def means_of(vectors: Array, counts: Sequence[int]) -> Array:
