@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -153,6 +155,31 @@ def test_near_synonyms_of_real_clip(data_dir: Path) -> None:
     findings = lint_model(label_set(names), [inline_set(["a {}"])], encoder)
     assert [each.where for each in findings] == ["labels 'sofa' and 'couch'", "labels 'coat' and 'jacket'"]
     assert "cosine 0.94" in findings[0].message and findings[0].severity == "warning"
+
+
+class Scattered(FakeEncoder):
+    """Each text has a direction of its own, but for twins."""
+
+    dim = 32
+
+    def encode_texts(self, texts: Sequence[str]) -> Array:
+        seeds = [crc32(text.removesuffix(" twin").encode()) for text in texts]
+        vectors = np.stack([np.random.default_rng(seed).normal(size=32) for seed in seeds])
+        unit: Array = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        return unit
+
+
+def test_near_synonyms_among_many_labels_are_found_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmprompt.lint.model.BLOCK_CELLS", 1 << 16)
+    names = [f"thing {n}" for n in range(1500)]
+    labels = label_set([*names, "thing 7 twin", "thing 1400 twin"])
+    tracemalloc.start()
+    findings = lint_model(labels, [inline_set(["a {}"])], Scattered())
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    same = {each.where for each in findings if each.severity == "error"}
+    assert same == {"labels 'thing 7' and 'thing 7 twin'", "labels 'thing 1400' and 'thing 1400 twin'"}
+    assert most < 2 * 4 * len(labels) ** 2  # two tables of all pairs
 
 
 def test_labels_with_one_vector_are_an_error(fake_encoder: FakeEncoder) -> None:

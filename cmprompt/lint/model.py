@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SYNONYM_SHARE = 0.3
 SAME_COSINE = 0.9999
 YARDSTICK_STEP = 16  # every 16th everyday word: enough to know the usual distance
+BLOCK_CELLS = 1 << 22  # cosines of labels with all labels that are held at once, 16 MB
 
 
 def lint_model(labels: LabelSet, sets: Sequence[PromptSet], encoder: Encoder) -> list[Finding]:
@@ -63,15 +64,26 @@ def _near_synonyms(
     weight = class_vectors(prompts, encoder)  # (C, D)
     yardstick = class_vectors(expand(label_set(everyday()[::YARDSTICK_STEP]), sets), encoder)  # (E, D)
     usual = np.median(weight @ yardstick.T, axis=1)  # (C,)
-    usual = (usual[:, None] + usual) / 2  # (C, C)
-    cosines = weight @ weight.T  # (C, C)
-    close = np.argwhere(np.triu(1 - cosines <= SYNONYM_SHARE * (1 - usual), 1))  # (pairs, 2)
-    for i, j in sorted(close.tolist(), key=lambda pair: -cosines[tuple(pair)]):
-        cosine = float(cosines[i, j])
+    for cosine, expected, i, j in sorted(_close(weight, usual), key=lambda pair: -pair[0]):
         same = cosine > SAME_COSINE
         message = "are one to this model" if same else "are near-synonyms to this model"
-        detail = f"{message}: cosine {cosine:.4f}, against {usual[i, j]:.4f} with everyday words"
+        detail = f"{message}: cosine {cosine:.4f}, against {expected:.4f} with everyday words"
         yield Finding("error" if same else "warning", f"labels {names[i]!r} and {names[j]!r}", detail)
+
+
+def _close(weight: Array, usual: Array) -> Iterator[tuple[float, float, int, int]]:
+    """(cosine, the usual one of the two, i, j) of the pairs of rows (C, D) that are near-synonyms; i < j, in order.
+
+    `usual` (C,) is each row's cosine with everyday words.
+    """
+    size = max(1, BLOCK_CELLS // len(weight))
+    for start in range(0, len(weight), size):
+        block = slice(start, start + size)
+        cosines = weight[block] @ weight.T  # (b, C)
+        expected = (usual[block, None] + usual) / 2  # (b, C)
+        close = np.triu(1 - cosines <= SYNONYM_SHARE * (1 - expected), 1 + start)
+        for i, j in np.argwhere(close).tolist():
+            yield float(cosines[i, j]), float(expected[i, j]), start + i, j
 
 
 def class_vectors(prompts: Mapping[str, Sequence[str]], encoder: Encoder) -> Array:
