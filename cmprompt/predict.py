@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from cmprompt.errors import UsageError
-from cmprompt.product import on_grid
+from cmprompt.product import Grid, on_grid
 from cmprompt.rule import Rule, Unit
 from cmprompt.scores import (
     Scores,
@@ -27,11 +27,12 @@ SCORES_AT_ONCE = 1 << 22  # of rows by labels: several arrays of so many numbers
 
 
 def predict(
-    embedded: Iterable[Embedded], head: Head, rule: Rule | None = None, *, vocabulary: Array | None = None
+    embedded: Iterable[Embedded], head: Head, rule: Rule | None = None, *, vocabulary: Array | Grid | None = None
 ) -> Iterator[Prediction]:
     """Decide each item by `rule` (default: softmax, the five best). Yields in input order.
 
-    `vocabulary` (V, D): `openset.vocabulary_vectors`, where `needs_vocabulary(head, rule)` says so.
+    `vocabulary` (V, D): `openset.vocabulary_vectors`, where `needs_vocabulary(head, rule)` says so; on its grid
+    where it serves many calls.
     Raises UsageError for a rule that this head cannot follow.
     """
     rule = rule or Rule()
@@ -44,7 +45,7 @@ def predict(
         )
     labels, groups = level_labels(head.labels, rule.level)
     judge = _Judge(labels, rule, _limits(labels, rule))
-    words = None if vocabulary is None else on_grid(vocabulary)
+    words = on_grid(vocabulary) if isinstance(vocabulary, np.ndarray) else vocabulary
     most = max(1, SCORES_AT_ONCE // len(head.labels))
     for batch in (part for whole in embedded for part in _parts(whole, most)):
         if not any(outcome.status == "ok" for outcome in batch.outcomes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from cmprompt.cli.app import run
 from cmprompt.embed import embed_texts
 from cmprompt.errors import UsageError
 from cmprompt.heads.zero_shot import zero_shot
-from cmprompt.labels import LabelSet, label_set
+from cmprompt.labels import LabelSet, everyday, label_set
 from cmprompt.openset import VOCABULARY_TEMPLATE
 from cmprompt.predict import predict
+from cmprompt.product import Grid, on_grid
 from cmprompt.prompts.statements import affirmed, is_yes_no, statement_of
 from cmprompt.rule import Rule
 from cmprompt.tasks.questions import RowQuestions, ask, choices_of, hold_questions, question_sets
@@ -154,6 +156,22 @@ def test_each_row_gets_its_own_question_answered() -> None:
     assert [each.status for each in found] == ["ok", "ok", "unsupported", "unsupported"]
     assert found[0].label == "red" and {name for name, _ in found[1].top} == {"green", "blue"}
     assert found[0].question == "What is this?"
+
+
+def test_the_vocabulary_is_put_on_its_grid_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    items, vectors = zip(*(row(name, (1, 0, 0), question="Is the sky red?") for name in "abc"), strict=True)
+    batch = Embedded(items, (Outcome(),) * 3, Features.of_images(np.stack(vectors)))
+    placed: list[int] = []
+
+    def counting(rows: Array) -> Grid:
+        placed.append(len(rows))
+        return on_grid(rows)
+
+    for module in ("predict", "product", "tasks.questions"):
+        monkeypatch.setattr(import_module(f"cmprompt.{module}"), "on_grid", counting)
+    found = list(RowQuestions(FakeEncoder(), question_sets()).answer([batch], Rule()))
+    assert {each.label for each in found} <= {"yes", "no"}
+    assert [count for count in placed if count > 100] == [len(everyday())]
 
 
 def test_a_table_gives_one_record_for_each_question(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:

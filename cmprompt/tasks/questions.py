@@ -15,13 +15,14 @@ from cmprompt.heads.zero_shot import Pool, zero_shot
 from cmprompt.labels import LabelSet, load_labels
 from cmprompt.openset import vocabulary_vectors
 from cmprompt.predict import predict
+from cmprompt.product import Grid, on_grid
 from cmprompt.prompts import STATEMENT, PromptSet, asks, choose_sets, expand, with_question
 from cmprompt.prompts.statements import affirmed, is_yes_no
 from cmprompt.rule import Rule
 from cmprompt.scores import needs_vocabulary
 from cmprompt.sources.names import is_table_name
 from cmprompt.sources.rows import read_rows
-from cmprompt.types import Array, Embedded, Encoder, Features, Head, Prediction
+from cmprompt.types import Embedded, Encoder, Features, Head, Prediction
 
 if TYPE_CHECKING:
     from cmprompt.embed import Stats
@@ -114,7 +115,7 @@ class RowQuestions:
     stats: Stats | None = None
     needs: ClassVar[frozenset[str]] = frozenset({"image"})
     _heads: dict[tuple[str, str], tuple[Head, Asked]] = field(default_factory=dict)
-    _vocabulary: Array | None = None
+    _vocabulary: Grid | None = None
 
     def answer(self, embedded: Iterable[Embedded], rule: Rule) -> Iterator[Prediction]:
         """One prediction for each row, in order; a row without a question or choices fails as `unsupported`."""
@@ -147,9 +148,9 @@ class RowQuestions:
             self._heads[key] = head, asked
         return self._heads[key]
 
-    def _words(self) -> Array:
+    def _words(self) -> Grid:
         if self._vocabulary is None:
-            self._vocabulary = vocabulary_vectors(self.encoder, self.store)
+            self._vocabulary = on_grid(vocabulary_vectors(self.encoder, self.store))
         return self._vocabulary
 
 
