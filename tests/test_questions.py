@@ -15,14 +15,14 @@ from conftest import FakeEncoder
 from cmprompt.cli.app import run
 from cmprompt.embed import embed_texts
 from cmprompt.errors import UsageError
-from cmprompt.heads.zero_shot import zero_shot
+from cmprompt.heads.zero_shot import Pool, zero_shot
 from cmprompt.labels import LabelSet, everyday, label_set
 from cmprompt.openset import VOCABULARY_TEMPLATE
 from cmprompt.predict import predict
 from cmprompt.product import Grid, on_grid
 from cmprompt.prompts.statements import affirmed, is_yes_no, statement_of
 from cmprompt.rule import Rule
-from cmprompt.tasks.questions import RowQuestions, ask, choices_of, hold_questions, question_sets
+from cmprompt.tasks.questions import RowQuestions, _only, ask, choices_of, hold_questions, question_sets
 from cmprompt.types import Array, Embedded, Features, Item, Outcome
 
 NOTHING = LabelSet({})
@@ -156,6 +156,50 @@ def test_each_row_gets_its_own_question_answered() -> None:
     assert [each.status for each in found] == ["ok", "ok", "unsupported", "unsupported"]
     assert found[0].label == "red" and {name for name, _ in found[1].top} == {"green", "blue"}
     assert found[0].question == "What is this?"
+
+
+class Calls(FakeEncoder):
+    """Remembers how many texts came together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.together: list[int] = []
+
+    def encode_texts(self, texts: Sequence[str]) -> Array:
+        self.together.append(len(texts))
+        return super().encode_texts(texts)
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_the_questions_of_a_batch_are_encoded_together(pool: Pool) -> None:
+    asked = [("What is this?", "red|green"), ("Is this red?", ""), ("", "a|b"), ("Where is it?", "sea|red|blue")]
+    items, vectors = zip(
+        *(row(f"{n}", (1, 0.1, 0.2), question=each[0], choices=each[1]) for n, each in enumerate([*asked, *asked])),
+        strict=True,
+    )
+    encoder, rule = Calls(), Rule(top_k=None)
+    outcomes = tuple(Outcome() if n != 1 else Outcome("missing", "gone") for n in range(8))
+    questions = RowQuestions(encoder, question_sets(None, ["{question} {}", "Q: {question} A: {}"]), pool)
+    batch = Embedded(items, outcomes, Features.of_images(np.stack(vectors)))
+    found = list(questions.answer([batch, batch], rule))
+    assert encoder.together == [10]
+    single = RowQuestions(FakeEncoder(), questions.sets, pool)
+    alone = [next(single.answer([_only(batch, place)], rule)) for place in range(8)]
+    assert found == [*alone, *alone]
+    assert [each.status for each in alone[:4]] == ["ok", "missing", "unsupported", "ok"]
+    assert alone[5].status == "unsupported" and "has no known form" in (alone[5].error or "")
+
+
+def test_questions_are_forgotten_where_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmprompt.tasks.questions.HEADS_KEPT", 2)
+    items, vectors = zip(
+        *(row(f"{n}", (1, 0, 0), question=f"What is {n}?", choices="red|blue") for n in (0, 1, 2, 0)), strict=True
+    )
+    batch = Embedded(items, (Outcome(),) * 4, Features.of_images(np.stack(vectors)))
+    questions = RowQuestions(FakeEncoder(), question_sets())
+    parts = [_only(batch, place) for place in range(4)]
+    assert [found.label for found in questions.answer([*parts, batch], Rule())] == ["red"] * 8
+    assert len(questions._known) == 3
 
 
 def test_the_vocabulary_is_put_on_its_grid_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,24 +40,47 @@ def zero_shot(
     Raises UsageError without labels, for a label without texts, and where pictures and texts have an encoder each, so
     that they share no space.
     """
+    (head,) = zero_shot_heads(encoder, [prompts], pool=pool, store=store, stats=stats)
+    return head
+
+
+def zero_shot_heads(
+    encoder: Encoder,
+    several: Sequence[Mapping[str, Sequence[str]]],
+    *,
+    pool: Pool = "mean",
+    store: Store | None = None,
+    stats: Stats | None = None,
+) -> list[LinearHead | MaxPoolHead]:
+    """A head as `zero_shot` makes it for each of one or several `{label: texts}`, whose texts are encoded together."""
     from cmprompt.embed import embed_texts
 
-    _check(prompts, pool)
+    for prompts in several:
+        _check(prompts, pool)
     if isinstance(encoder, PairEncoder):
         raise UsageError(
             f"{encoder.model_id} has an encoder for pictures and another for texts, whose vectors cannot be compared:"
             " labels mean nothing to it before a head is fitted"
         )
     parts = []
-    for block in _blocks(prompts.values()):
+    for block in _blocks(own for prompts in several for own in prompts.values()):
         texts = [text for own in block for text in own]  # class-major
         vectors = _usable(unit(embed_texts(texts, encoder, store, stats=stats)))  # (m, D)
         parts.append(_pooled(vectors, [len(own) for own in block], pool))
-    rows, labels = np.concatenate(parts), tuple(prompts)
+    counts = [[len(own) for own in prompts.values()] for prompts in several]
+    ends = np.cumsum([sum(own) if pool == "max" else len(own) for own in counts])
+    rows = np.split(np.concatenate(parts), ends[:-1])
+    return [_head(encoder, *each, pool) for each in zip(several, rows, counts, strict=True)]
+
+
+def _head(
+    encoder: Encoder, prompts: Mapping[str, Sequence[str]], rows: Array, counts: Sequence[int], pool: Pool
+) -> LinearHead | MaxPoolHead:
+    """The head of `prompts`, `counts` texts of each label, and of what `_pooled` keeps of their vectors."""
+    labels = tuple(prompts)
     bias = None if encoder.logit_bias is None else np.full(len(labels), encoder.logit_bias, np.float32)
     if pool == "max":
-        starts = starts_of([len(own) for own in prompts.values()])
-        return MaxPoolHead(rows, starts, labels, encoder.model_id, encoder.logit_scale, bias)
+        return MaxPoolHead(rows, starts_of(counts), labels, encoder.model_id, encoder.logit_scale, bias)
     return LinearHead(rows, labels, encoder.model_id, encoder.logit_scale, bias, text_built=True)
 
 

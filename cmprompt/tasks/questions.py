@@ -6,12 +6,12 @@ negation: it is none-of-these, the statement standing out among everyday words n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from cmprompt.errors import UsageError
-from cmprompt.heads.zero_shot import Pool, zero_shot
+from cmprompt.heads.zero_shot import Pool, zero_shot_heads
 from cmprompt.labels import LabelSet, load_labels
 from cmprompt.openset import vocabulary_vectors
 from cmprompt.predict import predict
@@ -22,7 +22,7 @@ from cmprompt.rule import Rule
 from cmprompt.scores import needs_vocabulary
 from cmprompt.sources.names import is_table_name
 from cmprompt.sources.rows import read_rows
-from cmprompt.types import Embedded, Encoder, Features, Head, Prediction
+from cmprompt.types import Embedded, Encoder, Features, Head, Item, Prediction
 
 if TYPE_CHECKING:
     from cmprompt.embed import Stats
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 QUESTION_COLUMN, CHOICES_COLUMN = "question", "choices"
 YES, NO = "yes", "no"
 HEADS_KEPT = 1024
+
+Key = tuple[str, str]  # a question and its choices, as a row has them
 
 
 @dataclass(frozen=True)
@@ -114,44 +116,58 @@ class RowQuestions:
     choices: LabelSet = field(default_factory=lambda: LabelSet({}))
     stats: Stats | None = None
     needs: ClassVar[frozenset[str]] = frozenset({"image"})
-    _heads: dict[tuple[str, str], tuple[Head, Asked]] = field(default_factory=dict)
+    _known: dict[Key, tuple[Head, Asked] | str] = field(default_factory=dict)  # or why it cannot be answered
     _vocabulary: Grid | None = None
 
     def answer(self, embedded: Iterable[Embedded], rule: Rule) -> Iterator[Prediction]:
         """One prediction for each row, in order; a row without a question or choices fails as `unsupported`."""
         for batch in embedded:
-            for place, item in enumerate(batch.items):
-                question = item.columns.get(QUESTION_COLUMN, "").strip()
-                yield replace(self._decide(_only(batch, place), question, rule), question=question)
+            keys = [_key(item) for item in batch.items]
+            self._learn([key for key, outcome in zip(keys, batch.outcomes, strict=True) if outcome.status == "ok"])
+            for place, key in enumerate(keys):
+                yield replace(self._decide(_only(batch, place), key, rule), question=key[0])
 
-    def _decide(self, row: Embedded, question: str, rule: Rule) -> Prediction:
+    def _learn(self, keys: Sequence[Key]) -> None:
+        """Make the heads of the questions that are new together: the texts of one are few for the model."""
+        if len(self._known.keys() | keys) > HEADS_KEPT:
+            self._known = {key: self._known[key] for key in keys if key in self._known}
+        asked: dict[Key, Asked] = {}
+        for key in dict.fromkeys(keys):
+            if key not in self._known:
+                try:
+                    asked[key] = self._ask(*key)
+                except UsageError as error:
+                    self._known[key] = str(error)
+        if asked:
+            texts = [each.texts for each in asked.values()]
+            heads = zero_shot_heads(self.encoder, texts, pool=self.pool, store=self.store, stats=self.stats)
+            self._known |= zip(asked, zip(heads, asked.values(), strict=True), strict=True)
+
+    def _ask(self, question: str, choices: str) -> Asked:
+        if not question:
+            raise UsageError("no question in this row")
+        return ask(question, choices_of(choices) or self.choices, self.sets)
+
+    def _decide(self, row: Embedded, key: Key, rule: Rule) -> Prediction:
         (item,), (outcome,) = row.items, row.outcomes
         if outcome.status != "ok":
             return Prediction(item, outcome.status, outcome.error, outcome.flags)
-        try:
-            head, asked = self._head(question, item.columns)
-        except UsageError as error:
-            return Prediction(item, "unsupported", str(error))
+        known = self._known[key]
+        if isinstance(known, str):
+            return Prediction(item, "unsupported", known)
+        head, asked = known
         rule = asked.rule(rule)
         (found,) = predict([row], head, rule, vocabulary=self._words() if needs_vocabulary(head, rule) else None)
         return found
-
-    def _head(self, question: str, columns: Mapping[str, str]) -> tuple[Head, Asked]:
-        if not question:
-            raise UsageError("no question in this row")
-        key = (question, columns.get(CHOICES_COLUMN, ""))
-        if key not in self._heads:
-            if len(self._heads) >= HEADS_KEPT:
-                self._heads.clear()
-            asked = ask(question, choices_of(key[1]) or self.choices, self.sets)
-            head = zero_shot(self.encoder, asked.texts, pool=self.pool, store=self.store, stats=self.stats)
-            self._heads[key] = head, asked
-        return self._heads[key]
 
     def _words(self) -> Grid:
         if self._vocabulary is None:
             self._vocabulary = on_grid(vocabulary_vectors(self.encoder, self.store))
         return self._vocabulary
+
+
+def _key(item: Item) -> Key:
+    return item.columns.get(QUESTION_COLUMN, "").strip(), item.columns.get(CHOICES_COLUMN, "")
 
 
 def _only(batch: Embedded, place: int) -> Embedded:
