@@ -6,6 +6,9 @@ import json
 import pickle
 import shutil
 import socket
+import threading
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +86,28 @@ def test_what_is_there_stays_unless_overwrite(tmp_path: Path) -> None:
     save_head(HEAD, tmp_path / "h", {"second": True}, overwrite=True)
     assert read_settings(tmp_path / "h")["record"] == {"second": True}
     assert [path.name for path in tmp_path.iterdir()] == ["h"]
+
+
+def test_a_head_that_is_replaced_while_it_is_read_is_one_or_the_other(tmp_path: Path) -> None:
+    other = replace(HEAD, labels=("b", "a"), weight=HEAD.weight[::-1].copy())
+    wanted = {head.labels: head.weight.tobytes() for head in (HEAD, other)}
+    place, ends = tmp_path / "a.head", time.monotonic() + 0.7
+    save_head(HEAD, place)
+
+    def save() -> None:
+        while time.monotonic() < ends:
+            for head in (other, HEAD):
+                save_head(head, place, overwrite=True)
+
+    writer = threading.Thread(target=save)
+    writer.start()
+    seen = set()
+    while writer.is_alive():
+        with suppress(ModelError):  # another took its place twice meanwhile
+            found = load_head(place)
+            assert isinstance(found, LinearHead) and found.weight.tobytes() == wanted[found.labels]
+            seen.add(found.labels)
+    assert seen == set(wanted)
 
 
 def test_overwrite_never_replaces_what_is_no_head(tmp_path: Path) -> None:

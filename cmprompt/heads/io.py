@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,8 @@ def save_head(
 
 def load_head(directory: str | os.PathLike[str]) -> Head:
     """The head saved in `directory`. Raises ModelError for anything that is not one, naming what is wrong."""
-    settings, tensors = read_settings(directory), _tensors(Path(directory))
+    settings, packed = _read(Path(directory))
+    tensors = _tensors(Path(directory), packed)
     form = str(settings.get("form"))
     if form not in HEAD_FORMS:
         raise ModelError(f"{Path(directory, SETTINGS)}: unknown form of head {form!r}; a newer cmprompt may know it")
@@ -74,7 +76,27 @@ def load_head(directory: str | os.PathLike[str]) -> Head:
 
 def read_settings(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """What `head.json` says: the form, the settings and, under `record`, how the head came to be."""
-    path = Path(directory)
+    return _read(Path(directory))[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The settings and the tensors of one and the same head, though another takes its place meanwhile."""
+    before = _folder_id(path)
+    try:
+        return _read_once(path)
+    except ModelError:
+        if _folder_id(path) == before:
+            raise
+    return _read_once(path)
+
+
+def _folder_id(path: Path) -> int | None:
+    with suppress(OSError):
+        return path.stat().st_ino
+    return None
+
+
+def _read_once(path: Path) -> tuple[dict[str, Any], bytes]:
     if not path.is_dir():
         found = "is a single file" if path.exists() else "does not exist"
         raise ModelError(
@@ -88,11 +110,12 @@ def read_settings(directory: str | os.PathLike[str]) -> dict[str, Any]:
         for key in ("settings", "record"):
             if not isinstance(settings[key], dict):
                 raise TypeError(f"its {key!r} is no JSON object")
-        if hashlib.sha256((path / TENSORS).read_bytes()).hexdigest() != settings["sha256"]:
+        packed = (path / TENSORS).read_bytes()
+        if hashlib.sha256(packed).hexdigest() != settings["sha256"]:
             raise ModelError(f"{path / TENSORS}: its bytes are not those that {SETTINGS} names; fit the head again")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{str(path)!r} is no complete head ({error}); fit it again") from error
-    return settings
+    return settings, packed
 
 
 def model_of(directory: str | os.PathLike[str]) -> str:
@@ -271,13 +294,13 @@ def _put_in_place(beside: Path, target: Path) -> None:
         shutil.rmtree(aside.parent, ignore_errors=True)
 
 
-def _tensors(directory: Path) -> dict[str, Any]:
+def _tensors(directory: Path, packed: bytes) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
-        return dict(load((directory / TENSORS).read_bytes()))
-    except (OSError, SafetensorError, ValueError) as error:
+        return dict(load(packed))
+    except (SafetensorError, ValueError) as error:
         raise ModelError(f"{directory / TENSORS} cannot be read ({error}); fit the head again") from error
 
 
