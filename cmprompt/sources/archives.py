@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import lzma
 import posixpath
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,18 +22,6 @@ PICKLES = (".pkl", ".pickle", ".pyd", ".pyc", ".pt", ".pth")
 _faults = cast(Any, tarfile)  # its stubs do not know all of them
 _END, _CUT = _faults.EOFHeaderError, (_faults.EmptyHeaderError, _faults.TruncatedHeaderError)
 
-BROKEN = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    UnicodeDecodeError,
-    EOFError,
-    OSError,
-    NotImplementedError,
-    RuntimeError,
-)
-
 
 @dataclass(frozen=True)
 class Member:
@@ -48,12 +34,17 @@ class Member:
 def read_members(path: str) -> Iterator[Member]:
     """Every member but folders, in the archive's order; a second one of a name is refused. Holds the names of all.
 
-    Raises one of `BROKEN` where the archive itself is.
+    Raises OSError; ItemError where the archive itself is broken.
     """
     seen: set[str] = set()
-    for member in _zip_members(path) if path.lower().endswith(".zip") else _tar_members(path):
-        yield replace(member, read=_refuse_second) if member.name in seen else member
-        seen.add(member.name)
+    try:
+        for member in _zip_members(path) if path.lower().endswith(".zip") else _tar_members(path):
+            yield replace(member, read=_refuse_second) if member.name in seen else member
+            seen.add(member.name)
+    except Exception as error:  # hostile bytes make these libraries raise anything
+        if isinstance(error, OSError) and error.errno is not None:  # no such file, no permission
+            raise
+        raise _broken(error) from error
 
 
 def _refuse_second() -> NoReturn:
@@ -145,8 +136,8 @@ def _reader(refusal: ItemError | None, opened: Callable[[], Any], size: int) -> 
         try:
             with opened() as file:
                 data: bytes = file.read(size + 1)
-        except BROKEN as error:
-            raise broken(error) from error
+        except Exception as error:
+            raise _broken(error) from error
         if len(data) < size:
             raise ItemError("truncated", "the archive ends within this member")
         return data
@@ -154,8 +145,10 @@ def _reader(refusal: ItemError | None, opened: Callable[[], Any], size: int) -> 
     return read
 
 
-def broken(error: Exception) -> ItemError:
+def _broken(error: Exception) -> ItemError:
     """What a fault in the archive itself makes of a member, or of the archive as a whole."""
+    if isinstance(error, MemoryError):
+        return ItemError("out_of_memory", "not enough memory to read this archive")
     is_cut = isinstance(error, EOFError) or ("end of" in str(error) and not isinstance(error, UnicodeError))
     return ItemError("truncated" if is_cut else "unreadable", f"broken archive: {error}")
 

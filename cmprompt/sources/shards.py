@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from cmprompt.errors import ItemError, UsageError, unknown
-from cmprompt.sources.archives import BROKEN, PICKLES, Member, broken, normal_name, read_members
+from cmprompt.sources.archives import PICKLES, Member, normal_name, read_members
 from cmprompt.sources.names import is_image_name
 from cmprompt.sources.options import SourceOptions, failed
 from cmprompt.types import Item
@@ -91,10 +91,9 @@ def read_shard(path: str, options: SourceOptions) -> Iterator[Item]:
             _add(sample, path, member, options)
             has_pictures = has_pictures or bool(sample.items)
         yield from _finished(sample, columns)
-    except BROKEN as error:
+    except (OSError, ItemError) as error:
         yield from _finished(sample, columns)
-        is_systems = isinstance(error, OSError) and error.errno is not None  # no such file, no permission
-        yield failed(path, error if is_systems else broken(error))
+        yield failed(path, error)
     else:
         if has_pictures:
             columns.check()

@@ -251,3 +251,24 @@ def test_an_encrypted_member_is_unsupported(tmp_path: Path) -> None:
     data[data.index(b"PK\1\2") + 8] |= 1
     (tmp_path / "a.zip").write_bytes(data)
     assert outcomes(tmp_path / "a.zip") == {"a.png": "unsupported"}
+
+
+def test_an_offset_that_no_file_can_have_breaks_its_member_alone(tmp_path: Path) -> None:
+    data = bytearray(zip_of(tmp_path / "a.zip", ("bad.png", PNG), ("good.png", PNG)).read_bytes())
+    entry, end = data.index(b"PK\1\2"), data.rindex(b"PK\5\6")
+    wide = struct.pack("<HHQ", 1, 8, 1 << 63)  # the zip64 field of an offset
+    data[end + 12 : end + 16] = struct.pack("<I", end - entry + len(wide))
+    data[entry + 30 : entry + 32] = struct.pack("<H", len(wide))
+    data[entry + 42 : entry + 46] = b"\xff" * 4
+    data[entry + 46 + len("bad.png") : entry + 46 + len("bad.png")] = wide
+    (tmp_path / "a.zip").write_bytes(data)
+    assert outcomes(tmp_path / "a.zip") == {"bad.png": "unreadable", "good.png": "ok"}
+
+
+def test_a_sparse_member_whose_map_is_cut_off_ends_no_run(tmp_path: Path) -> None:
+    header = bytearray(special("a.png", tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    header[482] = 1  # the map goes on in the next block
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "a.tar").write_bytes(header)
+    assert outcomes(tmp_path / "a.tar") == {str(tmp_path / "a.tar"): "unreadable"}
