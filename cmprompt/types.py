@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,21 @@ class Frame:
     pixels: Array
 
 
+def open_regular(path: str) -> BinaryIO:
+    """A regular file, open for reading; what would block or never end is none. Raises OSError, ItemError."""
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a NUL byte, or half a surrogate pair
+        raise ItemError("missing", "no file can have this name; is the list one for -0?") from error
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(mode):
+        raise ItemError("unsupported", "not a regular file")
+    # Should a pipe have taken its place since, opening it must not block.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags), "rb")
+
+
 @dataclass(frozen=True)
 class FileBytes:
     """The bytes of a regular file, read when called. `path` lets the store recognise an unchanged file unopened."""
@@ -50,17 +65,7 @@ class FileBytes:
 
     def __call__(self) -> bytes:
         """Raises OSError; ItemError for what is not a regular file or is over `MAX_FILE_BYTES`."""
-        try:
-            mode = os.stat(self.path).st_mode
-        except ValueError as error:  # a NUL byte, or half a surrogate pair
-            raise ItemError("missing", "no file can have this name; is the list one for -0?") from error
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
-        if not stat.S_ISREG(mode):
-            raise ItemError("unsupported", "not a regular file")
-        # Should a pipe have taken its place since, opening it must not block.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(self.path, flags), "rb") as file:
+        with open_regular(self.path) as file:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_FILE_BYTES:
                 raise ItemError("too_large", f"over {MAX_FILE_BYTES >> 20} MB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from cmprompt.errors import ItemError, UsageError
 from cmprompt.index.collections import Entry
 from cmprompt.index.duplicates import cosines_to_first, groups
 from cmprompt.index.query import query_vector
-from cmprompt.index.sheet import to_html, to_png
+from cmprompt.index.sheet import thumbnail, to_html, to_png
 
 
 def test_a_query_is_a_signed_sum_of_unit_vectors(colours: Path, fake_encoder: FakeEncoder) -> None:
@@ -56,6 +57,11 @@ def test_a_sheet_shows_pictures_and_says_what_is_gone(colours: Path) -> None:
     sheet = np.asarray(Image.open(io.BytesIO(to_png(entries, [0.5, 0.25]))))
     assert (sheet == (255, 0, 0)).all(2).sum() > 32 * 24 - 1
     assert sheet.shape[2] == 3
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert np.unique(np.asarray(thumbnail(Entry("pipe", path=str(tmp_path / "pipe.png"))))).tolist() == [225]
 
 
 @pytest.mark.parametrize("name", ["caf\udce9", "cut \ud83d"])

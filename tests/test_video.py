@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -119,6 +120,11 @@ def test_what_is_no_video_is_one_failing_item(tmp_path: Path) -> None:
     assert missing.image is not None
     with pytest.raises(FileNotFoundError):
         missing.image()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (pipe,) = read_video(str(tmp_path / "pipe.mp4"))
+    assert pipe.image is not None
+    with pytest.raises(ItemError, match="not a regular file"):
+        pipe.image()
 
 
 def test_an_index_that_is_gone_is_a_truncated_file(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from cmprompt import inline
 from cmprompt.errors import ItemError
 from cmprompt.index.collections import Entry
 from cmprompt.lettering import fitted, font_for
+from cmprompt.types import FileBytes
 from cmprompt.utf8 import clean
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def _picture(entry: Entry) -> Image:
         raise ItemError("unsupported", "not a file of its own")
     if entry.time_s is not None:
         return _frame(entry.path, entry.time_s)
-    with open(entry.path, "rb") as file:
-        return open_rgb(file.read(), least_px=TILE_PX)
+    return open_rgb(FileBytes(entry.path)(), least_px=TILE_PX)
 
 
 def _frame(path: str, time_s: float) -> Image:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import IO, Any, NoReturn, Self, cast
 
 from cmprompt.errors import ItemError
+from cmprompt.types import open_regular
 
 MAX_MEMBER_BYTES = 256 << 20
 _MAX_RATIO = 300
@@ -34,7 +35,7 @@ class Member:
 def read_members(path: str) -> Iterator[Member]:
     """Every member but folders, in the archive's order; a second one of a name is refused. Holds the names of all.
 
-    Raises OSError; ItemError where the archive itself is broken.
+    Raises OSError; ItemError for what is no regular file, and where the archive itself is broken.
     """
     seen: set[str] = set()
     try:
@@ -42,8 +43,8 @@ def read_members(path: str) -> Iterator[Member]:
             yield replace(member, read=_refuse_second) if member.name in seen else member
             seen.add(member.name)
     except Exception as error:  # hostile bytes make these libraries raise anything
-        if isinstance(error, OSError) and error.errno is not None:  # no such file, no permission
-            raise
+        if isinstance(error, ItemError) or (isinstance(error, OSError) and error.errno is not None):
+            raise  # no regular file, no such file, no permission
         raise _broken(error) from error
 
 
@@ -52,7 +53,7 @@ def _refuse_second() -> NoReturn:
 
 
 def _tar_members(path: str) -> Iterator[Member]:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         stream: Any = gzip.GzipFile(fileobj=file) if is_gzip else file
@@ -102,7 +103,7 @@ def _refusal_of_tar(info: tarfile.TarInfo) -> ItemError | None:
 
 
 def _zip_members(path: str) -> Iterator[Member]:
-    with zipfile.ZipFile(path) as archive:
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             if not info.filename.endswith("/"):
                 reader = _reader(_refusal_of_zip(info), partial(archive.open, info), info.file_size)

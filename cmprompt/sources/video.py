@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from cmprompt.errors import ItemError
-from cmprompt.types import Array, Frame, Item
+from cmprompt.types import Array, Frame, Item, open_regular
 
 SHORT_SIDE_PX = 512  # more than any model looks at; a frame of a 4K film would take 25 MB
 SCENE_FPS = 1.0  # without --fps or --frames: one frame a second, and the first one of each scene
@@ -215,7 +215,7 @@ def _count_packets(path: str) -> int:
 
 
 def _opened(av: Any, path: str) -> Any:
-    with open(path, "rb") as file:  # the system's own word for a file that is not there or not ours
+    with open_regular(path) as file:  # the system's own word for a file that is not there or not ours
         is_mp4 = file.read(8)[4:] == b"ftyp"
     try:
         container = av.open(path, metadata_errors="replace")

@@ -151,6 +151,15 @@ def test_a_named_device_is_a_record_and_never_blocks(specials: Path, name: str) 
     assert caught.value.status == "unsupported"
 
 
+@pytest.mark.parametrize("name", ["pipe.tar", "pipe.tgz", "pipe.zip"])
+def test_a_pipe_named_as_an_archive_is_a_record_and_never_blocks(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    (item,) = read_items([str(tmp_path / name)])
+    assert item.image is not None
+    with pytest.raises(ItemError, match="not a regular file"):
+        item.image()
+
+
 def test_a_pipe_that_replaces_a_file_does_not_block(tmp_path: Path) -> None:
     draw().save(tmp_path / "a.png")
     (item,) = read_items([str(tmp_path)])
