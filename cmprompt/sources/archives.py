@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import posixpath
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ MAX_MEMBER_BYTES = 256 << 20
 _MAX_RATIO = 300
 _RATIO_COUNTS_FROM = 1 << 20
 _BLOCK_BYTES = 1 << 20
+_MAX_HEADER_BYTES = 1 << 15
+_MOST_FIELDS = 100  # that a tar gives all its members
+_LONG_NUMBER = re.compile(rb"\d{256}")  # no name is as long
 PICKLES = (".pkl", ".pickle", ".pyd", ".pyc", ".pt", ".pth")
 
 _faults = cast(Any, tarfile)  # its stubs do not know all of them
@@ -57,24 +61,33 @@ def _tar_members(path: str) -> Iterator[Member]:
         is_gzip = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         stream: Any = gzip.GzipFile(fileobj=file) if is_gzip else file
-        with tarfile.open(fileobj=cast(IO[bytes], _Capped(stream)), mode="r:", tarinfo=_Header) as archive:
+        with tarfile.open(fileobj=cast(IO[bytes], _Headers(stream)), mode="r:", tarinfo=_Header) as archive:
             while (info := archive.next()) is not None:
                 cast(Any, archive).members.clear()  # tarfile remembers every member it has seen
                 if not info.isdir():
-                    yield Member(
-                        info.name, _reader(_refusal_of_tar(info), partial(archive.extractfile, info), info.size)
-                    )
+                    refusal = _refusal_of_tar(info, archive.offset)
+                    read = partial(_read_at, stream, info.offset_data, info.size)
+                    yield Member(info.name, _reader(refusal, read, info.size))
         while is_gzip and stream.read(_BLOCK_BYTES):  # gzip's checksum stands at its end
             pass
 
 
+def _read_at(stream: IO[bytes], offset: int, size: int) -> bytes:
+    stream.seek(offset)
+    return stream.read(size)
+
+
 class _Header(tarfile.TarInfo):
-    """A member's header, whose faults are raised, where `tarfile` would take them for the end of the archive."""
+    """A member's header, whose faults are raised, where `tarfile` would take them for the end of the archive, or go
+    back to where it was (CVE-2025-8194)."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        start = archive.offset
+        if len(archive.pax_headers) > _MOST_FIELDS:
+            raise tarfile.ReadError(f"more than {_MOST_FIELDS} fields for all members at byte {start}")
         try:
-            return super().fromtarfile(archive)
+            member = super().fromtarfile(archive)
         except tarfile.HeaderError as error:
             if isinstance(error, _END) or archive.offset == 0:  # where there is no archive at all, `tarfile` says so
                 raise
@@ -82,23 +95,34 @@ class _Header(tarfile.TarInfo):
             raise tarfile.ReadError(f"{what} at byte {archive.offset}") from error
         except (ValueError, OverflowError) as error:  # a length in it that no file can have
             raise tarfile.ReadError(f"a header that makes no sense at byte {archive.offset}") from error
+        if member.size < 0 or archive.offset <= start:
+            raise tarfile.ReadError(f"a size below 0 at byte {start}")
+        return member
 
 
-class _Capped:
-    """A stream whose single reads are bounded, for `tarfile` believes the sizes of its own headers."""
+class _Headers:
+    """What `tarfile` reads of a stream, the headers alone: it believes their sizes, and takes quadratic time for long
+    ones (CVE-2024-6232)."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.seek, self.tell, self._read = stream.seek, stream.tell, stream.read
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= MAX_MEMBER_BYTES:
+        if not 0 <= size <= _MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {size} bytes")
-        return self._read(size)
+        data = self._read(size)
+        if _LONG_NUMBER.search(data):
+            raise tarfile.ReadError("a header that makes no sense")
+        return data
 
 
-def _refusal_of_tar(info: tarfile.TarInfo) -> ItemError | None:
+def _refusal_of_tar(info: tarfile.TarInfo, next_offset: int) -> ItemError | None:
     if not info.isreg():
         return ItemError("unsupported", "a link or a device in an archive is refused")
+    if info.issparse():
+        return ItemError("unsupported", "a sparse member is refused; pack it without --sparse")
+    if info.offset_data + info.size > next_offset:  # by a size for all members: each would be read again and again
+        return ItemError("unreadable", "broken archive: this member overlaps the next")
     return _refusal(info.name, info.size)
 
 
@@ -106,8 +130,13 @@ def _zip_members(path: str) -> Iterator[Member]:
     with open_regular(path) as file, zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             if not info.filename.endswith("/"):
-                reader = _reader(_refusal_of_zip(info), partial(archive.open, info), info.file_size)
+                reader = _reader(_refusal_of_zip(info), partial(_read_zipped, archive, info), info.file_size)
                 yield Member(info.filename, reader)
+
+
+def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    with archive.open(info) as file:
+        return file.read(info.file_size + 1)
 
 
 def _refusal_of_zip(info: zipfile.ZipInfo) -> ItemError | None:
@@ -130,13 +159,12 @@ def _refusal(name: str, size: int) -> ItemError | None:
     return None
 
 
-def _reader(refusal: ItemError | None, opened: Callable[[], Any], size: int) -> Callable[[], bytes]:
+def _reader(refusal: ItemError | None, take: Callable[[], bytes], size: int) -> Callable[[], bytes]:
     def read() -> bytes:
         if refusal is not None:
             raise refusal
         try:
-            with opened() as file:
-                data: bytes = file.read(size + 1)
+            data = take()
         except Exception as error:
             raise _broken(error) from error
         if len(data) < size:

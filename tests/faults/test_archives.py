@@ -148,6 +148,65 @@ def test_a_header_with_an_endless_number_is_refused(digits: int, tmp_path: Path)
     assert outcomes(tmp_path / "a.tar") == {str(tmp_path / "a.tar"): "unreadable"}
 
 
+def member(name: str, declared: int = len(PNG), **fields: str) -> bytes:
+    """A header that declares any size, and any fields in a PAX header before it, with a picture behind it."""
+    info = tarfile.TarInfo(name)
+    info.size, info.pax_headers = declared, {field.replace("_", "."): value for field, value in fields.items()}
+    return info.tobuf(tarfile.PAX_FORMAT if fields else tarfile.GNU_FORMAT) + PNG + bytes(-len(PNG) % 512)
+
+
+def of_all(**fields: str) -> bytes:
+    """A PAX header for all members that follow."""
+    return tarfile.TarInfo.create_pax_global_header(fields)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        member("b.png", -512),
+        member("b.png", -1),
+        member("b.png", size="-512"),
+        member("b.png", GNU_sparse_size="-5"),
+        member("b.png", GNU_sparse_realsize="-5"),
+        of_all(size="-512") + member("b.png"),
+    ],
+)
+def test_a_size_below_zero_breaks_an_archive(bad: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(member("a.png") + bad + bytes(1024))
+    assert outcomes(path) == {"a.png": "ok", str(path): "unreadable"}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        member("b.png", comment="x" * 3_000_000),
+        member("b.png", comment="9" * 30_000),
+        b"".join(of_all(**{f"{i}.{j}": "x" for j in range(50)}) for i in range(4)) + member("b.png"),
+    ],
+    ids=["long", "digits", "many"],
+)
+def test_extended_headers_that_cost_too_much_are_refused(bad: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(member("a.png") + bad + bytes(1024))
+    assert outcomes(path) == {"a.png": "ok", str(path): "unreadable"}
+
+
+def test_members_that_overlap_are_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    headers = tarfile.TarInfo("a.png").tobuf() + tarfile.TarInfo("b.png").tobuf()
+    path.write_bytes(of_all(size="10000") + headers + bytes(20_000))
+    assert outcomes(path) == {"a.png": "unreadable", "b.png": "unreadable"}
+    path.write_bytes(of_all(size="9") + member("a.png", -512) + bytes(1024))
+    assert outcomes(path) == {"a.png": "unreadable", str(path): "unreadable"}
+
+
+def test_a_sparse_member_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(member("a.png", GNU_sparse_map="1,0,3,0") + member("b.png") + bytes(1024))
+    assert outcomes(path) == {"a.png": "unsupported", "b.png": "ok"}
+
+
 class Canary:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("canary-was-here",)
