@@ -83,6 +83,11 @@ def test_what_a_yes_states(question: str, statement: str | None) -> None:
     assert affirmed(question) == statement and is_yes_no(question)
 
 
+def test_a_long_question_stays_as_it_is() -> None:
+    question = "what is a " + "b" * 3000 + " aing" * 1400 + " x"
+    assert statement_of(question) == f"{question} {{}}" and affirmed("is it " + question) is None
+
+
 def test_answers_go_into_the_statement_with_their_article() -> None:
     asked = ask("What is the man holding?", label_set(["umbrella", "bag"]), question_sets())
     assert "the man is holding an umbrella." in asked.texts["umbrella"]

@@ -1,13 +1,14 @@
 """English questions as statements that their answers complete: "What is he holding?" -> "he is holding a {}".
 
 A model of images and texts knows captions, not questions (TAP-C, Song et al., ACL 2022, section 3.2). The rules are
-few; a question that fits none stays as it is, with the answer behind it.
+few; a question that fits none, or is too long, stays as it is, with the answer behind it.
 """
 
 from __future__ import annotations
 
 import re
 
+_MAX_CHARACTERS = 300  # of a question that is turned; the rules take cubic time
 YES_NO = re.compile(r"^(is|are|was|were|do|does|did|can|could|has|have|will|would)(?:n?['\u2019]t)?\b", re.IGNORECASE)
 _BE = r"(is|are|was|were)"
 _PLACE = r"(?:in|on|at|under|above|below|behind|beside|near|inside|over|between|among|around|next to|in front of|with)"
@@ -70,6 +71,8 @@ def affirmed(question: str) -> str | None:
 
 
 def _turned(question: str, rules: tuple[tuple[str, str], ...]) -> str | None:
+    if len(question) > _MAX_CHARACTERS:
+        return None
     plain = " ".join(question.split()).rstrip("?!. ")
     plain = plain[:1].lower() + plain[1:]
     for pattern, statement in rules:
