@@ -150,12 +150,13 @@ def _with_one_association_box(data: bytes) -> bytes:
     """
     start = data.find(b"ipco") - 4
     first = start + int.from_bytes(data[start : start + 4], "big") if start >= 0 else len(data)
-    kinds, entries, count, end = set(), b"", 0, first
+    kinds, parts, count, end = set(), [], 0, first
     while data[end + 4 : end + 8] == b"ipma" and (length := int.from_bytes(data[end : end + 4], "big")) >= 16:
         kinds.add(data[end + 8 : end + 12])
         count += int.from_bytes(data[end + 12 : end + 16], "big")
-        entries += data[end + 16 : end + length]
+        parts.append(data[end + 16 : end + length])
         end += length
+    entries = b"".join(parts)
     spare = end - first - 16 - len(entries)
     if len(kinds) != 1 or spare < 16:
         return data
