@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from cmprompt.errors import ItemError, UsageError
 from cmprompt.sources import SourceOptions, read_items
+from cmprompt.sources.rows import read_rows
 from cmprompt.types import FileBytes, Item
 from tests.conftest import draw, encode
 
@@ -94,7 +96,9 @@ def test_a_row_of_text_alone(tmp_path: Path) -> None:
     [
         ("image,text\na.jpg,x\nb.jpg\n", "t.csv", r"line 3: 1 cells, but the header has 2"),
         ('image,text\na.jpg,"two\nlines"\nb.jpg,x,y\n', "t.csv", r"line 4: 3 cells"),
-        ("image,text\na.jpg,x\nb.jpg," + "x" * 10_000_000 + "\n", "t.csv", r"line 3: field larger than"),
+        ("image,text\na.jpg,x\nb.jpg," + "x" * 200_000 + "\n", "t.csv", r"line 3: field larger than"),
+        ("image,text\na.jpg,x\nb.jpg," + "x" * 10_000_000 + "\n", "t.csv", r"line 3: longer than"),
+        ("image\ttext\na.jpg\t" + "x" * 10_000_000, "t.tsv", r"line 2: longer than"),
         ('image,text\na.jpg,"never closed\n' + "b.jpg,x\n" * 50_000, "t.csv", r"line 2: field larger than"),
         ("", "t.csv", "is empty"),
         ("image,image\na,b\n", "t.csv", r"line 1: columns of the same name: 'image'"),
@@ -108,6 +112,20 @@ def test_a_row_of_text_alone(tmp_path: Path) -> None:
 def test_a_bad_table_names_its_line(tmp_path: Path, data: str, name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read(table(tmp_path, data, name))
+
+
+def test_a_table_of_many_columns_takes_no_quadratic_time(tmp_path: Path) -> None:
+    names = ",".join(f"column {number}" for number in range(30_000))
+    path = table(tmp_path, f"{names}\n{names}\n")
+    started = time.perf_counter()
+    (row,) = read_rows(str(path))
+    assert time.perf_counter() - started < 3 and len(row.cells) == 30_000
+
+
+def test_a_long_cell_of_parquet_is_named_by_its_row(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": ["a.jpg", "b.jpg"], "text": ["x", "x" * 200_000]}), tmp_path / "t.parquet")
+    with pytest.raises(UsageError, match=r"t\.parquet, row 2: 'text' is longer"):
+        read(tmp_path / "t.parquet")
 
 
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -48,13 +49,24 @@ def _open_text(path: str) -> TextIOWrapper:
     return open(path, encoding=encoding, errors=errors, newline="")
 
 
+def _lines(path: str, stream: TextIOWrapper) -> Iterator[str]:
+    """The lines of a table. Raises UsageError for one that would fill the memory."""
+    line = 0
+    while text := stream.readline(_MAX_LINE_CHARACTERS):
+        line += 1
+        if len(text) == _MAX_LINE_CHARACTERS:
+            raise UsageError(f"{path}, line {line}: longer than {_MAX_LINE_CHARACTERS} characters")
+        yield text
+
+
 def _separated(path: str, stream: TextIOWrapper, is_tsv: bool) -> Iterator[Row]:
     first = stream.readline(_MAX_LINE_CHARACTERS)
     stream.seek(0)
+    lines = _lines(path, stream)
     if is_tsv:  # captions in TSV hold bare quotes
-        reader = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+        reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
-        reader = csv.reader(stream, delimiter=";" if ";" in first and "," not in first else ",")
+        reader = csv.reader(lines, delimiter=";" if ";" in first and "," not in first else ",")
     header: list[str] | None = None
     line = 1
     try:
@@ -75,7 +87,7 @@ def _separated(path: str, stream: TextIOWrapper, is_tsv: bool) -> Iterator[Row]:
 
 def _checked_header(path: str, header: list[str]) -> list[str]:
     header = [name.strip() for name in header]
-    if twice := {name for name in header if header.count(name) > 1}:
+    if twice := [name for name, count in Counter(header).items() if count > 1]:
         raise UsageError(f"{path}, line 1: columns of the same name: {', '.join(map(repr, sorted(twice)))}")
     return header
 
@@ -86,11 +98,7 @@ def _unquoted(cell: str) -> str:
 
 
 def _json_lines(path: str, stream: TextIOWrapper) -> Iterator[Row]:
-    line = 0
-    while text := stream.readline(_MAX_LINE_CHARACTERS):
-        line += 1
-        if len(text) == _MAX_LINE_CHARACTERS:
-            raise UsageError(f"{path}, line {line}: longer than {_MAX_LINE_CHARACTERS} characters")
+    for line, text in enumerate(_lines(path, stream), 1):
         if text.strip():
             yield Row(line, _object(f"{path}, line {line}", text))
 
@@ -102,6 +110,11 @@ def _object(where: str, text: str) -> dict[str, Any]:
         raise UsageError(f"{where}: not JSON: {error}") from error
     if not isinstance(cells, dict):
         raise UsageError(f'{where}: not an object like {{"image": "a.jpg"}}')
+    return _checked(where, cells)
+
+
+def _checked(where: str, cells: dict[str, Any]) -> dict[str, Any]:
+    """The cells of a row. Raises UsageError for a text that is too long."""
     for name, value in cells.items():
         if isinstance(value, str) and len(value) > MAX_CELL_CHARACTERS:
             raise UsageError(f"{where}: {name!r} is longer than {MAX_CELL_CHARACTERS} characters")
@@ -122,7 +135,8 @@ def _parquet(path: str) -> Iterator[Row]:
                 columns.update({name: _named(columns[name], classes[name]) for name in columns.keys() & classes.keys()})
                 for row in range(batch.num_rows):
                     line += 1
-                    yield Row(line, {name: values[row] for name, values in columns.items()})
+                    cells = {name: values[row] for name, values in columns.items()}
+                    yield Row(line, _checked(f"{path}, row {line}", cells))
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"cannot read {path!r} after row {line}: {error}") from error
 
