@@ -92,6 +92,15 @@ def test_an_odd_line_of_an_ignore_file_is_passed_over(tree: Path, line: str) -> 
     assert ids(".") == ["./c/d/e.webp", "./c/f.jpeg", "./c2/h.tif"]
 
 
+@pytest.mark.parametrize("line", ["*a" * 12 + "*b", "/**/?" * 12 + "/**/b", "*a*a*b\n" * 100_000])
+def test_a_line_that_could_take_for_ever_is_passed_over(tree: Path, line: str) -> None:
+    long = os.path.join(*"a" * 50, f"{'a' * 240}.jpg")
+    (tree / long).parent.mkdir(parents=True)
+    (tree / long).touch()
+    (tree / ".gitignore").write_text(f"**/c/**/*.w*p*\n{line}\n/b.jpg\n")
+    assert ids(".") == [f"./{long}", "./a.PNG", "./c/f.jpeg", "./c2/h.tif"]
+
+
 def test_class_folders_are_targets(tree: Path) -> None:
     targets = {item.id: item.target for item in read_items(["."], SourceOptions(class_folders=True))}
     assert targets["./c/d/e.webp"] == "c" and targets["./c2/h.tif"] == "c2" and targets["./b.jpg"] is None

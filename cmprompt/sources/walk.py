@@ -18,6 +18,8 @@ from cmprompt.types import FileBytes, Item
 
 _MAX_IGNORE_BYTES = 1 << 20
 _MOST_PATTERNS = 64  # folders whose patterns are kept: each link asks again what is left out on the way to its target
+_MOST_STARS = 3  # in a name of a pattern: with each more, a long name takes a hundred times as long
+_MOST_STARRY = 20  # lines of an ignore file that have several
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ def _kind_of_link(state: _Walk, entry: os.DirEntry[str]) -> str:
 
 
 def _patterns(path: str) -> Any:
-    """What a .gitignore says, None where there is none; a line that is no pattern is passed over, as Git does."""
+    """What a .gitignore says, None where there is none; a line that is no pattern is passed over, as Git does, and so
+    is one that could take for ever."""
     try:
         if os.stat(path).st_size > _MAX_IGNORE_BYTES:
             return None
@@ -153,10 +156,21 @@ def _patterns(path: str) -> Any:
     # of `[[`, which may come to mean something else in Python; `catch_warnings` would race between threads
     warnings.filterwarnings("ignore", category=FutureWarning, module="pathspec")
     patterns: list[Any] = []
+    starry = 0
     for line in lines:
+        stars = _stars(line)
+        starry += stars > 1
+        if stars > _MOST_STARS or (stars > 1 and starry > _MOST_STARRY):
+            continue
         with suppress(ValueError, re.error):
             patterns += GitIgnoreSpec.from_lines([line]).patterns
     return GitIgnoreSpec(patterns)
+
+
+def _stars(line: str) -> int:
+    """The most stars in one name of a pattern, but for those at its end, which take all; or of `**` between names, that
+    count for nearly two: paths are longer than names."""
+    return max(2 * line.count("/**/") - 1, *(name.rstrip("*").count("*") for name in line.split("/")))
 
 
 def _is_ignored(path: str, is_folder: bool, rules: tuple[tuple[str, Any], ...]) -> bool:
