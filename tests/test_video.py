@@ -110,6 +110,16 @@ def test_a_frame_of_a_damaged_file_is_found_too(tmp_path: Path) -> None:
     assert np.array_equal(to_rgb(frame_at(path, last.time_s).frame, None), picture.pixels)
 
 
+@pytest.mark.parametrize(
+    "name", ["http:127.0.0.1?x.mp4", "a %20%03d#?.mp4", "-caf\u00e9\U0001f431.mp4", "caf\udce9.mp4"]
+)
+def test_a_name_is_never_an_address(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clip(tmp_path / "a.mp4", [RED] * 2)
+    (tmp_path / "a.mp4").rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert len(list(decoded(name))) == len(list(decoded(str(tmp_path / name)))) == 2
+
+
 def test_what_is_no_video_is_one_failing_item(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("hello")
     (item,) = read_video(str(tmp_path / "text.mp4"))

@@ -218,7 +218,7 @@ def _opened(av: Any, path: str) -> Any:
     with open_regular(path) as file:  # the system's own word for a file that is not there or not ours
         is_mp4 = file.read(8)[4:] == b"ftyp"
     try:
-        container = av.open(path, metadata_errors="replace")
+        container = av.open(f"file:{path}", metadata_errors="replace")  # a bare name may be an address to FFmpeg
     except av.error.FFmpegError as error:
         if is_mp4:
             raise ItemError(
