@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,21 @@ def test_large_frames_come_smaller(tmp_path: Path) -> None:
     assert item.image is not None
     frame = item.image()
     assert isinstance(frame, Frame) and frame.pixels.shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("place", "data", "message"),
+    [(4, struct.pack("<ii", 16000, 12000), "frames of 16000 x 12000"), (16, b"ZZZZ", "Decoder not found")],
+)
+def test_what_no_decoder_is_asked_for(tmp_path: Path, place: int, data: bytes, message: str) -> None:
+    clip = bytearray(Path(write_clip(tmp_path / "a.avi", [RED] * 2, codec="rawvideo")).read_bytes())
+    at = clip.index(b"strf") + 8 + place  # within its BITMAPINFOHEADER
+    clip[at : at + len(data)] = data
+    (tmp_path / "a.avi").write_bytes(clip)
+    (item,) = read_video(str(tmp_path / "a.avi"))
+    assert item.image is not None
+    with pytest.raises(ItemError, match=message):
+        item.image()
 
 
 def test_endings() -> None:

@@ -113,6 +113,8 @@ def decoded(path: str, start_s: float = 0.0) -> Iterator[Shown]:
     av = _library()
     with _opened(av, path) as container:
         stream = container.streams.video[0]
+        if stream.codec_context is not None:  # without a decoder, decoding will say so
+            _refuse_huge(stream.codec_context)
         stream.thread_type = "AUTO"
         clock, count, time_s = _Clock(stream), 0, 0.0
         try:
@@ -258,6 +260,7 @@ def _tagged_length_s(stream: Any) -> float:
 
 
 def _refuse_huge(frame: Any) -> None:
+    """Raise for a frame over the cap on pictures, or for a decoder that expects such."""
     from cmprompt.images import MAX_PIXELS
 
     if frame.width * frame.height > MAX_PIXELS:
