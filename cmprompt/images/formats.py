@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 ALLOWED = frozenset({"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF"})
@@ -11,7 +12,6 @@ _MAGIC = (
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
     (0, b"GIF87a", "GIF"),
     (0, b"GIF89a", "GIF"),
-    (0, b"BM", "BMP"),
     (0, b"II*\0", "TIFF"),
     (0, b"MM\0*", "TIFF"),
     (0, b"MM*\0", "TIFF"),
@@ -34,7 +34,6 @@ _MAGIC = (
     (0, b"\x01\xda", "SGI"),
     (0, b"qoif", "QOI"),
     (0, b"/* XPM */", "XPM"),
-    (0, b"#define", "XBM"),
     (4, b"\x11\xaf", "FLI"),
     (4, b"\x12\xaf", "FLC"),
     (0, b"icns", "ICNS"),
@@ -60,6 +59,9 @@ _MAGIC = (
     (0, b"\0\0\1\xba", "MPEG video"),
     (0, b"\0\0\1\xb3", "MPEG video"),
 )
+_BMP = re.compile(rb"BM.{12}[\x0c-\x7c]\0\0\0", re.DOTALL)  # the length of its second header, 12 to 124
+_XBM = re.compile(rb"#define\s+\S+_width\s")
+_SVG = re.compile(rb"[\xef\xbb\xbf\s]*(<(\?|!(?!doctype\s+html))[^<]*)*<svg\b", re.IGNORECASE)  # no element before it
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _PNG_ESSENTIALS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"})
 _MAX_PADDING = 64 << 20  # a header may promise 4 GB that never come
@@ -90,9 +92,10 @@ def _by_brand(data: bytes) -> str:
 
 
 def _by_layout(data: bytes) -> str | None:
-    """Formats without a magic number: SVG's root element, and the plausible headers of PCX and TGA."""
-    if b"<svg" in data[:1024].lower():
-        return "SVG"
+    """Formats without a magic number: plausible headers of BMP, XBM, PCX and TGA, and SVG's root element."""
+    for form, name in ((_BMP, "BMP"), (_XBM, "XBM"), (_SVG, "SVG")):
+        if form.match(data, 0, 1024):
+            return name
     if len(data) >= 128 and data[0] == 10 and data[1] in (0, 2, 3, 4, 5) and data[2] <= 1 and data[3] in (1, 2, 4, 8):
         return "PCX"
     if len(data) < 18:

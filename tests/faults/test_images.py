@@ -39,8 +39,14 @@ def noisy(width: int = 160, height: int = 120, mode: str = "RGB") -> Image.Image
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"hello, I am a text\n", b"<!doctype html><html><p>not found", b"\0" * 100, b"P"]
-)
+    "data",
+    [
+        b"", b"hello, I am a text\n", b"<!doctype html><html><p>not found", b"\0" * 100, b"P", b"BM",
+        b"BMW makes cars, and this is a text about them", b"#define MAX_WIDTH 3\n#define MAX_HEIGHT 4\n",
+        b"<!DOCTYPE html>\n<svg></svg>", b"<html><head><title>404</title></head><body><svg></svg>",
+        b"<div><svg></svg></div>", b"a text about <svg>",
+    ],
+)  # fmt: skip
 def test_what_is_no_picture_is_unreadable(data: bytes) -> None:
     assert outcome(data) == ("unreadable",)
 
@@ -151,6 +157,8 @@ def test_pillows_own_bomb_check_stays_on() -> None:
         (b"8BPS\0\1" + b"\0" * 40, "PSD"),
         (b"SIMPLE  =                    T" + b" " * 50, "FITS"),
         (b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- a drawing -->\n<!DOCTYPE svg PUBLIC '-//W3C//DTD'>\n<SVG>", "SVG"),
+        (b"#define im_width 8\n#define im_height 8\nstatic char im_bits[] = {", "XBM"),
         (b"\0\0\0\x18ftypisom\0\0\2\0isommp41", "video"),
     ],
 )
