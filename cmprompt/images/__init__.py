@@ -153,6 +153,9 @@ def _allowed_format(data: bytes) -> str:
     name = sniff(data)
     if name is None:
         raise ItemError("unreadable", "not a picture" if data else "the file is empty")
+    if name.endswith("video"):
+        how = "classify, embed and index read files named as one (clip.mp4), with the extra [video]"
+        raise ItemError("unsupported", f"a video is not read here; {how}")
     if name not in ALLOWED:
         raise ItemError("unsupported", f"{name} is not read; convert it to JPEG or PNG")
     return name

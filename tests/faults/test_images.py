@@ -167,6 +167,12 @@ def test_formats_off_the_list_are_unsupported(data: bytes, name: str) -> None:
     assert outcome(data) == ("unsupported",)
 
 
+@pytest.mark.parametrize("data", [b"\0\0\0\x18ftypisom\0\0\2\0isommp41", b"\x1aE\xdf\xa3" + bytes(40)])
+def test_a_video_among_pictures_is_told_where_videos_are_read(data: bytes) -> None:
+    with pytest.raises(ItemError, match="a video is not read here; classify, embed and index read"):
+        decode(data, SMALL)
+
+
 @pytest.mark.parametrize(
     "file_format", ["EPS", "PDF", "ICO", "TGA", "SGI", "PCX", "DDS", "JPEG2000", "ICNS", "QOI", "XBM"]
 )
