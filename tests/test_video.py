@@ -202,9 +202,10 @@ def test_what_no_decoder_is_asked_for(tmp_path: Path, place: int, data: bytes, m
 
 
 def test_endings() -> None:
-    assert is_video_name("A.MP4")
+    assert is_video_name("A.MP4") and is_video_name("b.qt")
     assert not is_video_name("mp4")
     assert not is_video_name("a.jpg")
+    assert not is_video_name("a.ts")
 
 
 def classified(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, list[dict[str, Any]]]:

@@ -26,7 +26,11 @@ SCENE_FPS = 1.0  # without --fps or --frames: one frame a second, and the first 
 CUT = 0.4  # of a frame's colours gone in the next one: another scene; a shaken camera changes up to 0.25
 THUMBNAIL_PX = 32
 GENERATE_TIMES = 1  # PyAV's default invents presentation times; those of AVI files then run back and forth
-ENDINGS = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .ogv .mts .m2ts".split())
+# Not what the system calls video/*: that holds playlists, TypeScript and Nim too.
+ENDINGS = frozenset(
+    ".mp4 .m4v .mov .qt .avi .divx .mkv .webm .mpg .mpeg .mpe .m1v .m2v .vob .wmv .asf .flv .f4v .3gp .3g2 .ogv .ogm"
+    " .mts .m2ts .dv".split()
+)
 
 
 @dataclass(frozen=True)
