@@ -61,3 +61,12 @@ def test_damage_says_what_to_do(tmp_path: Path) -> None:
     shutil.rmtree(found.folder / "images.lance")
     with pytest.raises(StoreError, match="build the collection again"):
         found.nearest("images", np.ones((1, 4), np.float32), 1, approximate=True)
+
+
+def test_one_that_another_took_the_place_of_is_answered_exactly(tmp_path: Path) -> None:
+    rows = unit_rows(30, 8)
+    found = indexed(tmp_path, rows[:20])
+    for others in (rows, rows[:5]):
+        indexed(tmp_path, others[::-1])
+        near = found.nearest("images", rows[:3], 10, approximate=True)
+        assert np.array_equal(near.rows, found.nearest("images", rows[:3], 10).rows)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ import pytest
 from cmprompt.errors import OutputError, StoreError, UsageError
 from cmprompt.index import exact
 from cmprompt.index.building import Changes, build
-from cmprompt.index.collections import About, Collection, Entry, drop, names, only_name
+from cmprompt.index.collections import About, Collection, Entry, about_of, drop, names, only_name
 from cmprompt.types import Array, Embedded, Features, Item, Outcome
 
 
@@ -136,6 +139,42 @@ def test_two_builds_of_one_name_exclude_each_other(tmp_path: Path) -> None:
 
     build(tmp_path, about(), while_it_runs())
     assert Collection(tmp_path, "trips").entries("images", [0]) == [Entry("a")]
+
+
+def test_what_takes_its_place_changes_no_answer_of_an_open_one(tmp_path: Path) -> None:
+    build(tmp_path, about(), [batch(["a", "b", "c"], EYE[:3], ["one", "two", "three"])])
+    found = Collection(tmp_path, "trips")
+    for replace_it in (lambda: build(tmp_path, about(), [batch(["d"], EYE[3:])]), lambda: drop(tmp_path, "trips")):
+        replace_it()
+        assert np.array_equal(found.matrix("texts"), EYE[:3].astype(np.float16))
+        assert found.entries("images", found.nearest("images", EYE[1:2], 1).rows[0].tolist()) == [Entry("b")]
+        assert len(found.fingerprints()) == 6 and not found.damaged()
+
+
+def test_a_reader_meets_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    def build_one(count: int) -> None:
+        rows = np.full((count, 4), count, np.float32)
+        build(tmp_path, about(), [batch([f"{row} of {count}" for row in range(count)], rows)])
+
+    def build_on() -> None:
+        for count in cycle([3, 1, 2]):
+            if done.is_set():
+                return
+            build_one(count)
+
+    build_one(2)
+    done, writer, end = threading.Event(), threading.Thread(target=build_on), time.monotonic() + 0.7
+    writer.start()
+    try:
+        while time.monotonic() < end:
+            found = Collection(tmp_path, only_name(tmp_path))
+            count = found.about.images
+            assert found.entries("images", range(count)) == [Entry(f"{row} of {count}") for row in range(count)]
+            assert (found.matrix("images") == count).all() and not found.damaged()
+            assert about_of(tmp_path, "trips").images in (1, 2, 3)
+    finally:
+        done.set()
+        writer.join()
 
 
 def test_a_build_that_was_killed_is_no_collection(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from labelled_photos import write_table
 from PIL import Image
 
 from cmprompt.cli.app import run
+from cmprompt.index.duplicates import groups
+from cmprompt.types import Array
 
 
 @pytest.fixture(autouse=True)
@@ -165,6 +167,24 @@ def test_duplicates_are_grouped(colours: Path, capsys: pytest.CaptureFixture[str
     assert run(["index", "duplicates", "--threshold", "0.999", "--format", "csv"]) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [(row["group"], Path(row["id"]).stem) for row in rows] == [("1", "red again"), ("1", "red")]
+
+
+def test_duplicates_are_named_as_they_were_when_compared(
+    colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw("red").save(colours / "red again.png")
+    assert run(["index", "build", str(colours), "-q"]) == 0
+
+    def updated(matrix: Array, threshold: float) -> list[list[int]]:
+        draw("purple").save(colours / "a.png")
+        assert run(["index", "update", "-q"]) == 0
+        return groups(matrix, threshold)
+
+    monkeypatch.setattr("cmprompt.index.duplicates.groups", updated)
+    capsys.readouterr()
+    assert run(["index", "duplicates", "--format", "csv"]) == 0
+    found = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert [Path(row["id"]).stem for row in found] == ["red again", "red"]
 
 
 def test_contact_sheets(colours: Path, tmp_path: Path) -> None:

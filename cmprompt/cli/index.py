@@ -140,11 +140,11 @@ def update(
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import ModelError, UsageError
     from cmprompt.index import lancedb
-    from cmprompt.index.collections import Collection, only_name
+    from cmprompt.index.collections import about_of, only_name
 
     say = speaker(quiet)
     kept = collecting.store_at(store, say)
-    about = Collection(kept.path, name or only_name(kept.path)).about
+    about = about_of(kept.path, name or only_name(kept.path))
     if about.options.get("requests"):
         raise UsageError(f"{about.name!r} was made of requests on standard input; build it again by --stdin-jsonl")
     if about.ann:
@@ -178,7 +178,7 @@ def list_names(
     """
     from cmprompt.cli.notices import speaker
     from cmprompt.errors import StoreError
-    from cmprompt.index.collections import Collection, names
+    from cmprompt.index.collections import about_of, names
     from cmprompt.utf8 import clean
     from cmprompt.writers.rows import write_rows
 
@@ -187,7 +187,7 @@ def list_names(
     found, damages = [], []
     for name in names(kept.path):
         try:
-            found.append(Collection(kept.path, name).about)
+            found.append(about_of(kept.path, name))
         except StoreError as damage:
             damages.append(damage)
     if not found and not damages:

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -80,7 +81,10 @@ def _fill(fresh: Path, about: About, embedded: Iterable[Embedded]) -> None:
 
 
 def _put_in_place(fresh: Path, folder: Path) -> None:
-    """Two renames, so that a reader meets the old one or the new one, whole."""
+    """Two renames, so that a reader meets the old one or the new one, whole.
+
+    Windows moves no folder while a reader has a file of it open: then the old one stays, and the build fails.
+    """
     aside = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(aside, ignore_errors=True)
     if folder.is_dir():
@@ -91,8 +95,11 @@ def _put_in_place(fresh: Path, folder: Path) -> None:
 
 def _fingerprints(store_dir: Path, name: str) -> Mapping[tuple[object, ...], int]:
     """Those of the collection as it is; none where there is none, or a damaged one, which is what building mends."""
+    if not folder_of(store_dir, name).is_dir():
+        return {}
     try:
-        return Collection(store_dir, name).fingerprints()
+        with closing(Collection(store_dir, name)) as found:
+            return found.fingerprints()
     except (UsageError, StoreError):
         return {}
 

@@ -63,7 +63,7 @@ def nearest(queries: Array, matrix: Array, k: int, *, folder: Path, kind: str) -
     with _database(folder) as database:
         table = database.open_table(kind)
         best = [_best(table, query, matrix, k) for query in queries.astype(np.float32)]
-    return Neighbours(np.stack([rows for rows, _ in best]), np.stack([scores for _, scores in best]))
+        return Neighbours(np.stack([rows for rows, _ in best]), np.stack([scores for _, scores in best]))
 
 
 def _best(table: Any, query: Array, matrix: Array, k: int) -> tuple[Array, Array]:
@@ -97,13 +97,14 @@ def _batches(matrix: Array, schema: Any) -> Iterator[Any]:
 
 @contextmanager
 def _database(folder: Path) -> Iterator[Any]:
-    """The tables in `folder`. LanceDB raises no exceptions of its own kind for those that cannot be used."""
+    """The tables in `folder`. LanceDB raises no exceptions of its own kind for those that cannot be used; those of
+    another matrix name rows that this one does not have."""
     require()
     import lancedb
 
     try:
         yield lancedb.connect(folder)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, IndexError) as error:
         why = str(error).partition("\n")[0][:200]
         raise StoreError(
             f"the approximate index in {folder} cannot be used ({why}); build the collection again"

@@ -73,17 +73,17 @@ class Segment:
 
     def _open(self, count: int) -> Array:
         try:
-            with open(self.path, "rb") as file:
-                header, size = file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size
+            file = open(self.path, "rb")
         except FileNotFoundError:
             raise SegmentDamaged(f"{self.path} is gone") from None
-        held = (size - HEADER_BYTES) // self.row_bytes
-        if header != self._header():
-            raise SegmentDamaged(f"{self.path} is not a segment of {self.dim} x {self.dtype}")
-        if held < count:
-            raise SegmentDamaged(f"{self.path} holds {held} of {count} rows")
-        mapped = np.memmap(self.path, self.dtype, "r", offset=HEADER_BYTES, shape=(held, self.dim))
-        return np.asarray(mapped)
+        with file:  # mapped as it is open: another file may take its place
+            header, size = file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size
+            held = (size - HEADER_BYTES) // self.row_bytes
+            if header != self._header():
+                raise SegmentDamaged(f"{self.path} is not a segment of {self.dim} x {self.dtype}")
+            if held < count:
+                raise SegmentDamaged(f"{self.path} holds {held} of {count} rows")
+            return np.asarray(np.memmap(file, self.dtype, "r", offset=HEADER_BYTES, shape=(held, self.dim)))
 
     def _header(self) -> bytes:
         return struct.pack("<8sII", MAGIC, self.dim, self.dtype.itemsize).ljust(HEADER_BYTES, b"\0")
