@@ -141,6 +141,18 @@ def test_two_builds_of_one_name_exclude_each_other(tmp_path: Path) -> None:
     assert Collection(tmp_path, "trips").entries("images", [0]) == [Entry("a")]
 
 
+def test_what_is_being_built_is_not_dropped(tmp_path: Path) -> None:
+    build(tmp_path, about(), [batch(["a"], EYE[:1])])
+
+    def while_it_runs() -> Iterator[Embedded]:
+        with pytest.raises(OutputError, match="another run"):
+            drop(tmp_path, "trips")
+        yield batch(["b"], EYE[1:2])
+
+    build(tmp_path, about(), while_it_runs())
+    assert Collection(tmp_path, "trips").entries("images", [0]) == [Entry("b")]
+
+
 def test_what_takes_its_place_changes_no_answer_of_an_open_one(tmp_path: Path) -> None:
     build(tmp_path, about(), [batch(["a", "b", "c"], EYE[:3], ["one", "two", "three"])])
     found = Collection(tmp_path, "trips")

@@ -26,6 +26,7 @@ from zlib import crc32
 
 import numpy as np
 
+from cmprompt.atomic import locked, writing
 from cmprompt.errors import StoreError, UsageError, unknown
 from cmprompt.index import exact
 from cmprompt.index.exact import Neighbours
@@ -206,14 +207,18 @@ def names(store_dir: Path) -> list[str]:
 
 
 def drop(store_dir: Path, name: str) -> None:
-    """Remove a collection; the store's own embeddings stay. Raises UsageError for a name that is not there."""
+    """Remove a collection; the store's own embeddings stay.
+
+    Raises UsageError for a name that is not there, OutputError where it cannot be removed, or is being built.
+    """
     folder = folder_of(store_dir, name)
     if not folder.is_dir():
         raise UsageError(_missing(name, names(store_dir)))
     aside = folder.with_name(f".{name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
-    folder.rename(aside)  # so that a reader sees all of it or none
-    shutil.rmtree(aside)
+    with locked(folder), writing(str(folder)):
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)  # so that a reader sees all of it or none
+        shutil.rmtree(aside)
 
 
 def only_name(store_dir: Path) -> str:
