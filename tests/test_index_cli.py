@@ -187,6 +187,29 @@ def test_duplicates_are_named_as_they_were_when_compared(
     assert [Path(row["id"]).stem for row in found] == ["red again", "red"]
 
 
+def test_a_store_that_cannot_be_written_is_searched(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["index", "build", str(colours), "-q"]) == 0
+    (tmp_path / "store" / "open.lock").unlink(missing_ok=True)
+    (tmp_path / "store" / "open.lock").mkdir()  # as on a disk that is mounted to be read
+    for store in ([], ["--store", str(tmp_path / "store")]):
+        for arguments in (["list"], ["verify"], ["duplicates"]):
+            assert run(["index", *arguments, *store]) == 0
+        assert "kept" not in capsys.readouterr().err
+        assert run(["search", "green", "--format", "jsonl", *store]) == 0
+        shown = capsys.readouterr()
+        assert names(list(map(json.loads, shown.out.splitlines())))[0] == "green"
+        assert "nothing is kept between runs" in shown.err
+    assert run(["search", "green", "--store", ""]) == 2
+
+
+def test_looking_makes_no_store(tmp_path: Path) -> None:
+    for arguments in ("index list", "index verify", "index duplicates", "index drop trips", "search red"):
+        run([*arguments.split(), "--store", str(tmp_path / "none")])
+    assert not (tmp_path / "none").exists()
+
+
 def test_contact_sheets(colours: Path, tmp_path: Path) -> None:
     assert run(["index", "build", str(colours), "-q"]) == 0
     for name in ("hits.png", "hits.html"):

@@ -179,15 +179,15 @@ def list_names(
     from cmprompt.cli.notices import speaker
     from cmprompt.errors import StoreError
     from cmprompt.index.collections import about_of, names
+    from cmprompt.store import store_dir
     from cmprompt.utf8 import clean
     from cmprompt.writers.rows import write_rows
 
-    say = speaker(quiet)
-    kept = collecting.store_at(store, say)
+    say, folder = speaker(quiet), store_dir(store)
     found, damages = [], []
-    for name in names(kept.path):
+    for name in names(folder):
         try:
-            found.append(about_of(kept.path, name))
+            found.append(about_of(folder, name))
         except StoreError as damage:
             damages.append(damage)
     if not found and not damages:
@@ -209,12 +209,12 @@ def verify(name: ChosenName = None, store: o.StoreDir = None) -> int:
 
     cmprompt index verify --name trips
     """
-    from cmprompt.cli.notices import speaker
     from cmprompt.index.collections import KINDS, Collection, only_name
     from cmprompt.index.recall import recall
+    from cmprompt.store import store_dir
 
-    kept = collecting.store_at(store, speaker(False))
-    collection = Collection(kept.path, name or only_name(kept.path))
+    folder = store_dir(store)
+    collection = Collection(folder, name or only_name(folder))
     damaged = collection.damaged()
     for kind, count in damaged.items():
         typer.echo(f"{collection.about.name}: {count:,} of the {kind} are damaged; build it again")
@@ -247,12 +247,12 @@ def duplicates(
     from cmprompt.cli.notices import speaker
     from cmprompt.index.collections import Collection, only_name
     from cmprompt.index.duplicates import cosines_to_first, groups
+    from cmprompt.store import store_dir
     from cmprompt.writers.records import rounded
     from cmprompt.writers.rows import identity_of, second_of, write_rows
 
-    say = speaker(quiet)
-    kept = collecting.store_at(store, say)
-    collection = Collection(kept.path, name or only_name(kept.path))
+    say, folder = speaker(quiet), store_dir(store)
+    collection = Collection(folder, name or only_name(folder))
     matrix = collection.matrix("images")
     rows: list[dict[str, Any]] = []
     number = 0
@@ -280,7 +280,7 @@ def drop_collection(
 
     cmprompt index drop trips
     """
-    from cmprompt.cli.notices import speaker
     from cmprompt.index.collections import drop
+    from cmprompt.store import store_dir
 
-    drop(collecting.store_at(store, speaker(False)).path, name)
+    drop(store_dir(store), name)

@@ -76,7 +76,7 @@ def command(
     from cmprompt.index.query import query_vector
     from cmprompt.rule import parse_top_k
     from cmprompt.runs.header import rows_header
-    from cmprompt.store import Store, default_store_dir
+    from cmprompt.store import store_dir, usable_store
     from cmprompt.writers.records import rounded
     from cmprompt.writers.rows import check_file, check_output, identity_of, second_of, write_file, write_rows
 
@@ -95,8 +95,8 @@ def command(
         raise UsageError("--minus is empty; write what to take away, or leave it out")
     if not text and not like:
         raise UsageError("nothing to look for; give a text, or --like IMAGE")
-    kept = Store(store or default_store_dir(), say)
-    collection = Collection(kept.path, name or only_name(kept.path))
+    folder = store_dir(store)
+    collection = Collection(folder, name or only_name(folder))
     about, count = collection.about, collection.count(kind)
     if not count:
         raise UsageError(f"the collection {about.name!r} holds no {kind}")
@@ -111,6 +111,7 @@ def command(
     )
     if encoder.model_id != about.model_id:
         raise ModelError(f"{about.model} is another model now; build the collection {about.name!r} again")
+    kept = usable_store(folder, say)  # a shared one may be there to read only
     warn_of_texts(encoder, {"": [*([text] if text else []), *(minus or [])]}, say)
     start_s = perf_counter() - started_s
     query = query_vector(encoder, kept, texts=[text] if text else [], like=like or [], minus=minus or [])

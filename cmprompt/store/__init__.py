@@ -73,14 +73,24 @@ def default_store_dir() -> Path:
     return Path(user_cache_dir("cmprompt", appauthor=False)) / "store"
 
 
+def store_dir(path: str | None = None) -> Path:
+    """Where the store is: at `path`, with None in the user's cache. Raises UsageError for an empty name."""
+    if path is None:
+        return default_store_dir()
+    if not path:
+        raise UsageError("--store '': name a folder, or leave it out")
+    return Path(path)
+
+
 def open_store(path: str | None = None, notice: Callable[[str], None] | None = None) -> Store | None:
     """The store at `path`; with None the default one, or none at all, with a notice, where the cache cannot be used."""
-    if path is not None:
-        if not path:
-            raise UsageError("--store '': name a folder, or leave it out")
-        return Store(path, notice)
+    return usable_store(store_dir(), notice) if path is None else Store(store_dir(path), notice)
+
+
+def usable_store(path: Path, notice: Callable[[str], None] | None = None) -> Store | None:
+    """The store at `path`, or none at all, with a notice, where it cannot be used: the work goes on without it."""
     try:
-        return Store(default_store_dir(), notice)
+        return Store(path, notice)
     except CmpromptError as error:
         if notice:
             notice(f"nothing is kept between runs: {error}")
