@@ -12,7 +12,7 @@ import pytest
 from cmprompt.errors import StoreError
 from cmprompt.store import DAY_S, Identity, Store, identify, open_store, upkeep
 from cmprompt.store.catalogue import _on_network
-from cmprompt.store.segments import TOUCHED_BYTES
+from cmprompt.store.segments import TOUCHED_BYTES, Segment
 from cmprompt.types import Array
 
 
@@ -184,6 +184,50 @@ def test_another_process_reads_and_writes_on_after_pruning(tmp_path: Path, monke
     assert other.lookup("k", rows(30, seed=2)[0]).found.all()
     other.put("k", *rows(5, seed=3))
     assert store.lookup("k", rows(5, seed=3)[0]).found.all()
+
+
+def test_others_write_while_pruning_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmprompt.store.catalogue.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("cmprompt.store.upkeep.BLOCK", 40)
+    store, other, added = Store(tmp_path), Store(tmp_path), list[int]()
+    put_at(monkeypatch, 40, store, "k", 30, seed=1)
+    store.put("k", *rows(100, seed=2))
+    write = Segment.write
+
+    def write_and_let_others(segment: Segment, first_row: int, vectors: Array) -> None:
+        write(segment, first_row, vectors)
+        if "-1.float" in segment.path.name and len(added) < 2:
+            added.append(len(added))
+            other.put("k", *rows(10, seed=3 + added[-1]))
+            other.forget(other.keys()[0], rows(5, seed=2)[0])
+
+    monkeypatch.setattr(Segment, "write", write_and_let_others)
+    upkeep.prune(store, older_than_days=30)
+    assert added == [0, 1] and [(key.generation, key.rows) for key in store.keys()] == [(1, 120)]
+    assert store.matrix("k")[0] == rows(100, seed=2)[0][5:] + rows(10, seed=3)[0] + rows(10, seed=4)[0]
+    for seed, count, here in ((2, 100, 95), (3, 10, 10), (4, 10, 10)):
+        found = other.lookup("k", rows(count, seed=seed)[0])
+        assert found.found.sum() == here
+        assert np.array_equal(found.vectors[-here:], rows(count, seed=seed)[1][-here:].astype(np.float16))
+
+
+def test_a_key_that_is_cleared_while_pruning_copies_it_stays_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = Store(tmp_path), Store(tmp_path)
+    put_at(monkeypatch, 40, store, "k", 30, seed=1)
+    store.put("k", *rows(30, seed=2))
+    read = Segment.read
+
+    def read_and_clear(segment: Segment, places: Array) -> Array:
+        taken = read(segment, places)
+        upkeep.clear(other)
+        return taken
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "read", read_and_clear)
+        upkeep.prune(store, older_than_days=30)
+    assert store.keys() == [] and not list((tmp_path / "segments").iterdir())
 
 
 def test_pruning_forgets_files_whose_content_went(tmp_path: Path) -> None:

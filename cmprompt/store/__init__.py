@@ -4,7 +4,7 @@
     DIR/segments/           an append-only file of vectors for each store key (segments.py)
     DIR/aside-*/            what was damaged, kept for a look
 
-The catalogue's write lock is the only lock between processes. Under it a writer appends its vectors, waits for the
+The catalogue's write lock is the only lock between writers. Under it a writer appends its vectors, waits for the
 disk, then commits the rows: a process killed anywhere leaves bytes that nobody counts and the next writer overwrites.
 """
 
