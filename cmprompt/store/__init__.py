@@ -173,6 +173,8 @@ class Store:
     def run(self, action: Callable[[], T]) -> T:
         """Do `action`; where what it reads is damaged, set that aside and do it again on what is left."""
         with self.catalogue.lock:
+            if self.catalogue.renew():
+                self._segments.clear()
             for _ in range(3):
                 try:
                     with self.catalogue.translated():

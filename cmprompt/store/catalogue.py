@@ -62,6 +62,15 @@ class Catalogue:
         if hasattr(self, "db"):  # opening may have failed
             self.db.close()
 
+    def renew(self) -> bool:
+        """Open again where that is due, and say whether it was: where another catalogue has taken this one's place, or
+        it was removed."""
+        if self._inode == _inode(self.folder / FILE_NAMES[0]):
+            return False
+        self.db.close()
+        self.db = self._open(broken=None, why="")
+        return True
+
     def rebuild(self, why: str) -> None:
         """Set the damaged catalogue aside and start another; only reopen where another process did that already."""
         self.db.close()

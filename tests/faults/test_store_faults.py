@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -240,3 +241,19 @@ def test_a_writer_waits_for_another(tmp_path: Path) -> None:
         assert thread.is_alive()
     thread.join(10)
     assert holder.lookup("k", [b"w" * 32]).found.all()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows moves no folder that is in use")
+def test_a_running_process_follows_a_store_that_was_moved_or_removed(tmp_path: Path) -> None:
+    running, more = Store(tmp_path / "s"), np.full((40, 32), 32**-0.5, np.float32)
+    hashes = [b"%d".ljust(32) % i for i in range(40)]
+    running.put("k", hashes[:3], more[:3])
+    (tmp_path / "s").rename(tmp_path / "moved")
+    others = filled(tmp_path / "s")
+    running.put("k", hashes, more)
+    assert running.lookup("k", [*others, *hashes]).found.all()
+    assert [(n, bad) for _, n, bad in upkeep.verify(Store(tmp_path / "s"))] == [(140, 0)]
+    assert Store(tmp_path / "moved").lookup("k", hashes).found.sum() == 3
+    shutil.rmtree(tmp_path / "s")
+    running.put("k", hashes, more)
+    assert Store(tmp_path / "s").lookup("k", [*others, *hashes]).found.sum() == 40
