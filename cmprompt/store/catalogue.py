@@ -64,8 +64,8 @@ class Catalogue:
 
     def renew(self) -> bool:
         """Open again where that is due, and say whether it was: where another catalogue has taken this one's place, or
-        it was removed."""
-        if self._inode == _inode(self.folder / FILE_NAMES[0]):
+        it was removed; and in a fork, which has none of the locks of the process that opened it."""
+        if self._process == os.getpid() and self._inode == _inode(self.folder / FILE_NAMES[0]):
             return False
         self.db.close()
         self.db = self._open(broken=None, why="")
@@ -146,7 +146,7 @@ class Catalogue:
                 except CatalogueDamaged as damage:
                     self._set_aside(str(damage))
                     db = self._connect(catalogue)
-                self._inode = _inode(catalogue)
+                self._inode, self._process = _inode(catalogue), os.getpid()
                 return db
 
     def _connect(self, catalogue: Path) -> sqlite3.Connection:

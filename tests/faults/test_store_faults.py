@@ -257,3 +257,27 @@ def test_a_running_process_follows_a_store_that_was_moved_or_removed(tmp_path: P
     shutil.rmtree(tmp_path / "s")
     running.put("k", hashes, more)
     assert Store(tmp_path / "s").lookup("k", [*others, *hashes]).found.sum() == 40
+
+
+FORKED = """
+import os, sys
+import numpy as np
+from cmprompt.store import Store
+rows = np.full((3, 32), 32**-0.5, np.float32)
+store, (wait, go) = Store(sys.argv[1]), os.pipe()
+store.put("k", [b"%d".ljust(32) % i for i in range(3)], rows)
+child = os.fork()
+if not child:
+    os.read(wait, 1)
+    store.put("k", [b"%d".ljust(32) % i for i in range(3, 6)], rows)
+    os._exit(0)
+store.close()
+os.write(go, b".")
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_what_a_fork_keeps_outlives_its_parent(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", FORKED, str(tmp_path)], check=True)
+    assert Store(tmp_path).lookup("k", [b"%d".ljust(32) % i for i in range(6)]).found.all()
