@@ -1,4 +1,5 @@
-"""Text that no file can hold: names whose bytes are not UTF-8, and halves of surrogate pairs, which JSON can escape."""
+"""Text that a file cannot hold: names whose bytes are not UTF-8, halves of surrogate pairs, which JSON can escape; and
+text that a terminal would obey."""
 
 from __future__ import annotations
 
@@ -14,3 +15,8 @@ def raw_bytes(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return text.encode("utf-8", "surrogatepass")
+
+
+def printable(text: str) -> str:
+    """Control characters, which could move a terminal's cursor, as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -57,7 +57,7 @@ def command(
     from cmprompt.cli.details import Details
     from cmprompt.cli.dry_run import describe_run
     from cmprompt.cli.inputs import require_inputs
-    from cmprompt.cli.notices import speaker
+    from cmprompt.cli.notices import echo, speaker
     from cmprompt.cli.texts import read_prompts, set_names, warn_of_texts
     from cmprompt.clips import sampling_of
     from cmprompt.encoders import load_encoder
@@ -110,6 +110,6 @@ def command(
     save_head(done.head, target, {**record, **about}, overwrite=overwrite)
     say("each label's share of the answers, before and after:")
     for name, share_before, share_after in zip(done.head.labels, done.before, done.after, strict=True):
-        typer.echo(f"{name}\t{share_before:.1%}\t{share_after:.1%}")
+        echo(f"{name}\t{share_before:.1%}\t{share_after:.1%}")
     say(f"{done.changed:.1%} of {done.images} answers changed; use it with: cmprompt classify --head {output} PHOTOS")
     return 1 if done.failed else 0

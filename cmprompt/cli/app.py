@@ -31,6 +31,7 @@ from cmprompt.cli import (
     store,
 )
 from cmprompt.cli.help import Group, GroupedCommand
+from cmprompt.cli.notices import speaker
 from cmprompt.cli.streams import prepare_streams
 from cmprompt.errors import CmpromptError, OutputError
 from cmprompt.signals import Interrupted, stop_signals
@@ -181,7 +182,7 @@ def _notes(error: BaseException) -> list[str]:
 
 def _say(message: str, status: int) -> int:
     if message:
-        print(f"cmprompt: {message}", file=sys.stderr)
+        speaker(False)(message)
     return status
 
 

@@ -84,7 +84,8 @@ def lines(
     yield from label_lines(shown)
     if asked.words.describe:
         name = [name for name, each in entrants.items() if each.texts][-1]
-        yield f"\n{name}, the descriptions that won:"
+        yield ""
+        yield f"{name}, the descriptions that won:"
         yield from description_lines(found, name, entrants[name], contenders[name], asked.store)
 
 
@@ -154,10 +155,12 @@ def label_lines(found: Contest) -> Iterator[str]:
     name = list(found.answers)[-1]
     if not found.labels:
         return
-    yield f"\n{name}, the worst label first:"
+    yield ""
+    yield f"{name}, the worst label first:"
     yield from class_lines(found, name)
     if found.target.ndim == 1 and (pairs := confused_pairs(found, name)):
-        yield "\nmost confused:"
+        yield ""
+        yield "most confused:"
         for truth, answer, times in pairs:
             yield f"{times:5} {truth} taken for {answer}"
 

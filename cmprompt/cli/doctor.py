@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import typer
-
 from cmprompt.cli import options as o
+from cmprompt.cli.notices import echo
 
 PACKAGES = (
     "torch", "torchvision", "open-clip-torch", "openvino", "timm", "numpy", "pillow", "pyarrow", "scikit-learn",
@@ -28,9 +27,9 @@ def command(model: o.Model = "auto", device: o.Device = "auto", precision: o.Pre
         ("models here", models()),
         ("what would run", would_run(model, device, precision)),
     ):
-        typer.echo(title)
+        echo(title)
         for key, value in lines:
-            typer.echo(f"  {key:<22} {value}")
+            echo(f"  {key:<22} {value}")
 
 
 def versions() -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cmprompt.cli.notices import shown
 from cmprompt.errors import counted
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def _line(*cells: str) -> str:
     from cmprompt.utf8 import clean
     from cmprompt.writers.tsv import ESCAPES
 
-    return "\t".join(clean(cell).translate(ESCAPES) for cell in cells)
+    return shown("\t".join(clean(cell).translate(ESCAPES) for cell in cells))
 
 
 def encoding_of(encoder: Any) -> str:

@@ -83,7 +83,7 @@ def command(
     from cmprompt.cli.details import Details
     from cmprompt.cli.heads import is_multi_label
     from cmprompt.cli.inputs import usual_columns
-    from cmprompt.cli.notices import speaker
+    from cmprompt.cli.notices import echo, speaker
     from cmprompt.encoders import load_encoder
     from cmprompt.errors import UsageError, unknown
     from cmprompt.labelled import TASKS, contents_line, read_labelled
@@ -146,5 +146,5 @@ def command(
     else:
         lines = contests.lines(asked, heads, compare_prompts, make_rule, predictions, csv_safe)
     for line in lines:
-        typer.echo(line)
+        echo(line)
     return 0

@@ -75,7 +75,7 @@ def command(
     from cmprompt.cli import fitting, road, unused
     from cmprompt.cli.details import Details
     from cmprompt.cli.heads import is_multi_label
-    from cmprompt.cli.notices import speaker
+    from cmprompt.cli.notices import echo, speaker
     from cmprompt.encoders import load_encoder
     from cmprompt.encoders.classic import with_stop_words
     from cmprompt.encoders.pair import PairEncoder, pair_name
@@ -173,7 +173,7 @@ def command(
         say(f"{seen:,} of {trial.record['judged_on']:,} rows that judge have a text that was trained on too")
     lines = [*fitting.trial_lines(trial), *(old.lines(old_rows, trial, encoder, kept) if old and old_rows else ())]
     if not trial.verdict.kept and not force:
-        typer.echo("\n".join(lines))
+        echo(*lines)
         raise HeadRefused(
             f"the head {trial.chosen!r} does not help, so nothing is written; --force saves it all the same"
         )
@@ -194,7 +194,7 @@ def command(
         "report.html": report.html(trial, trial.head.labels, items, record),
     }
     save_head(trial.head, target, record, overwrite=overwrite, files=reports, towers=(*counted, *trial.towers))
-    typer.echo("\n".join(lines))  # whoever reads this may have left
+    echo(*lines)  # whoever reads this may have left
     inputs = "TABLE" if "text" in trial.head.needs else "PHOTOS"
     say(f"wrote {target}; use it with: cmprompt classify --head {target} {inputs}")
     return 0

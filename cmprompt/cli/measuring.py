@@ -195,12 +195,14 @@ def alignment_lines(asked: Evaluation, plot: str | None) -> Iterator[str]:
     for name, value in found.figures.items():
         yield f"{name:<33} {value:8.4f}"
     width = max(map(len, labels))
-    yield f"\n{'label':<{width}} {'rows':>6} {'own':>8} {'other':>8} {'nearest':>8}"
+    yield ""
+    yield f"{'label':<{width}} {'rows':>6} {'own':>8} {'other':>8} {'nearest':>8}"
     for c in np.argsort(found.own - found.other, kind="stable").tolist():
         if found.support[c]:
             cells = f"{found.support[c]:6} {found.own[c]:8.4f} {found.other[c]:8.4f} {100 * found.recall[c]:7.1f}%"
             yield f"{labels[c]:<{width}} {cells}"
-    yield "\ntexts that lie nearest to each other:"
+    yield ""
+    yield "texts that lie nearest to each other:"
     yield from (f"{cosine:8.4f} {labels[a]} and {labels[b]}" for a, b, cosine in nearest_texts(found))
     if plot is not None:
         drawing = svg(found, features.image, texts, target, labels)

@@ -12,6 +12,7 @@ from cmprompt.cli import options as o
 from cmprompt.cli.completion import completer
 from cmprompt.cli.completion import models as known_models
 from cmprompt.cli.help import Group, GroupedCommand
+from cmprompt.cli.notices import echo, speaker
 
 if TYPE_CHECKING:
     from cmprompt import zoo
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(cls=Group, help="The models and their weights.", no_args_is_help=True, rich_markup_mode=None)
 
 NAMES = completer("", known_models)
+_say = speaker(False)
 COLUMNS = ("name", "here", "ImageNet", "MB", "speed", "px", "tokens", "licence", "note")
 
 
@@ -50,7 +52,7 @@ def info(name: Annotated[str, typer.Argument(help="A model's name.", autocomplet
     """
     facts = _local_facts(name) if name == "tiny" or name.startswith("local-dir:") else _zoo_facts(name)
     for key, value in facts.items():
-        typer.echo(f"{key}\t{value}")
+        echo(f"{key}\t{value}")
 
 
 @app.command("pull", cls=GroupedCommand)
@@ -76,7 +78,7 @@ def pull(
         return
     target = Path(to).expanduser() if to else None
     checkpoint = hub.pull(name, to=target, accept_licence=accept_licence, progress=sys.stderr.isatty(), notices=_say)
-    typer.echo(f"{checkpoint.name}\t{checkpoint.revision}\t{checkpoint.folder}")
+    echo(f"{checkpoint.name}\t{checkpoint.revision}\t{checkpoint.folder}")
 
 
 @app.command("verify", cls=GroupedCommand)
@@ -96,7 +98,7 @@ def verify(
     damaged = []
     for folder in hub.folders(names or []):
         for path, good in hub.verify(folder):
-            typer.echo(f"{'ok' if good else 'damaged'}\t{path}")
+            echo(f"{'ok' if good else 'damaged'}\t{path}")
             damaged += [] if good else [str(path)]
     if damaged:
         raise ModelError(f"damaged: {', '.join(damaged)}; pull the model again (or fix its {MANIFEST})")
@@ -128,11 +130,11 @@ def convert(
         if output:
             raise UsageError("--as keeps the model where pulled ones are, so -o does not go with it; leave one out")
         made = keep(kept_as, Path(file), accept_licence=accept_licence)
-        typer.echo(f"{made.weights}")
+        echo(f"{made.weights}")
         _say(f"--model {made.name} uses it from now on")
         return
     target = convert_file(Path(file), Path(output) if output else None)
-    typer.echo(f"{target}")
+    echo(f"{target}")
     _say(f"put an open_clip_config.json beside it to use it as local-dir:{target.parent}")
 
 
@@ -179,11 +181,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """In columns for a reader, separated by tabs for a program."""
     if not sys.stdout.isatty():
         for row in (header, *rows):
-            typer.echo("\t".join(row))
+            echo("\t".join(row))
         return
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _note(model: zoo.Model) -> str:
@@ -193,7 +195,3 @@ def _note(model: zoo.Model) -> str:
 
 def _text(value: object) -> str:
     return "" if value is None else str(value)
-
-
-def _say(message: str) -> None:
-    typer.echo(f"cmprompt: {message}", err=True)

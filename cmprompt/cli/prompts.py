@@ -56,11 +56,12 @@ def show(
     cmprompt prompts show openai-imagenet > my-prompts.txt
     cmprompt prompts show everyday
     """
+    from cmprompt.cli.notices import echo
     from cmprompt.labels import everyday
     from cmprompt.prompts import load_prompt_set
 
     lines = everyday() if name == "everyday" else load_prompt_set(name).templates
-    typer.echo("\n".join(lines))
+    echo(*lines)
 
 
 @app.command("lint", cls=GroupedCommand)
@@ -104,7 +105,7 @@ def lint(
     cmprompt prompts lint photo --labels @labels.txt --model auto
     cmprompt prompts lint --labels @labels.txt --translate-labels chinese.txt --model xlm-roberta-base-ViT-B-32
     """
-    from cmprompt.cli.notices import speaker
+    from cmprompt.cli.notices import echo, speaker
     from cmprompt.errors import UsageError, counted
     from cmprompt.lint import lint as check
 
@@ -125,7 +126,7 @@ def lint(
         files or [], labels or [], label or [], encoder=encoder, language=language, translations=translate_labels
     )
     for finding in findings:
-        typer.echo(f"{finding.severity}: {finding.where}: {finding.message}")
+        echo(f"{finding.severity}: {finding.where}: {finding.message}")
     errors, warnings = (sum(each.severity == kind for each in findings) for kind in ("error", "warning"))
     say(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}")
     return 1 if errors else 0

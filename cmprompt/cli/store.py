@@ -8,12 +8,13 @@ import typer
 
 from cmprompt.cli import options as o
 from cmprompt.cli.help import Group, GroupedCommand
+from cmprompt.cli.notices import Say, echo, speaker
 
 if TYPE_CHECKING:
-    from cmprompt.cli.notices import Say
     from cmprompt.store import Store
 
 app = typer.Typer(cls=Group, help="The embeddings kept between runs.", no_args_is_help=True, rich_markup_mode=None)
+_say = speaker(False)
 
 
 @app.command("info", cls=GroupedCommand)
@@ -33,7 +34,7 @@ def info(store: o.StoreDir = None) -> None:
         typer.echo("vectors\tdim\tdtype\tadded\tused\tkey")
         for key, count in found.keys:
             days = f"{_day(key.added_at)}\t{_day(key.used_at)}"
-            typer.echo(f"{count}\t{key.dim}\t{key.dtype}\t{days}\t{key.store_key}")
+            echo(f"{count}\t{key.dim}\t{key.dtype}\t{days}\t{key.store_key}")
         typer.echo(f"# {with_store.path}: {_size(found.size)}, {found.files:,} files known")
         for folder in found.aside:
             typer.echo(f"# damaged and set aside: {folder}")
@@ -105,7 +106,7 @@ def verify(store: o.StoreDir = None) -> None:
     if with_store is None:
         return
     for key, checked, bad in upkeep.verify(with_store):
-        typer.echo(f"{checked}\t{bad} damaged\t{key.store_key}")
+        echo(f"{checked}\t{bad} damaged\t{key.store_key}")
         if bad:
             damages.append(f"{bad} damaged vectors of {key.store_key} were dropped")
     if damages:
@@ -137,10 +138,6 @@ def _existing(directory: str | None, notice: Say) -> Store | None:
         typer.echo(f"# {path}: nothing is kept yet")
         return None
     return Store(path, notice)
-
-
-def _say(message: str) -> None:
-    typer.echo(f"cmprompt: {message}", err=True)
 
 
 def _size(count: int) -> str:

@@ -12,10 +12,11 @@ from typing import Any
 from cmprompt.atomic import check_folder, replacing, writing
 from cmprompt.errors import OutputError
 from cmprompt.types import Item
+from cmprompt.utf8 import printable
 from cmprompt.writers import choose_format, jsonl, make_writer
 from cmprompt.writers.csv import to_line
 from cmprompt.writers.records import cell_of, identity, rounded
-from cmprompt.writers.table import LINES, printable, width_of
+from cmprompt.writers.table import LINES, width_of
 from cmprompt.writers.tsv import ESCAPES
 
 Row = Mapping[str, Any]

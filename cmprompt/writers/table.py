@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO
 
+from cmprompt.utf8 import printable
 from cmprompt.writers.records import Record
 
 BAR_CELLS = 10
@@ -105,8 +106,3 @@ def _fitted(text: str, cells: int, style: str = "", *, keep_end: bool = False) -
     fitted = Text(text, style)
     fitted.truncate(cells, overflow="ellipsis", pad=True)
     return fitted
-
-
-def printable(text: str) -> str:
-    """Control characters, which could move a terminal's cursor, as escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from conftest import Cli, draw
+from small_models import SMALL, save_model
 
+from cmprompt.cli.app import run
+from cmprompt.hub import write_manifest
 from cmprompt.prompts import load_prompt_set
 
 
@@ -67,3 +71,53 @@ def test_a_terminal_is_shown_escapes_of_what_it_cannot_hold(cli: Cli) -> None:
     os.close(theirs)
     with open(ours, "rb", buffering=0) as shown:
         assert done.returncode == 0 and shown.read(1000).startswith(rb"\u4e00\u5f20{}")
+
+
+TITLE = "\x1b]0;owned\x07"  # would name the terminal's window
+
+
+def on_terminal(line: list[str]) -> str:
+    """What a run shows where standard output is a terminal."""
+    ours, theirs = pty.openpty()
+    with open(theirs, "w") as terminal, redirect_stdout(terminal):
+        assert run(line) == 0
+        shown = os.read(ours, 1 << 12).decode()
+    os.close(ours)
+    return shown
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A folder with a picture, templates, a table and a model whose names hold an escape sequence."""
+    draw().save(tmp_path / f"{TITLE}.png")
+    (tmp_path / "set.txt").write_text(f"{TITLE} {{}}\n")
+    (tmp_path / "table.csv").write_text(f'image,label\n"{TITLE}.jpg",red\n"a\ncmprompt: b.jpg",green\n')
+    write_manifest(save_model(tmp_path / "model", SMALL), TITLE)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "prompts show {}/set.txt",
+        "models info local-dir:{}/model",
+        "classify {} --labels red,green --model tiny --dry-run",
+    ],
+)
+def test_a_terminal_gets_the_escapes_of_what_would_move_its_cursor(hostile: Path, line: str) -> None:
+    shown = on_terminal(line.format(hostile).split())
+    assert "\x1b" not in shown and r"\x1b]0;owned\x07" in shown
+
+
+def test_a_pipe_gets_what_is_there(hostile: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["classify", str(hostile), "--labels", "red,green", "--model", "tiny", "--dry-run"]) == 0
+    assert f"{TITLE}.png\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", ["finetune {}", "classify {} --labels red,green -v"])
+def test_a_cell_does_not_speak_for_the_program(hostile: Path, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    command = line.format(hostile / "table.csv").split()
+    assert run([*command, "--model", "tiny", "--no-store"]) > 0
+    said = capsys.readouterr().err
+    assert r"\x1b]0;owned\x07.jpg" in said and "\x1b" not in said
+    assert r"a\ncmprompt: b.jpg" in said
