@@ -71,18 +71,24 @@ def _let_go(lock: BaseFileLock) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A stream that becomes `path` when the block is left, and is removed when an exception leaves it."""
-    temporary = beside(path, "tmp")
+    """A stream that becomes `path` when the block is left, and is removed when an exception leaves it.
+
+    Until then it is `.FILE.????????.tmp`, a name of its own, which is all that a killed process leaves behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
-        with open(temporary, "wb") as stream:
+        with open(temporary, "xb") as stream:  # never what is there, nor where a link leads
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         if path.exists():
             shutil.copymode(path, temporary)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and str(error.filename) == str(temporary):
+            error.filename = str(path)  # the name that the user knows
         raise
 
 

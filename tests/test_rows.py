@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -81,3 +82,18 @@ def test_a_file_that_is_replaced_keeps_its_mode_and_the_link_to_it(tmp_path: Pat
     write_file(str(link), b"{}\n", overwrite=True)
     assert link.is_symlink() and real.read_bytes() == b"{}\n"
     assert real.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_new_file_has_the_mode_that_the_user_gives_new_files(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_file(str(tmp_path / "out.jsonl"), b"{}\n", overwrite=False)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out.jsonl").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_cannot_be_made_is_called_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / f"{'a' * 249}.jsonl"
+    with pytest.raises(OutputError, match=rf"cannot write {path}: "):
+        write_file(str(path), b"{}\n", overwrite=False)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import FakeEncoder
 
+from cmprompt.atomic import replacing
 from cmprompt.errors import OutputError, UsageError
 from cmprompt.heads.linear import LinearHead
 from cmprompt.heads.zero_shot import zero_shot
@@ -340,9 +341,35 @@ def test_where_no_more_can_be_written_the_old_output_stays(tmp_path: Path, journ
     said = attempt("a.jsonl", limit)
     assert said.startswith(f"cannot write {tmp_path}/a.jsonl") and "File too large" in said
     assert (tmp_path / "a.jsonl").read_text() == "old"
-    assert not (tmp_path / "a.jsonl.tmp").exists()
+    assert not list(tmp_path.glob(".*"))
     assert attempt("a.jsonl", 1 << 30) == ""
     assert (tmp_path / "a.jsonl").read_bytes() == whole
+
+
+def test_files_beside_the_output_are_left_alone(tmp_path: Path) -> None:
+    for name in ("a.jsonl.tmp", "a.jsonl.run.json.tmp"):
+        (tmp_path / name).write_text("mine")
+    run(tmp_path / "a.jsonl")
+    assert {path.name: path.read_text() for path in tmp_path.glob("*.tmp")} == {
+        "a.jsonl.tmp": "mine",
+        "a.jsonl.run.json.tmp": "mine",
+    }
+
+
+def test_a_link_in_the_place_of_the_journal_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "a.jsonl.journal").symlink_to("mine")
+    with pytest.raises(OutputError, match=r"cannot write .*a\.jsonl\.journal"):
+        run(tmp_path / "a.jsonl")
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_two_that_replace_one_file_at_once_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with replacing(path) as first, replacing(path) as second:
+        first.write(b"first")
+        second.write(b"the second")
+    assert path.read_bytes() == b"first" and list(tmp_path.iterdir()) == [path]
 
 
 def test_two_processes_never_write_one_output(tmp_path: Path) -> None:
