@@ -18,14 +18,18 @@ class Interrupted(BaseException):
 
 @contextmanager
 def stop_signals() -> Iterator[None]:
-    """Within, the first SIGINT or SIGTERM raises Interrupted; the second ends the process at once."""
+    """Within, the first SIGINT or SIGTERM raises Interrupted; the second ends the process at once.
+
+    What is ignored stays so, as a shell's script has it of SIGINT for what runs behind it.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         for one in previous:
             signal.signal(one, signal.SIG_DFL)
         raise Interrupted(number)
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, stop) for number in heeded}
     try:
         yield
     finally:

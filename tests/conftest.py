@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,11 @@ from cmprompt.types import Array, Preprocess
 
 # One thread for each test process: two busy ones on two cores are slower than one after the other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What a shell ignores for a program behind it (`pytest &`, nohup) is ignored here still, but not by what tests start.
+for number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 # What the bundled weights have to reach and do not yet.

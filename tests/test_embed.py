@@ -296,7 +296,7 @@ def test_a_signal_does_not_wait_for_the_model(what: str, fake_encoder: FakeEncod
             self.load()
             return super().encode_texts(texts)
 
-    with pytest.raises(Interrupted), stop_signals():  # a shell may have told its children to ignore SIGINT
+    with pytest.raises(Interrupted), stop_signals():
         if what == "images":
             list(embed([Item("x", lambda: encode(draw("red")))], Loading()))
         else:

@@ -291,6 +291,17 @@ def test_stop_signals_raise_once_and_restore() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_ignored_stays_so(number: int) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with stop_signals():
+            signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
 def test_equal_heads_have_equal_headers_and_others_differ(fake_encoder: FakeEncoder) -> None:
     weight = np.eye(2, 8, dtype=np.float32)
     one, same = (LinearHead(weight.copy(), ("a", "b"), "fake") for _ in range(2))
