@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as one exception, so that what is half done is put away before the process ends."""
+"""SIGHUP, SIGINT and SIGTERM as one exception, so that what is half done is put away before the process ends."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+STOPS = [getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name)]
+
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived. `exit_status` is what the shell expects: 130 or 143. Its notes are for the user."""
+    """One of them arrived. `exit_status` is what the shell expects: 129, 130 or 143. Its notes are for the user."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -18,9 +20,9 @@ class Interrupted(BaseException):
 
 @contextmanager
 def stop_signals() -> Iterator[None]:
-    """Within, the first SIGINT or SIGTERM raises Interrupted; the second ends the process at once.
+    """Within, the first of the signals raises Interrupted; the second ends the process at once.
 
-    What is ignored stays so, as a shell's script has it of SIGINT for what runs behind it.
+    What is ignored stays so, as nohup has it of SIGHUP and a shell's script of SIGINT for what runs behind it.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -28,7 +30,7 @@ def stop_signals() -> Iterator[None]:
             signal.signal(one, signal.SIG_DFL)
         raise Interrupted(number)
 
-    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    heeded = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, stop) for number in heeded}
     try:
         yield

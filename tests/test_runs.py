@@ -24,7 +24,7 @@ from cmprompt.prompts import prompt_hash
 from cmprompt.rule import Rule
 from cmprompt.runs import OutputOptions, open_output
 from cmprompt.runs.header import run_header
-from cmprompt.signals import Interrupted, stop_signals
+from cmprompt.signals import STOPS, Interrupted, stop_signals
 from cmprompt.types import Features, Item, Prediction
 
 HEADER = {"model": "m", "labels": ["cat"], "versions": {"cmprompt": "1"}}
@@ -273,7 +273,7 @@ def test_kill_and_resume(tmp_path: Path, size: int, whole: bytes) -> None:
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOPS)
 def test_a_signal_keeps_the_journal(tmp_path: Path, number: int) -> None:
     with child(tmp_path / "a.jsonl", "jsonl", "slowly") as process:
         wait_for_journal(tmp_path / "a.jsonl.journal", 5000)
@@ -283,15 +283,16 @@ def test_a_signal_keeps_the_journal(tmp_path: Path, number: int) -> None:
     assert not (tmp_path / "a.jsonl").exists()
 
 
-def test_stop_signals_raise_once_and_restore() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", STOPS)
+def test_stop_signals_raise_once_and_restore(number: int) -> None:
+    before = signal.getsignal(number)
     with pytest.raises(Interrupted) as caught, stop_signals():
-        signal.raise_signal(signal.SIGTERM)
-    assert caught.value.exit_status == 143
-    assert signal.getsignal(signal.SIGTERM) is before
+        signal.raise_signal(number)
+    assert caught.value.exit_status == 128 + number
+    assert signal.getsignal(number) is before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOPS)
 def test_a_signal_that_is_ignored_stays_so(number: int) -> None:
     before = signal.signal(number, signal.SIG_IGN)
     try:

@@ -41,6 +41,7 @@ EPILOG = "Start here: cmprompt examples try && cmprompt classify try/photos --la
 BOUNDS = {"ge": "at least", "le": "at most"}
 NUMBERS = {"int": "a whole number", "float": "a number"}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+INTERRUPTED = (129, 130, 143)
 
 app = typer.Typer(
     name="cmprompt",
@@ -107,7 +108,7 @@ def main() -> None:
 def _leave(status: int) -> NoReturn:
     """End at once: the interpreter would wait for a thread that still loads a model or encodes a batch, and take a
     tenth of a second or more to part with what the system takes back anyhow."""
-    if status not in (130, 143):
+    if status not in INTERRUPTED:
         atexit._run_exitfuncs()
     sys.stderr.flush()
     os._exit(status)

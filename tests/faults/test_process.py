@@ -56,7 +56,7 @@ def test_killed_and_resumed_gives_the_same_bytes(
     assert output.read_bytes() == whole[ending]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_in_a_batch_says_how_to_go_on(
     cli: Cli, crowd: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
