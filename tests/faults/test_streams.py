@@ -73,6 +73,17 @@ def test_a_terminal_is_shown_escapes_of_what_it_cannot_hold(cli: Cli) -> None:
         assert done.returncode == 0 and shown.read(1000).startswith(rb"\u4e00\u5f20{}")
 
 
+def test_nobody_has_to_read_the_notices(cli: Cli, colours: Path, tmp_path: Path) -> None:
+    output, line = tmp_path / "out.tsv", ("--labels", "red,green", "--model", "tiny", "-v")
+    unread, notices = os.pipe()
+    os.close(unread)
+    with open(notices, "wb") as stderr:
+        process = cli.start("classify", colours, tmp_path / "gone.jpg", *line, "-o", output, stderr=stderr)
+    process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert output.read_bytes().count(b"\n") == 4
+
+
 TITLE = "\x1b]0;owned\x07"  # would name the terminal's window
 
 
