@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,24 @@ def test_index_keeps_what_is_asked_and_cannot_ask_again(
     assert json.loads(capfdbinary.readouterr().out)["id"] == "sea"
     assert run(["index", "update", *store]) == 2
     assert b"requests on standard input" in capfdbinary.readouterr().err
+
+
+def test_who_stops_a_collection_of_requests_is_told_that_nothing_is_kept(
+    colours: Path, fake_encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any, tmp_path: Path
+) -> None:
+    class Stopped(io.BytesIO):
+        def readline(self, size: int | None = -1) -> bytes:
+            line = super().readline(size)
+            if not line:
+                signal.raise_signal(signal.SIGTERM)
+            return line
+
+    monkeypatch.setattr("cmprompt.encoders.load_encoder", lambda *args, **options: fake_encoder)
+    request = json.dumps({"path": f"{colours}/red.png"}).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Stopped(request + b"\n")))
+    assert run(["index", "build", "--stdin-jsonl", "--name", "inbox", "--store", str(tmp_path / "store")]) == 143
+    answered, said = capfdbinary.readouterr()
+    assert json.loads(answered)["status"] == "ok" and b"nothing is kept in 'inbox'" in said
 
 
 def test_half_a_surrogate_pair_in_a_request_is_kept_as_what_can_be_written(

@@ -53,6 +53,7 @@ def embed_into(
     from cmprompt.clips import sampling_of, with_frames
     from cmprompt.embed import READ_AHEAD, embed
     from cmprompt.index.building import build
+    from cmprompt.signals import Interrupted
     from cmprompt.sources import read_items
     from cmprompt.vector_files import records
 
@@ -76,7 +77,15 @@ def embed_into(
                 yield batch
 
         rows = warn_of_row_texts(encoder, counted(), speaker(quiet))
-        changes = build(kept.path, about, rows)
+        try:
+            changes = build(kept.path, about, rows)
+        except Interrupted as stop:
+            if answers:
+                stop.add_note(
+                    f"the requests have not ended, so nothing is kept in {about.name!r}; asked again, they are "
+                    "answered from the store"
+                )
+            raise
     details.work(stats)
     return changes, progress.failed
 
