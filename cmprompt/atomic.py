@@ -64,7 +64,7 @@ def in_turn(lock_file: Path) -> Iterator[None]:
 
 
 def _let_go(lock: BaseFileLock) -> None:
-    with suppress(OSError):  # unlinked while it is held: who comes next makes a new one
+    with suppress(OSError):  # unlinked while it is held: who comes next makes a new one, and who waits sees that
         os.unlink(lock.lock_file)
     lock.release()
 

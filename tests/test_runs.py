@@ -394,6 +394,25 @@ def test_two_processes_never_write_one_output(tmp_path: Path) -> None:
     assert run(path, overwrite=True)  # the killed one's lock is stale
 
 
+TURNS = """
+import sys
+from pathlib import Path
+from cmprompt.atomic import in_turn
+count = Path(sys.argv[1])
+for _ in range(50):
+    with in_turn(count.with_name("lock")):
+        count.write_text(str(int(count.read_text()) + 1))
+"""
+
+
+def test_one_at_a_time_is_let_in_though_each_removes_the_lock(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    count.write_text("0")
+    processes = [subprocess.Popen([sys.executable, "-c", TURNS, str(count)]) for _ in range(4)]
+    assert [process.wait(60) for process in processes] == [0] * 4
+    assert count.read_text() == "200" and list(tmp_path.iterdir()) == [count]
+
+
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_names_that_are_not_utf8_fit_in_header_and_sidecar(tmp_path: Path, fmt: str) -> None:
     odd = os.fsdecode(b"caf\xe9")
