@@ -205,7 +205,14 @@ Format = Annotated[
 ]  # fmt: skip
 Resume = Annotated[bool, option("--resume", group=OUTPUT, help="Go on where a run with the same -o was stopped.")]
 Overwrite = Annotated[bool, option("--overwrite", group=OUTPUT, help="Replace an output that is there already.")]
-Header = Annotated[bool, option("--header", group=OUTPUT, help="First line of JSONL: model, prompts, versions.")]
+Header = Annotated[
+    bool,
+    option(
+        "--header",
+        group=OUTPUT,
+        help="First line of JSONL: model, prompts, versions. Of classify also Parquet's metadata; in TSV column names.",
+    ),
+]
 KeepColumns = Annotated[bool, option("--keep-columns", group=OUTPUT, help="Carry a table's own columns over.")]
 CsvSafe = Annotated[bool, option("--csv-safe", group=OUTPUT, help="CSV for spreadsheets: defuse cells like =1+1.")]
 Quiet = Annotated[bool, option("-q", "--quiet", group=OUTPUT, help="No notices and no progress on stderr.")]
