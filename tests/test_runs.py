@@ -76,6 +76,17 @@ def test_a_resumed_run_gives_the_bytes_of_an_uninterrupted_one(tmp_path: Path, f
     assert len(computed) <= 10 - stop_at + 1  # of batches of two, at most one again
 
 
+def test_a_resumed_run_ends_its_row_groups_where_an_uninterrupted_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmprompt.writers.parquet.ENTRIES_PER_GROUP", 3)
+    run(tmp_path / "whole", "parquet")
+    stopped(tmp_path / "cut", "parquet")
+    run(tmp_path / "cut", "parquet", resume=True)
+    assert pq.ParquetFile(tmp_path / "whole").num_row_groups == 3
+    assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
 def test_nothing_but_output_and_sidecar_stays(tmp_path: Path) -> None:
     run(tmp_path / "a.jsonl")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "a.jsonl.run.json"]

@@ -165,6 +165,17 @@ def test_parquet_reads_back_in_row_groups() -> None:
     assert (table[-1]["status"], table[-1]["score"], table[-1]["top"]) == ("missing", None, None)
 
 
+def test_parquet_ends_a_row_group_where_its_lists_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmprompt.writers.parquet.ENTRIES_PER_GROUP", 100)
+    many = tuple((f"label {i}", i / 10) for i in range(10))
+    mixed = [bad(), *[good(f"{i}.jpg", top=many) for i in range(24)], bad(), good(top=()), bad()]
+    file = pq.ParquetFile(io.BytesIO(written("parquet", *mixed)))
+    groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    assert groups == [11, 10, 7]
+    entries = [{"label": label, "score": score} for label, score in many]
+    assert file.read().column("top").to_pylist() == [None, *[entries] * 24, None, [], None]
+
+
 def test_parquet_that_is_given_up_says_nothing_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[object] = []
     monkeypatch.setattr("sys.unraisablehook", said.append)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, BinaryIO
 
 from cmprompt.writers.records import FIELDS, SECONDS, Record, own_names
 
 ROWS_PER_GROUP = 16_384
+ENTRIES_PER_GROUP = 1 << 20  # in the lists of its rows, which a record of every label has a thousand of
 
 
 class ParquetWriter:
@@ -25,11 +27,13 @@ class ParquetWriter:
         self._columns = columns
         self._metadata = {} if header is None else {"cmprompt": json.dumps(header)}
         self._rows: list[Record] = []
+        self._entries = 0
         self._writer: Any = None
 
     def write(self, record: Record) -> None:
         self._rows.append(record)
-        if len(self._rows) == ROWS_PER_GROUP:
+        self._entries += sum(len(value) for value in record.values() if isinstance(value, list))
+        if len(self._rows) == ROWS_PER_GROUP or self._entries >= ENTRIES_PER_GROUP:
             self._write_group()
 
     def close(self) -> None:
@@ -46,10 +50,9 @@ class ParquetWriter:
             schema = _schema(columns).with_metadata(self._metadata)
             self._writer = open_parquet(self._stream, schema, compression="zstd")
         schema = self._writer.schema
-        kept = [name for name in schema.names if name not in (*FIELDS, *SECONDS)]
-        rows = [{**row, **{name: _text(row.get(name)) for name in kept}, "top": _top(row)} for row in self._rows]
-        self._writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-        self._rows = []
+        arrays = [_column(self._rows, field.name, field.type) for field in schema]
+        self._writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+        self._rows, self._entries = [], 0
 
 
 def open_parquet(stream: BinaryIO, schema: Any, **options: Any) -> Any:
@@ -75,9 +78,27 @@ def _schema(columns: Sequence[str]) -> Any:
     return pa.schema([(name, types.get(name, text)) for name in (*FIELDS, *columns)])
 
 
-def _top(row: Record) -> list[dict[str, Any]] | None:
-    top = row.get("top")
-    return None if top is None else [{"label": label, "score": score} for label, score in top]
+def _column(rows: Sequence[Record], name: str, kind: Any) -> Any:
+    """What the rows have under a name, as an array of this type."""
+    import pyarrow as pa
+
+    values = [row.get(name) for row in rows]
+    if name == "top":
+        return _top(values, kind)
+    return pa.array(values if name in (*FIELDS, *SECONDS) else [_text(value) for value in values], kind)
+
+
+def _top(values: Sequence[Any], kind: Any) -> Any:
+    """Lists of labels with their scores, null for None. Made of its parts, since a dict for each entry takes more room
+    than all else."""
+    import pyarrow as pa
+
+    entries = [entry for value in values for entry in value or ()]
+    parts = [pa.array([entry[place] for entry in entries], field.type) for place, field in enumerate(kind.value_type)]
+    ends = list(accumulate((len(value or ()) for value in values), initial=0))
+    starts = [None if value is None else start for value, start in zip(values, ends[:-1], strict=True)]
+    offsets = pa.array([*starts, ends[-1]], pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(parts, fields=list(kind.value_type)), kind)
 
 
 def _text(value: Any) -> str | None:
