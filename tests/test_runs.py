@@ -142,8 +142,30 @@ def test_resume_refuses_another_run(tmp_path: Path, finished: bool) -> None:
 
 def test_resume_refuses_other_inputs(tmp_path: Path) -> None:
     stopped(tmp_path / "a.jsonl")
-    with pytest.raises(UsageError, match=r"inputs have changed.*'3\.jpg' was there, now nothing"):
+    with pytest.raises(UsageError, match=r"inputs have changed.*'3\.jpg' was there, now nothing.*--files-from"):
         run(tmp_path / "a.jsonl", resume=True, n=3)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_a_run_over_odd_names_goes_on(tmp_path: Path, fmt: str) -> None:
+    odd = [os.fsdecode(b"caf\xe9"), "caf\ufffd", 'quote"', "back\\slash", "new\nline", "\U0001f600", "\ud800", "a"]
+
+    def attempt(path: Path, names: list[str], resume: bool = False) -> None:
+        with open_output(str(path), HEADER, OutputOptions(fmt), batch_size=1, resume=resume) as output:
+            for item in output.remaining(Item(name, None) for name in names):
+                if item.id == "stop":
+                    raise Killed
+                output.write(Prediction(item, label="cat", score=0.5))
+
+    attempt(tmp_path / "whole", [*odd, "ab"])
+    with pytest.raises(Killed):
+        attempt(tmp_path / "cut", [*odd, "stop"])
+    for place, name in enumerate(odd):  # one that looks like it, or begins as it does, is not it
+        other = odd[1] if place == 0 else f"{name}b"
+        with pytest.raises(UsageError, match="inputs have changed"):
+            attempt(tmp_path / "cut", [*odd[:place], other], resume=True)
+    attempt(tmp_path / "cut", [*odd, "ab"], resume=True)
+    assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
 def test_a_torn_journal_is_cut_back_to_whole_batches(tmp_path: Path) -> None:
@@ -153,6 +175,46 @@ def test_a_torn_journal_is_cut_back_to_whole_batches(tmp_path: Path) -> None:
     journal.write_bytes(journal.read_bytes()[:-20])
     run(tmp_path / "a.jsonl", resume=True)
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_what_a_journal_has_behind_a_block_that_was_lost_is_cut_off(tmp_path: Path) -> None:
+    run(tmp_path / "whole.jsonl")
+    stopped(tmp_path / "a.jsonl", stop_at=9)
+    journal = tmp_path / "a.jsonl.journal"
+    data = journal.read_bytes()
+    at = data.index(b'"5.jpg"') + 10
+    journal.write_bytes(data[:at] + bytes(40) + data[at + 40 :])
+    assert run(tmp_path / "a.jsonl", resume=True) == [f"{i}.jpg" for i in range(4, 10)]
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("foreign", [b"{}\n{}\n", b"[1]\n[1]\n", b"\n\n", b'{"id": "4.jpg"\n{"id": "5.jpg"\n'])
+def test_foreign_lines_of_a_journal_are_cut_off(tmp_path: Path, foreign: bytes) -> None:
+    stopped(tmp_path / "a.jsonl", stop_at=4)
+    with open(tmp_path / "a.jsonl.journal", "ab") as journal:
+        journal.write(foreign)
+    assert run(tmp_path / "a.jsonl", resume=True) == [f"{i}.jpg" for i in range(4, 10)]
+
+
+def test_records_of_many_labels_are_not_parsed_to_go_on_or_to_finish(tmp_path: Path) -> None:
+    top = tuple((f"label {i}", 1 / (i + 1)) for i in range(1000))
+
+    def attempt(stop_at: int | None = None, resume: bool = False) -> None:
+        path = str(tmp_path / "a.jsonl")
+        with open_output(path, HEADER, OutputOptions(), batch_size=1, resume=resume) as output:
+            for item in output.remaining(Item(f"{i}.jpg", None) for i in range(301)):
+                if item.id == f"{stop_at}.jpg":
+                    raise Killed
+                output.write(Prediction(item, label="cat", top=top))
+
+    with pytest.raises(Killed):
+        attempt(stop_at=300)
+    started_s = time.process_time()
+    attempt(resume=True)
+    resumed_s = time.process_time() - started_s
+    started_s = time.process_time()
+    assert len([json.loads(line) for line in (tmp_path / "a.jsonl").read_bytes().splitlines()]) == 301
+    assert resumed_s < time.process_time() - started_s
 
 
 def test_a_journal_that_is_rubbish_starts_afresh(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from typing import Any, BinaryIO
 
 from cmprompt.atomic import beside, check_folder, locked, replacing, there_already, writing
 from cmprompt.errors import OutputError, UsageError
-from cmprompt.runs.journal import Journal
+from cmprompt.runs.journal import Journal, status_in
 from cmprompt.types import Item, Prediction
 from cmprompt.writers import COLUMNAR, Record, Writer, make_writer, to_record
-from cmprompt.writers.records import identity, own_names
+from cmprompt.writers.records import own_names
 
 _FREE = ("versions",)  # may differ between a run and the one that goes on with it
 
@@ -206,16 +206,19 @@ class FileOutput:
     def remaining(self, items: Iterable[Item]) -> Iterator[Item]:
         """`items` without those whose records are in the journal. Raises UsageError where they are not the same."""
         rest = iter(items)
-        if self._journal is not None:
-            for record in self._journal.records():
-                item = next(rest, None)
-                if item is None or any(record.get(key) != value for key, value in identity(item).items()):
-                    now = "nothing" if item is None else repr(item.id)
-                    raise UsageError(
-                        f"the inputs have changed since the run was stopped: {record['id']!r} was there, now {now}; "
-                        "--overwrite starts again"
-                    )
-                self._count(record)
+        for line in self._journal.lines() if self._journal else ():
+            item = next(rest, None)
+            status = None if item is None else status_in(line, item)
+            if status is None:
+                now = "nothing" if item is None else repr(item.id)
+                raise UsageError(
+                    f"the inputs have changed since the run was stopped: {json.loads(line)['id']!r} was there, now "
+                    f"{now}; --overwrite starts again, --files-from LIST keeps the inputs of a long run the same"
+                )
+            if self._options.format in COLUMNAR:
+                self._count(json.loads(line))
+            else:
+                self.statuses[status] += 1
         yield from rest
 
     def write(self, prediction: Prediction) -> None:
@@ -280,8 +283,11 @@ class FileOutput:
             writer = make_writer(
                 self._options.format, stream, header, csv_safe=self._options.csv_safe, columns=list(self._columns)
             )
-            for record in self._journal.records():
-                writer.write(record)
+            if self._options.format == "jsonl":
+                stream.writelines(self._journal.lines())  # which are what it would write
+            else:
+                for line in self._journal.lines():
+                    writer.write(json.loads(line))
             writer.close()
             with replacing(self._sidecar) as sidecar:
                 sidecar.write(json.dumps(self._account(), indent=2).encode() + b"\n")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from cmprompt.types import Item
 from cmprompt.writers.jsonl import to_line
-from cmprompt.writers.records import Record
+from cmprompt.writers.records import Record, identity
 
 VERSION = 1
 
@@ -48,7 +50,7 @@ class Journal:
             done = count = 0
             end = position = file.tell()
             for line in file:
-                if _parse(line) is None:
+                if not _is_whole(line):
                     break
                 count, position = count + 1, position + len(line)
                 if count % batch_size == 0:
@@ -65,12 +67,11 @@ class Journal:
             raise
         self.done += len(records)
 
-    def records(self) -> Iterator[Record]:
-        """The records, in order."""
+    def lines(self) -> Iterator[bytes]:
+        """The records as JSON Lines, in order."""
         with open(self.path, "rb") as file:
             file.readline()
-            for _ in range(self.done):
-                yield json.loads(file.readline())
+            yield from islice(file, self.done)
 
     def close(self) -> None:
         """Let go of the file; it stays."""
@@ -83,12 +84,25 @@ class Journal:
         self._end += len(data)
 
 
+def status_in(line: bytes, item: Item) -> str | None:
+    """The status in the line of the record of `item`; None where it is another's.
+
+    A record begins with what names its item and the status. The rest is not parsed: it may be the scores of a thousand
+    labels, and there may be a hundred million lines.
+    """
+    begin = to_line(identity(item)).removesuffix(b"}\n") + b', "status": "'
+    return line[len(begin) :].partition(b'"')[0].decode() if line.startswith(begin) else None
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a record's line is neither torn nor foreign. A block that never came to the disk holds NUL bytes."""
+    return line.startswith(b'{"id": ') and line.endswith(b"}\n") and b"\0" not in line
+
+
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """A whole line's object; None for a torn or foreign one."""
-    if not line.endswith(b"\n"):
-        return None
+    """The object in the first line; None where that is torn or foreign."""
     try:
-        value = json.loads(line)
+        value = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

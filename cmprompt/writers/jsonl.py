@@ -8,11 +8,12 @@ from typing import Any, BinaryIO
 
 from cmprompt.writers.records import Record
 
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False)  # `json.dumps` makes a new one each time
+
 
 def to_line(record: Mapping[str, Any]) -> bytes:
     """One record as a line. Half a surrogate pair, which UTF-8 cannot hold, becomes its JSON escape."""
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
-    return text.encode("utf-8", "backslashreplace") + b"\n"
+    return _encoder.encode(record).encode("utf-8", "backslashreplace") + b"\n"
 
 
 class JsonlWriter:
