@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
+import pytest
+
 from cmprompt.cli.progress import Progress
 
 
@@ -17,3 +21,18 @@ def test_a_slow_rate_is_no_zero() -> None:
     progress._started_s -= 4
     progress.count("ok")
     assert "(0.2/s)" in progress.summary()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_of_a_run_that_goes_on_begins_where_that_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
+    with Progress() as progress:
+        progress.resume(8)
+        progress.expect(10)
+        progress.count("ok")
+        (task,) = progress._bar.tasks
+        assert (task.completed, task.total, task.speed) == (9, 10, None)  # the eight say nothing of how fast it is

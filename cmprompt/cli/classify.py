@@ -187,6 +187,7 @@ def command(
         if out.finished:
             say(f"{output} is finished already")
             return road.exit_status(out.statuses)
+        progress.resume(out.done)
         count_in_background(sources, chosen, progress.expect, progress.drawn)
         embedded = waiting.timed(ahead or see(out.remaining(read()), kept, judge.needs))
         rows = embedded if timeline else pooled(embedded)

@@ -73,6 +73,11 @@ class Progress:
         self.skipped += 1
         self._details.skipped(path)
 
+    def resume(self, done: int) -> None:
+        """Begin after the items that an earlier run has done, for the time left."""
+        if self._bar is not None:
+            self._bar.reset(self._task, completed=done)
+
     def expect(self, total: int) -> None:
         """How many items there will be, once that is known."""
         if self._bar is not None:
