@@ -212,6 +212,32 @@ def test_bytes_of_parquet_are_text(tmp_path: Path) -> None:
     assert item.columns == {"label": "chat é", "raw": '{"b": "\ufffd"}', "on": "2024-05-01 00:00:00"}
 
 
+@pytest.mark.parametrize("name", ["t.parquet", "t.jsonl"])
+def test_columns_that_nobody_asks_for_are_not_made_text(name: str, tmp_path: Path) -> None:
+    rows = [{"image": f"{i}.jpg", "label": "x", "vector": [1 / 3 + i] * 512} for i in range(100)]
+    if name == "t.jsonl":
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+    started_s = time.process_time()
+    items = read(tmp_path / name)
+    read_s = time.process_time() - started_s
+    assert {item.columns["vector"] for item in items} == {" | ".join([str(1 / 3 + i)] * 512) for i in range(100)}
+    assert read_s < time.process_time() - started_s - read_s
+
+
+@pytest.mark.parametrize("length", [-1, 2])
+def test_vectors_of_parquet_are_spelled_like_any_list(length: int, tmp_path: Path) -> None:
+    vectors = pa.array([[0.1, 2.0], None, [None, float("nan")]], pa.list_(pa.float32(), length))
+    pq.write_table(pa.table({"image": ["a.jpg"] * 3, "v": vectors, "label": vectors}), tmp_path / "t.parquet")
+    items = read(tmp_path / "t.parquet", text_col="v")
+    assert [item.columns["v"] for item in items] == ["0.10000000149011612 | 2.0", "", " | "]
+    assert [item.target for item in items] == ["0.10000000149011612 | 2.0", None, "|"]
+    assert [(item.text, item.captions) for item in items] == [
+        ("0.10000000149011612", ("0.10000000149011612", "2.0")), (None, ()), (None, ())
+    ]  # fmt: skip
+
+
 def test_cells_that_python_has_no_value_for_are_text(tmp_path: Path) -> None:
     names = pa.array([b"caf\xe9.jpg", b"b.jpg"]).view(pa.string())
     far = pa.array([10**7, None], pa.int32()).view(pa.date32())

@@ -24,6 +24,25 @@ TEXT_NAMES = "text caption captions description title sentence sentences comment
 TARGET_NAMES = "label target class category class_name label_name category_name labels y price score rating".split()
 
 
+class _Others(Mapping[str, str]):
+    """The cells of a row beside its picture, as text. One is made when it is asked for, and most never are."""
+
+    def __init__(self, cells: Mapping[str, Any], image: str | None) -> None:
+        self._cells = cells
+        self._image = image
+
+    def __getitem__(self, name: str) -> str:
+        if name == self._image:
+            raise KeyError(name)
+        return clean(_together(self._cells[name]))
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._cells if name != self._image)
+
+    def __len__(self) -> int:
+        return len(self._cells) - (self._image in self._cells)
+
+
 @dataclass(frozen=True)
 class Columns:
     """The names of a table's columns; None for one that is not there."""
@@ -95,7 +114,6 @@ def _item(path: str, row: Row, columns: Columns) -> Item:
         value = plain(row.cells.get(name)) if name else None
         return clean(value) if value else None
 
-    others = {name: _together(value) for name, value in row.cells.items() if name != columns.image}
     id, image = _picture(path, row, columns.image)
     if image is None and cell(columns.text) is None:
         return failed(id, ItemError("missing", f"{path}, line {row.line}: neither a picture nor a text"))
@@ -104,7 +122,7 @@ def _item(path: str, row: Row, columns: Columns) -> Item:
         image,
         text=cell(columns.text),
         target=(cell(columns.target, _together) or "").strip() or None,
-        columns={name: clean(value) for name, value in others.items()},
+        columns=_Others(row.cells, columns.image),
         captions=_captions(row.cells.get(columns.text)) if columns.text else (),
     )
 
@@ -128,11 +146,13 @@ def _picture(path: str, row: Row, name: str | None) -> tuple[str, Callable[[], b
 
 def _together(value: Any) -> str:
     """A cell as text; of a list, all its entries (labels, choices)."""
+    value = _own(value)
     return " | ".join(map(_spelled, value)) if isinstance(value, list | tuple) else _spelled(value)
 
 
 def _plain(value: Any) -> str:
     """A cell as text; of a list, its first entry (one of several captions)."""
+    value = _own(value)
     if isinstance(value, list | tuple):
         value = value[0] if value else None
     return _spelled(value)
@@ -140,8 +160,14 @@ def _plain(value: Any) -> str:
 
 def _captions(value: Any) -> tuple[str, ...]:
     """The entries of a list that say something; none for a cell of one text."""
+    value = _own(value)
     entries = map(_spelled, value) if isinstance(value, list | tuple) else ()
     return tuple(clean(entry) for entry in entries if entry)
+
+
+def _own(value: Any) -> Any:
+    """Python's own value of a cell; numbers may be in Arrow's hands until they are asked for."""
+    return value.as_py() if hasattr(value, "as_py") else value
 
 
 def _spelled(value: Any) -> str:
