@@ -23,7 +23,7 @@ from cmprompt.encoders.tokens import TOKENS, TokenEncoder
 from cmprompt.encoding import Encoded, Texts, encode_images, most_remembered, store_dtype, streams_of, threads_of
 from cmprompt.errors import ModelError
 from cmprompt.reading import OK, Prepared, Reader, Result, flagged, identity_of
-from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Item, Outcome
+from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Item, MemberBytes, Outcome
 
 if TYPE_CHECKING:
     from cmprompt.store import Identity, Store
@@ -211,7 +211,7 @@ class _Pipeline:
         held = 0
         for item in islice(self.source, count):
             slots.append(_Slot(item))
-            held += item.image is not None and not isinstance(item.image, FileBytes)
+            held += item.image is not None and not isinstance(item.image, FileBytes | MemberBytes)
             if held >= most_in_memory:
                 return slots
         self.exhausted = len(slots) < count

@@ -8,7 +8,7 @@ from time import perf_counter
 
 from cmprompt.errors import ItemError
 from cmprompt.store import Identity, Store, identify
-from cmprompt.types import Array, Encoder, FileBytes, Frame, Item, Outcome
+from cmprompt.types import Array, Encoder, FileBytes, Frame, Item, MemberBytes, Outcome
 
 OK = Outcome()
 
@@ -78,7 +78,7 @@ class Reader:
     def _read(self, item: Item, made: Prepared) -> bytes | Frame:
         assert item.image is not None
         before = identity_of(item) if self.store else None
-        made.opened = isinstance(item.image, FileBytes)
+        made.opened = isinstance(item.image, FileBytes | MemberBytes)
         data = item.image()
         if before and before == identity_of(item):  # not changed while it was read
             made.identity = before

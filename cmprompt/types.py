@@ -74,6 +74,34 @@ class FileBytes:
 
 
 @dataclass(frozen=True)
+class MemberBytes:
+    """The bytes of a member of an archive that is not compressed, read from their place in it when called. `stamp` is
+    `stamp_of` the archive when the member was found there: by now another may have taken its place."""
+
+    archive: str
+    stamp: tuple[int, int]
+    offset: int
+    size: int
+
+    def __call__(self) -> bytes:
+        """Raises OSError; ItemError where the archive ends too early or has changed."""
+        with open_regular(self.archive) as file:
+            if stamp_of(file) != self.stamp:
+                raise ItemError("unreadable", "the archive has changed since it was listed; run again")
+            file.seek(self.offset)
+            data = file.read(self.size)
+        if len(data) < self.size:
+            raise ItemError("truncated", "the archive ends within this member")
+        return data
+
+
+def stamp_of(file: BinaryIO) -> tuple[int, int]:
+    """A file's size and modification time, in ns."""
+    seen = os.fstat(file.fileno())
+    return seen.st_size, seen.st_mtime_ns
+
+
+@dataclass(frozen=True)
 class Item:
     """One thing to label.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cmprompt.errors import UsageError
+from cmprompt.errors import ItemError, UsageError
 from cmprompt.sources import SourceOptions, read_items
 from cmprompt.types import Item
 from tests.conftest import draw, encode
@@ -146,6 +146,49 @@ def test_one_key_with_many_pictures_does_not_pile_up(tmp_path: Path, monkeypatch
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4_000_000
+
+
+def test_pictures_of_a_tar_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tar", {f"{i}.png": bytes([i]) * 200_000 for i in range(40)})
+    tracemalloc.start()
+    items = read(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
+    last, first = items[-1].image, items[0].image
+    assert last is not None and last() == bytes([39]) * 200_000
+    assert first is not None and first() == bytes(200_000)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        first()
+
+
+def test_a_picture_of_a_tar_that_is_another_by_now_is_not_taken_for_it(tmp_path: Path) -> None:
+    item, _ = read(write(tmp_path / "a.tar", {"1.png": PNG, "2.png": PNG}))
+    write(tmp_path / "a.tar", {"2.png": PNG, "3.png": bytes(20_000)})
+    assert item.image is not None
+    with pytest.raises(ItemError, match="the archive has changed"):
+        item.image()
+
+
+def test_a_picture_that_a_tar_cuts_off_is_truncated(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tar", {"1.png": bytes(40_000)})
+    path.write_bytes(path.read_bytes()[:20_000])
+    item, _ = read(path)
+    assert item.image is not None
+    with pytest.raises(ItemError, match="the archive ends within this member") as caught:
+        item.image()
+    assert caught.value.status == "truncated"
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_pictures_with_long_names_are_found_behind_all_their_headers(tmp_path: Path, form: int) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=form) as tar:
+        for data in (PNG, b"other"):
+            info = tarfile.TarInfo(f"{'long/' * 50}{len(data)}.png")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    assert [item.image and item.image() for item in read(tmp_path / "a.tar")] == [PNG, b"other"]
 
 
 def test_members_are_not_remembered(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any, NoReturn, Self, cast
 
 from cmprompt.errors import ItemError
-from cmprompt.types import open_regular
+from cmprompt.types import MemberBytes, open_regular, stamp_of
 
 MAX_MEMBER_BYTES = 256 << 20
 _MAX_RATIO = 300
@@ -30,10 +30,12 @@ _END, _CUT = _faults.EOFHeaderError, (_faults.EmptyHeaderError, _faults.Truncate
 
 @dataclass(frozen=True)
 class Member:
-    """`read` may be called until the next member is asked for; it raises ItemError, as does a member to be refused."""
+    """`read` may be called until the next member is asked for; it raises ItemError, as does a member to be refused.
+    `stored`, in a tar that is not compressed, may be called at any time."""
 
     name: str
     read: Callable[[], bytes]
+    stored: MemberBytes | None = None
 
 
 def read_members(path: str) -> Iterator[Member]:
@@ -44,7 +46,7 @@ def read_members(path: str) -> Iterator[Member]:
     seen: set[str] = set()
     try:
         for member in _zip_members(path) if path.lower().endswith(".zip") else _tar_members(path):
-            yield replace(member, read=_refuse_second) if member.name in seen else member
+            yield Member(member.name, _refuse_second) if member.name in seen else member
             seen.add(member.name)
     except Exception as error:  # hostile bytes make these libraries raise anything
         if isinstance(error, ItemError) or (isinstance(error, OSError) and error.errno is not None):
@@ -61,13 +63,15 @@ def _tar_members(path: str) -> Iterator[Member]:
         is_gzip = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         stream: Any = gzip.GzipFile(fileobj=file) if is_gzip else file
+        stamp = stamp_of(file)
         with tarfile.open(fileobj=cast(IO[bytes], _Headers(stream)), mode="r:", tarinfo=_Header) as archive:
             while (info := archive.next()) is not None:
                 cast(Any, archive).members.clear()  # tarfile remembers every member it has seen
                 if not info.isdir():
                     refusal = _refusal_of_tar(info, archive.offset)
                     read = partial(_read_at, stream, info.offset_data, info.size)
-                    yield Member(info.name, _reader(refusal, read, info.size))
+                    place = MemberBytes(path, stamp, info.offset_data, info.size)
+                    yield Member(info.name, _reader(refusal, read, info.size), None if is_gzip or refusal else place)
         while is_gzip and stream.read(_BLOCK_BYTES):  # gzip's checksum stands at its end
             pass
 

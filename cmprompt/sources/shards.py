@@ -121,6 +121,9 @@ def _add(sample: _Sample, path: str, member: Member, options: SourceOptions) -> 
 
 
 def _add_picture(sample: _Sample, id: str, member: Member) -> None:
+    if member.stored is not None:
+        sample.items.append(Item(id, member.stored))
+        return
     try:
         data = member.read()
     except ItemError as error:
