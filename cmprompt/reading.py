@@ -136,10 +136,14 @@ def flagged(flags: tuple[str, ...]) -> Outcome:
 
 
 def identity_of(item: Item) -> Identity | None:
-    """How an item's file looks unopened; None for what is no file, or is not there."""
-    if not isinstance(item.image, FileBytes):
-        return None
+    """How an item's file looks unopened, or its place in an archive that does; None for what is neither, or is not
+    there."""
     try:
-        return identify(item.image.path)
+        if isinstance(item.image, FileBytes):
+            return identify(item.image.path)
+        if isinstance(item.image, MemberBytes):
+            archive = identify(item.image.archive)
+            return archive._replace(path=b"%s\0%d+%d" % (archive.path, item.image.offset, item.image.size))
     except (OSError, ValueError):
-        return None
+        pass
+    return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import tarfile
 import threading
 import tracemalloc
 from collections.abc import Iterator, Sequence
@@ -17,6 +19,7 @@ from conftest import FakeEncoder, draw, encode
 from cmprompt.embed import Stats, embed, embed_texts
 from cmprompt.errors import ItemError, ModelError
 from cmprompt.signals import Interrupted, stop_signals
+from cmprompt.sources import read_items
 from cmprompt.store import Store
 from cmprompt.types import Array, FileBytes, Frame, Item
 
@@ -119,6 +122,40 @@ def test_a_moved_file_is_known_by_its_content(tmp_path: Path, fake_encoder: Fake
     moved = [Item(item.id, FileBytes(item.id.replace("/p/", "/q/"))) for item in items]
     _, stats = run(moved, fake_encoder, Store(tmp_path / "s"))
     assert (stats.opened, stats.decoded) == (4, 0)
+
+
+def shard(path: Path, colours: range, mode: str = "w") -> Iterator[Item]:
+    """The pictures of a tar, one of each colour."""
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for i in colours:
+            info, data = tarfile.TarInfo(f"{i}.png"), encode(draw((i, 9, 9), (8, 8)))
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return read_items([str(path)])
+
+
+def test_a_second_run_reads_no_member_of_a_tar(tmp_path: Path, fake_encoder: FakeEncoder, settled: None) -> None:
+    items = list(shard(tmp_path / "a.tar", range(100)))
+    first, stats = run(items, fake_encoder, Store(tmp_path / "s"))
+    assert (stats.opened, stats.decoded) == (100, 100)
+    second, stats = run(items, fake_encoder, Store(tmp_path / "s"))
+    assert np.array_equal(first, second)
+    assert (stats.opened, stats.decoded, stats.store_hits) == (0, 0, 100)
+
+
+def test_the_members_of_a_tar_that_grew_are_known_by_their_content(
+    tmp_path: Path, fake_encoder: FakeEncoder, settled: None
+) -> None:
+    before, _ = run(list(shard(tmp_path / "a.tar", range(20))), fake_encoder, Store(tmp_path / "s"))
+    after, stats = run(list(shard(tmp_path / "a.tar", range(20, 30), "a")), fake_encoder, Store(tmp_path / "s"))
+    assert np.array_equal(before, after[:20])
+    assert (stats.opened, stats.decoded, stats.store_hits) == (30, 10, 20)
+
+
+def test_new_members_in_an_old_place_are_scored(tmp_path: Path, fake_encoder: FakeEncoder, settled: None) -> None:
+    run(list(shard(tmp_path / "a.tar", range(5))), fake_encoder, Store(tmp_path / "s"))
+    _, stats = run(list(shard(tmp_path / "a.tar", range(5, 10))), fake_encoder, Store(tmp_path / "s"))
+    assert (stats.opened, stats.decoded) == (5, 5)
 
 
 def test_frames_are_hashed_by_their_pixels(tmp_path: Path, fake_encoder: FakeEncoder) -> None:
