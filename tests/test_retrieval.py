@@ -82,7 +82,6 @@ def test_figures_are_those_of_the_whole_table_of_products() -> None:
 
 
 def test_memory_grows_as_the_number_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cmprompt.tasks.evaluate.DRAWS", 10)
     monkeypatch.setattr("cmprompt.index.exact.cores", lambda: 1)
 
     def peak(pairs: int) -> int:

@@ -62,7 +62,8 @@ def to_shares(head: LinearHead, images: Array, shares: Array, *, rounds: int = 2
 
 
 def _block_rows(images: Array, n_classes: int) -> int:
-    return max(1, CELLS_AT_ONCE // max(images.shape[1], n_classes))
+    widest: int = max(images.shape[1], n_classes)
+    return max(1, CELLS_AT_ONCE // widest)
 
 
 def _moments(images: Array) -> tuple[Array, Array]:
