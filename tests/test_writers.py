@@ -278,6 +278,14 @@ def test_a_table_lets_no_name_move_the_cursor() -> None:
 
 
 @pytest.mark.parametrize(
+    "label", ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u86cb\u7cd5\u3000\u8336", "a\u00a0la"]
+)
+def test_a_table_shows_the_joiners_and_spaces_of_other_scripts_as_they_are(label: str) -> None:
+    assert label in written("table", good(label=label)).decode()
+    assert "\\u202e" in written("table", good(label="\u202e" + label)).decode()  # which turns the line around
+
+
+@pytest.mark.parametrize(
     ("asked", "output", "terminal", "wanted"),
     [
         (None, None, True, "table"),
