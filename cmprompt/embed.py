@@ -23,7 +23,7 @@ from cmprompt.encoders.tokens import TOKENS, TokenEncoder
 from cmprompt.encoding import Encoded, Texts, encode_images, most_remembered, store_dtype, streams_of, threads_of
 from cmprompt.errors import ModelError
 from cmprompt.reading import OK, Prepared, Reader, Result, flagged, identity_of
-from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, Item, MemberBytes, Outcome
+from cmprompt.types import Array, Embedded, Encoder, Features, FileBytes, HeldBytes, Item, MemberBytes, Outcome
 
 if TYPE_CHECKING:
     from cmprompt.store import Identity, Store
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 READ_AHEAD = 1024  # items looked at before the first of them is answered
 FIRST_BLOCK = 64  # items looked up at once, doubled while the store has them all
 BATCH_SIZE = 16  # where the encoder does not say
+HELD_BYTES = 256 << 20  # of pictures that lie in memory, from when they are asked for until they are answered
 REMEMBERED = 2048  # contents whose vectors are at hand, so that a copy of one is not encoded again
 UNWRITTEN = 1024  # vectors that may wait for the disk
 TEXTS_AHEAD = 128  # items whose texts are encoded with those of a batch, which alone are too few to fill one
@@ -155,6 +156,12 @@ class _Pipeline:
         self.ready: list[Prepared] = []  # those decoded, not yet a batch
         self.encoding: deque[tuple[list[Prepared], Future[Encoded]]] = deque()  # batches at the model
         self.remembered: deque[bytes] = deque()
+        self.held = 0  # bytes of the window's items
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more may be looked at before an answer."""
+        return len(self.window) >= self.read_ahead or self.held >= HELD_BYTES
 
     def run(self, threads: int) -> Iterator[Embedded]:
         self.stats.threads = threads
@@ -187,7 +194,7 @@ class _Pipeline:
         enough = self.streams + (self.stats.encoded > 0)  # the first ones load the model, and show that it works
         if len(self.encoding) < enough:
             self._collect()
-            held_up = self.exhausted or len(self.window) >= self.read_ahead
+            held_up = self.exhausted or self.is_full
             if len(self.ready) >= self.batch_size or (held_up and not self.working and not self.waiting):
                 self._encode(pool)
         while self.encoding and (len(self.encoding) >= enough or not (self.working or self.ready)):
@@ -195,7 +202,7 @@ class _Pipeline:
 
     def _look_ahead(self, in_hand: int) -> None:
         """Take items and look them up until the threads have enough to do, or some can be answered at once."""
-        while not self.exhausted and len(self.window) < self.read_ahead and len(self.waiting) < in_hand:
+        while not (self.exhausted or self.is_full) and len(self.waiting) < in_hand:
             count = min(self.block, self.read_ahead - len(self.window))
             slots = self._take(count, most_in_memory=in_hand - len(self.waiting))
             self.window.extend(slots)
@@ -208,11 +215,12 @@ class _Pipeline:
     def _take(self, count: int, most_in_memory: int) -> list[_Slot]:
         """The next items; fewer of those that may hold their bytes."""
         slots: list[_Slot] = []
-        held = 0
+        in_memory = 0
         for item in islice(self.source, count):
             slots.append(_Slot(item))
-            held += item.image is not None and not isinstance(item.image, FileBytes | MemberBytes)
-            if held >= most_in_memory:
+            in_memory += item.image is not None and not isinstance(item.image, FileBytes | MemberBytes)
+            self.held += _held_bytes(item)
+            if in_memory >= most_in_memory or self.held >= HELD_BYTES:
                 return slots
         self.exhausted = len(slots) < count
         return slots
@@ -303,6 +311,7 @@ class _Pipeline:
         slots = []
         while self.window and self.window[0].result.done:
             slots.append(self.window.popleft())
+            self.held -= _held_bytes(slots[-1].item)
         if slots:
             yield self._embedded(slots)
 
@@ -407,6 +416,10 @@ def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
         raise
     finally:
         pool.shutdown(wait=patient, cancel_futures=True)
+
+
+def _held_bytes(item: Item) -> int:
+    return len(item.image.data) if isinstance(item.image, HeldBytes) else 0
 
 
 def _has_text(item: Item) -> bool:

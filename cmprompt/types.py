@@ -95,6 +95,16 @@ class MemberBytes:
         return data
 
 
+@dataclass(frozen=True)
+class HeldBytes:
+    """The bytes of a picture that lie in memory already: a cell's, or a compressed archive's."""
+
+    data: bytes
+
+    def __call__(self) -> bytes:
+        return self.data
+
+
 def stamp_of(file: BinaryIO) -> tuple[int, int]:
     """A file's size and modification time, in ns."""
     seen = os.fstat(file.fileno())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
 import tarfile
 import threading
 import tracemalloc
@@ -21,7 +22,7 @@ from cmprompt.errors import ItemError, ModelError
 from cmprompt.signals import Interrupted, stop_signals
 from cmprompt.sources import read_items
 from cmprompt.store import Store
-from cmprompt.types import Array, FileBytes, Frame, Item
+from cmprompt.types import Array, FileBytes, Frame, HeldBytes, Item
 
 LONG_AGO = 1_600_000_000
 BOTH = frozenset({"image", "text"})
@@ -242,6 +243,26 @@ def test_a_text_without_a_vector_is_named(fake_encoder: FakeEncoder, monkeypatch
         embed_texts(["good", "bad"], fake_encoder)
     (batch,) = embed([Item(t, None, t) for t in ("good", "bad")], fake_encoder, needs=frozenset({"text"}))
     assert [outcome.status for outcome in batch.outcomes] == ["ok", "nan"]
+
+
+def test_only_so_many_bytes_are_held(monkeypatch: pytest.MonkeyPatch, fake_encoder: FakeEncoder) -> None:
+    pictures = [encode(draw((i, 0, 0), (64, 64))) + bytes(100_000) for i in range(40)]
+    held, most = 0, 0
+    monkeypatch.setattr(sys.modules["cmprompt.embed"], "HELD_BYTES", 300_000)
+
+    def source() -> Iterator[Item]:
+        nonlocal held, most
+        for i, picture in enumerate(pictures):
+            held += 1
+            most = max(most, held)
+            yield Item(str(i), HeldBytes(picture))
+
+    ids = []
+    for batch in embed(source(), fake_encoder, batch_size=16):
+        held -= len(batch.items)
+        ids += [item.id for item in batch.items]
+        assert {outcome.status for outcome in batch.outcomes} == {"ok"}
+    assert ids == list(map(str, range(40))) and most <= 4
 
 
 def test_only_so_much_is_read_ahead(tmp_path: Path, fake_encoder: FakeEncoder) -> None:

@@ -11,14 +11,13 @@ import json
 import posixpath
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from cmprompt.errors import ItemError, UsageError, unknown
 from cmprompt.sources.archives import PICKLES, Member, normal_name, read_members
 from cmprompt.sources.names import is_image_name
 from cmprompt.sources.options import SourceOptions, failed
-from cmprompt.types import Item
+from cmprompt.types import HeldBytes, Item
 from cmprompt.utf8 import clean
 
 _SIDE_ENDINGS = frozenset({".txt", ".caption", ".json", ".cls"})
@@ -130,7 +129,7 @@ def _add_picture(sample: _Sample, id: str, member: Member) -> None:
         sample.items.append(failed(id, error))
         return
     sample.n_bytes += len(data)
-    sample.items.append(Item(id, partial(bytes, data)))
+    sample.items.append(Item(id, HeldBytes(data)))
 
 
 def _side(member: Member) -> bytes | None:

@@ -6,13 +6,12 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from cmprompt.errors import ItemError, UsageError, unknown
 from cmprompt.sources.options import SourceOptions, failed, image_at
 from cmprompt.sources.rows import Row, read_rows
-from cmprompt.types import Item
+from cmprompt.types import HeldBytes, Item
 from cmprompt.utf8 import clean
 
 # In order of preference; a column's name is compared in lower case, with "_" for spaces and hyphens.
@@ -138,7 +137,7 @@ def _picture(path: str, row: Row, name: str | None) -> tuple[str, Callable[[], b
     written = value if isinstance(value, str) and value else None
     id = written or f"{path}:{row.line}"
     if isinstance(data, bytes):
-        return id, partial(bytes, data)
+        return id, HeldBytes(data)
     if written is None:
         return id, None
     return id, image_at(written if "://" in written else os.path.join(os.path.dirname(path), written))
