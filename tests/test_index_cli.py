@@ -169,6 +169,16 @@ def test_duplicates_are_grouped(colours: Path, capsys: pytest.CaptureFixture[str
     assert [(row["group"], Path(row["id"]).stem) for row in rows] == [("1", "red again"), ("1", "red")]
 
 
+def test_who_compares_many_images_is_told_so(
+    colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["index", "build", str(colours), "--name", "c", "-q"]) == 0
+    for many, told in ((3, True), (4, False)):
+        monkeypatch.setattr("cmprompt.cli.index.MANY", many)
+        assert run(["index", "duplicates", "--name", "c"]) == 0
+        assert ("comparing each of 3 images with all others" in capsys.readouterr().err) == told
+
+
 def test_duplicates_are_named_as_they_were_when_compared(
     colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ Name = Annotated[str, o.option("--name", metavar="COLLECTION", group=o.STORE, he
 ChosenName = Annotated[
     str | None, o.option("--name", metavar="COLLECTION", group=o.STORE, help="Which collection. Default: the only one.")
 ]
+MANY = 200_000  # images that take minutes to compare
 
 
 @app.command("build", cls=GroupedCommand)
@@ -254,6 +255,8 @@ def duplicates(
     say, folder = speaker(quiet), store_dir(store)
     collection = Collection(folder, name or only_name(folder))
     matrix = collection.matrix("images")
+    if len(matrix) >= MANY:
+        say(f"comparing each of {len(matrix):,} images with all others; ten times as many take a hundred times as long")
     rows: list[dict[str, Any]] = []
     number = 0
     for members in groups(matrix, threshold):
