@@ -161,8 +161,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         from cmprompt.heads.tuned import Tuned, plain
 
         check_is_fitted(self)
-        head, saved = self.head_, self._saved_head() if not hasattr(self, "_head") else None
-        record = read_settings(saved)["record"] if saved is not None else {}
+        head, saved = self.head_, self._saved_head()
+        record = read_settings(saved)["record"] if saved is not None and not hasattr(self, "_head") else {}
         if isinstance(self.model, str):
             name = self.model if self.model != "auto" or saved is None else model_of(saved)
             record["model"] = lasting_name(name, self.encoder_)

@@ -24,7 +24,7 @@ from cmprompt.cli.app import run
 from cmprompt.encoders.embedding import Unlearned
 from cmprompt.encoders.pair import PairEncoder
 from cmprompt.errors import CmpromptError, ItemError, ModelError, OutputError, UsageError
-from cmprompt.heads.io import columns_of, save_head
+from cmprompt.heads.io import columns_of, model_of, read_settings, save_head
 from cmprompt.heads.max_pool import MaxPoolHead
 from cmprompt.heads.zero_shot import zero_shot
 from cmprompt.store import Store
@@ -152,6 +152,23 @@ def test_a_head_that_is_saved_again_still_knows_its_columns(tmp_path: Path) -> N
     save_head(fit("linear", x, COLOURS * 10, model_id="fake"), tmp_path / "a.head", {"source": source})
     classifier(labels=None, head=tmp_path / "a.head").save(tmp_path / "b.head")
     assert columns_of(tmp_path / "b.head") == source
+
+
+def test_a_fit_in_place_of_a_saved_head_is_saved_with_its_model(model: str, colours: Path, tmp_path: Path) -> None:
+    PromptClassifier(COLOURS, model=model, store=False).save(tmp_path / "a.head")
+    again = PromptClassifier(head=tmp_path / "a.head", store=False)
+    again.fit(paths(colours) * 3, COLOURS * 3).save(tmp_path / "b.head")
+    assert read_settings(tmp_path / "b.head")["record"] == {"model": model_of(tmp_path / "a.head")}
+    assert PromptClassifier(head=tmp_path / "b.head", store=False).predict(paths(colours)).tolist() == COLOURS
+
+
+def test_one_record_for_two_fits_leaves_both_calibrated() -> None:
+    record: dict[str, object] = {}
+    for seed in (0, 1):
+        features, names, _ = blobs(120, noise=1.2, seed=seed)
+        made = PromptClassifier(model=None).fit(features.image, names, record=record).predict_proba(features.image)
+        alone = PromptClassifier(model=None).fit(features.image, names).predict_proba(features.image)
+        assert np.array_equal(made, alone) and "temperature" in record
 
 
 def test_the_scores_of_a_fit_are_calibrated() -> None:

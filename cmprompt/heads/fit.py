@@ -65,8 +65,10 @@ def fit(
         features, targets, prior, encoder, labels=labels, model_id=model_id, task=task, use=use,
         class_weight=class_weight, groups=groups, seed=seed, squared=squared, items=items, unfreeze=unfreeze,
     )  # fmt: skip
-    data = data if record is None else replace(data, record=record)
-    return (fit_calibrated if calibrated else fit_training)(kind, data, **options)
+    head = (fit_calibrated if calibrated else fit_training)(kind, data, **options)
+    if record is not None:
+        record.update(data.record)
+    return head
 
 
 def fit_training(kind: str, data: Training, **options: Any) -> Head:
