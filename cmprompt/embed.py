@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 READ_AHEAD = 1024  # items looked at before the first of them is answered
 FIRST_BLOCK = 64  # items looked up at once, doubled while the store has them all
 BATCH_SIZE = 16  # where the encoder does not say
-HELD_BYTES = 256 << 20  # of pictures that lie in memory, from when they are asked for until they are answered
+# Of pictures that lie in memory, from when they are asked for until they are answered: what is held in any case, where
+# batches are large enough for more, and the most.
+HELD_BYTES, MOST_HELD_BYTES = 256 << 20, 1 << 30
+BATCHES_HELD = 3  # one that is encoded, one that waits, one that is decoded
 REMEMBERED = 2048  # contents whose vectors are at hand, so that a copy of one is not encoded again
 UNWRITTEN = 1024  # vectors that may wait for the disk
 TEXTS_AHEAD = 128  # items whose texts are encoded with those of a batch, which alone are too few to fill one
@@ -161,7 +164,7 @@ class _Pipeline:
     @property
     def is_full(self) -> bool:
         """Whether nothing more may be looked at before an answer."""
-        return len(self.window) >= self.read_ahead or self.held >= HELD_BYTES
+        return len(self.window) >= self.read_ahead or self._holds_enough(len(self.window))
 
     def run(self, threads: int) -> Iterator[Embedded]:
         self.stats.threads = threads
@@ -220,7 +223,7 @@ class _Pipeline:
             slots.append(_Slot(item))
             in_memory += item.image is not None and not isinstance(item.image, FileBytes | MemberBytes)
             self.held += _held_bytes(item)
-            if in_memory >= most_in_memory or self.held >= HELD_BYTES:
+            if in_memory >= most_in_memory or self._holds_enough(len(self.window) + len(slots)):
                 return slots
         self.exhausted = len(slots) < count
         return slots
@@ -235,6 +238,11 @@ class _Pipeline:
             else:
                 slot.result.resolve(self._without_image(slot.item))
         return self._look_up_files(self.store, wanted) if self.store and wanted else wanted
+
+    def _holds_enough(self, count: int) -> bool:
+        """Whether so many items hold as many bytes as they may."""
+        most = HELD_BYTES if count >= BATCHES_HELD * self.batch_size else MOST_HELD_BYTES
+        return self.held >= most
 
     def _without_image(self, item: Item) -> Outcome:
         if "text" in self.needs and _has_text(item):

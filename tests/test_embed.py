@@ -245,10 +245,13 @@ def test_a_text_without_a_vector_is_named(fake_encoder: FakeEncoder, monkeypatch
     assert [outcome.status for outcome in batch.outcomes] == ["ok", "nan"]
 
 
-def test_only_so_many_bytes_are_held(monkeypatch: pytest.MonkeyPatch, fake_encoder: FakeEncoder) -> None:
+@pytest.mark.parametrize(("batch_size", "bound"), [(1, "HELD_BYTES"), (16, "MOST_HELD_BYTES")])
+def test_only_so_many_bytes_are_held(
+    batch_size: int, bound: str, monkeypatch: pytest.MonkeyPatch, fake_encoder: FakeEncoder
+) -> None:
     pictures = [encode(draw((i, 0, 0), (64, 64))) + bytes(100_000) for i in range(40)]
     held, most = 0, 0
-    monkeypatch.setattr(sys.modules["cmprompt.embed"], "HELD_BYTES", 300_000)
+    monkeypatch.setattr(sys.modules["cmprompt.embed"], bound, 300_000)
 
     def source() -> Iterator[Item]:
         nonlocal held, most
@@ -258,7 +261,7 @@ def test_only_so_many_bytes_are_held(monkeypatch: pytest.MonkeyPatch, fake_encod
             yield Item(str(i), HeldBytes(picture))
 
     ids = []
-    for batch in embed(source(), fake_encoder, batch_size=16):
+    for batch in embed(source(), fake_encoder, batch_size=batch_size):
         held -= len(batch.items)
         ids += [item.id for item in batch.items]
         assert {outcome.status for outcome in batch.outcomes} == {"ok"}
