@@ -8,7 +8,7 @@ from time import perf_counter
 
 from cmprompt.errors import ItemError
 from cmprompt.store import Identity, Store, identify
-from cmprompt.types import Array, Encoder, FileBytes, Frame, Item, MemberBytes, Outcome
+from cmprompt.types import Array, Encoder, FileBytes, Frame, Item, MemberBytes, Outcome, stamp_of
 
 OK = Outcome()
 
@@ -143,6 +143,8 @@ def identity_of(item: Item) -> Identity | None:
             return identify(item.image.path)
         if isinstance(item.image, MemberBytes):
             archive = identify(item.image.archive)
+            if stamp_of(item.image.archive) != item.image.stamp:
+                return None  # what is there now may be another's
             return archive._replace(path=b"%s\0%d+%d" % (archive.path, item.image.offset, item.image.size))
     except (OSError, ValueError):
         pass

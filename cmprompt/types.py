@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, BinaryIO, Literal, Protocol
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from cmprompt.errors import ItemError, Status
 Array = npt.NDArray[Any]
 Triple = tuple[float, float, float]
 MAX_FILE_BYTES = 1 << 30  # no picture is larger; a file that is must not fill the memory
+TAR_BLOCK_BYTES = 512
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,25 @@ class FileBytes:
 
 @dataclass(frozen=True)
 class MemberBytes:
-    """The bytes of a member of an archive that is not compressed, read from their place in it when called. `stamp` is
-    `stamp_of` the archive when the member was found there: by now another may have taken its place."""
+    """The bytes of a member of a tar that is not compressed, read from their place in it when called.
+
+    `stamp` is `stamp_of` the archive when the member was found there, and `header` the CRC-32 of the block before its
+    bytes: by now another archive may have taken its place.
+    """
 
     archive: str
     stamp: tuple[int, int]
+    header: int
     offset: int
     size: int
 
     def __call__(self) -> bytes:
-        """Raises OSError; ItemError where the archive ends too early or has changed."""
+        """Raises OSError; ItemError where the archive ends too early, or has another member there by now."""
         with open_regular(self.archive) as file:
-            if stamp_of(file) != self.stamp:
-                raise ItemError("unreadable", "the archive has changed since it was listed; run again")
+            if stamp_of(file) != self.stamp:  # it may only have grown
+                file.seek(self.offset - TAR_BLOCK_BYTES)
+                if crc32(file.read(TAR_BLOCK_BYTES)) != self.header:
+                    raise ItemError("unreadable", "the archive has changed since it was listed; run again")
             file.seek(self.offset)
             data = file.read(self.size)
         if len(data) < self.size:
@@ -105,9 +113,9 @@ class HeldBytes:
         return self.data
 
 
-def stamp_of(file: BinaryIO) -> tuple[int, int]:
-    """A file's size and modification time, in ns."""
-    seen = os.fstat(file.fileno())
+def stamp_of(file: BinaryIO | str) -> tuple[int, int]:
+    """A file's size and modification time, in ns. Raises OSError."""
+    seen = os.stat(file if isinstance(file, str) else file.fileno())
     return seen.st_size, seen.st_mtime_ns
 
 

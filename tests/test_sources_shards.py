@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import tracemalloc
 import zipfile
@@ -161,6 +162,15 @@ def test_pictures_of_a_tar_are_read_when_they_are_asked_for(tmp_path: Path) -> N
     path.unlink()
     with pytest.raises(FileNotFoundError):
         first()
+
+
+def test_a_tar_that_was_touched_or_grew_is_read_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tar", {"1.png": PNG, "2.png": PNG})
+    items = read(path)
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+    with tarfile.open(path, "a") as archive:
+        archive.addfile(tarfile.TarInfo("3.png"), io.BytesIO())
+    assert [item.image() for item in items if item.image] == [PNG, PNG]
 
 
 def test_a_picture_of_a_tar_that_is_another_by_now_is_not_taken_for_it(tmp_path: Path) -> None:

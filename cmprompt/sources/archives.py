@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any, NoReturn, Self, cast
+from zlib import crc32
 
 from cmprompt.errors import ItemError
 from cmprompt.types import MemberBytes, open_regular, stamp_of
@@ -19,7 +20,7 @@ MAX_MEMBER_BYTES = 256 << 20
 _MAX_RATIO = 300
 _RATIO_COUNTS_FROM = 1 << 20
 _BLOCK_BYTES = 1 << 20
-_MAX_HEADER_BYTES = 1 << 15
+_MAX_HEADER_BYTES = 1 << 17  # an attribute of Linux may have half of that
 _MOST_FIELDS = 100  # that a tar gives all its members
 _LONG_NUMBER = re.compile(rb"\d{256}")  # no name is as long
 PICKLES = (".pkl", ".pickle", ".pyd", ".pyc", ".pt", ".pth")
@@ -70,7 +71,8 @@ def _tar_members(path: str) -> Iterator[Member]:
                 if not info.isdir():
                     refusal = _refusal_of_tar(info, archive.offset)
                     read = partial(_read_at, stream, info.offset_data, info.size)
-                    place = MemberBytes(path, stamp, info.offset_data, info.size)
+                    header = cast(_Header, info).checksum
+                    place = MemberBytes(path, stamp, header, info.offset_data, info.size)
                     yield Member(info.name, _reader(refusal, read, info.size), None if is_gzip or refusal else place)
         while is_gzip and stream.read(_BLOCK_BYTES):  # gzip's checksum stands at its end
             pass
@@ -83,7 +85,15 @@ def _read_at(stream: IO[bytes], offset: int, size: int) -> bytes:
 
 class _Header(tarfile.TarInfo):
     """A member's header, whose faults are raised, where `tarfile` would take them for the end of the archive, or go
-    back to where it was (CVE-2025-8194)."""
+    back to where it was (CVE-2025-8194). `checksum` is the CRC-32 of its block."""
+
+    checksum: int
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        member.checksum = crc32(buf)
+        return member
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:

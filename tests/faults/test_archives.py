@@ -192,6 +192,14 @@ def test_extended_headers_that_cost_too_much_are_refused(bad: bytes, tmp_path: P
     assert outcomes(path) == {"a.png": "ok", str(path): "unreadable"}
 
 
+def test_a_member_may_have_large_attributes(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(
+        member("a.png") + member("b.png", SCHILY_xattr_user_note="x" * 65_000) + member("c.png") + bytes(1024)
+    )
+    assert outcomes(path) == {"a.png": "ok", "b.png": "ok", "c.png": "ok"}
+
+
 def test_members_that_overlap_are_unreadable(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     headers = tarfile.TarInfo("a.png").tobuf() + tarfile.TarInfo("b.png").tobuf()
