@@ -101,6 +101,11 @@ def test_a_line_that_could_take_for_ever_is_passed_over(tree: Path, line: str) -
     assert ids(".") == [f"./{long}", "./a.PNG", "./c/f.jpeg", "./c2/h.tif"]
 
 
+def test_stars_of_comments_are_no_patterns(tree: Path) -> None:
+    (tree / ".gitignore").write_text("# *** a section ***\n" * 30 + "*.P*N*G\n/b.jpg\n")
+    assert "./a.PNG" not in ids(".")
+
+
 def test_class_folders_are_targets(tree: Path) -> None:
     targets = {item.id: item.target for item in read_items(["."], SourceOptions(class_folders=True))}
     assert targets["./c/d/e.webp"] == "c" and targets["./c2/h.tif"] == "c2" and targets["./b.jpg"] is None

@@ -13,7 +13,7 @@ from typing import Any
 
 from cmprompt.errors import UsageError
 
-MAX_CELL_CHARACTERS = 131_072  # the csv module's own limit, for every kind
+MAX_CELL_CHARACTERS = 131_072  # the csv module's own limit, for every kind of text
 _MAX_LINE_CHARACTERS = 1 << 23
 _BATCH_ROWS = 64
 
@@ -110,11 +110,6 @@ def _object(where: str, text: str) -> dict[str, Any]:
         raise UsageError(f"{where}: not JSON: {error}") from error
     if not isinstance(cells, dict):
         raise UsageError(f'{where}: not an object like {{"image": "a.jpg"}}')
-    return _checked(where, cells)
-
-
-def _checked(where: str, cells: dict[str, Any]) -> dict[str, Any]:
-    """The cells of a row. Raises UsageError for a text that is too long."""
     for name, value in cells.items():
         if isinstance(value, str) and len(value) > MAX_CELL_CHARACTERS:
             raise UsageError(f"{where}: {name!r} is longer than {MAX_CELL_CHARACTERS} characters")
@@ -136,7 +131,7 @@ def _parquet(path: str) -> Iterator[Row]:
                 for row in range(batch.num_rows):
                     line += 1
                     cells = {name: values[row] for name, values in columns.items()}
-                    yield Row(line, _checked(f"{path}, row {line}", cells))
+                    yield Row(line, cells)
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"cannot read {path!r} after row {line}: {error}") from error
 

@@ -157,7 +157,7 @@ def _patterns(path: str) -> Any:
     warnings.filterwarnings("ignore", category=FutureWarning, module="pathspec")
     patterns: list[Any] = []
     starry = 0
-    for line in lines:
+    for line in (line for line in lines if not line.startswith("#")):
         stars = _stars(line)
         starry += stars > 1
         if stars > _MOST_STARS or (stars > 1 and starry > _MOST_STARRY):
