@@ -14,6 +14,8 @@ from cmprompt.errors import OutputError
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+NAME_CHARACTERS = 50  # of a file in the name of its temporary one
+
 
 def there_already(name: object) -> OutputError:
     """The error for an output that would be replaced unasked."""
@@ -73,9 +75,10 @@ def _let_go(lock: BaseFileLock) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A stream that becomes `path` when the block is left, and is removed when an exception leaves it.
 
-    Until then it is `.FILE.????????.tmp`, a name of its own, which is all that a killed process leaves behind.
+    Until then it is `.FILE.????????.tmp`, a name of its own, which is all that a killed process leaves behind. Of a
+    long name it has the beginning alone.
     """
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    temporary = path.with_name(f".{path.name[:NAME_CHARACTERS]}.{os.urandom(4).hex()}.tmp")
     try:
         with open(temporary, "xb") as stream:  # never what is there, nor where a link leads
             yield stream

@@ -449,6 +449,13 @@ def test_a_link_in_the_place_of_the_journal_is_not_written_through(tmp_path: Pat
     assert (tmp_path / "mine").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["n" * 250, "\u732b" * 83], ids=["latin", "chinese"])
+def test_a_file_may_have_a_name_as_long_as_names_are(name: str, tmp_path: Path) -> None:
+    with replacing(tmp_path / name) as stream:
+        stream.write(b"x")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_two_that_replace_one_file_at_once_do_not_mix(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with replacing(path) as first, replacing(path) as second:
