@@ -23,9 +23,12 @@ def there_already(name: object) -> OutputError:
 
 
 def check_folder(target: Path, name: object) -> None:
-    """Raises OutputError where the folder of `target`, which the user called `name`, is not there."""
+    """Raises OutputError where the folder of `target`, which the user called `name`, is not there, or where no file can
+    have its name."""
     if not target.parent.is_dir():
         raise OutputError(f"cannot write {name}: there is no folder {target.parent}")
+    with writing(str(name)), suppress(FileNotFoundError):
+        target.lstat()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from cmprompt.atomic import beside, locked, replacing, there_already, writing
+from cmprompt.atomic import beside, check_folder, locked, replacing, there_already, writing
 from cmprompt.errors import UsageError, unknown
 from cmprompt.types import Array, Embedded
 from cmprompt.utf8 import clean
@@ -67,6 +67,7 @@ def vector_file(
     ids_file = beside(target, "ids.jsonl")
     names = {target: path} if ending == ".parquet" else {target: path, ids_file: str(ids_file)}
     for file, name in names.items():
+        check_folder(file, name)
         if file.exists() and not overwrite:
             raise there_already(name)
     with locked(target), writing(path), ExitStack() as files:

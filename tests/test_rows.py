@@ -94,6 +94,6 @@ def test_a_new_file_has_the_mode_that_the_user_gives_new_files(tmp_path: Path) -
 
 
 def test_a_file_that_cannot_be_made_is_called_by_its_name(tmp_path: Path) -> None:
-    path = tmp_path / f"{'a' * 249}.jsonl"
+    path = tmp_path / f"{'a' * 300}.jsonl"
     with pytest.raises(OutputError, match=rf"cannot write {path}: "):
         write_file(str(path), b"{}\n", overwrite=False)

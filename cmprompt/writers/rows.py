@@ -77,9 +77,9 @@ def check_file(path: str, overwrite: bool) -> None:
 def _free(path: str, overwrite: bool) -> Path:
     """The real path. Raises OutputError where there is something already, or no folder."""
     target = Path(os.path.realpath(path))
+    check_folder(target, path)
     if target.exists() and not overwrite:
         raise OutputError(f"{path} is there already; --overwrite replaces it, or name another file")
-    check_folder(target, path)
     return target
 
 

@@ -99,3 +99,10 @@ def test_a_reader_that_has_left_already_ends_any_command_quietly(cli: Cli, line:
         error = process.stderr.read()
     assert process.wait(60) == 0
     assert b"Traceback" not in error and b"Broken" not in error
+
+
+@pytest.mark.parametrize("command", ["classify x.jpg --labels a,b -o {}.csv", "embed x.jpg -o {}.npy"])
+def test_an_output_that_no_file_can_be_called_is_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command.format("a" * 300).split()) == 4
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("cmprompt: cannot write ") and "aaaa" in said and "File name too long" in said
