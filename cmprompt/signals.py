@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOPS = [getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name)]
+EXIT_STATUSES = [128 + number for number in STOPS]  # what the shell expects: 129, 130, 143
 
 
 class Interrupted(BaseException):
-    """One of them arrived. `exit_status` is what the shell expects: 129, 130 or 143. Its notes are for the user."""
+    """One of them arrived. `exit_status` is one of `EXIT_STATUSES`. Its notes are for the user."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

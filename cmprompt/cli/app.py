@@ -34,14 +34,13 @@ from cmprompt.cli.help import Group, GroupedCommand
 from cmprompt.cli.notices import speaker
 from cmprompt.cli.streams import prepare_streams
 from cmprompt.errors import CmpromptError, OutputError
-from cmprompt.signals import Interrupted, stop_signals
+from cmprompt.signals import EXIT_STATUSES, Interrupted, stop_signals
 
 EPILOG = "Start here: cmprompt examples try && cmprompt classify try/photos --labels cat,dog,coffee"
 
 BOUNDS = {"ge": "at least", "le": "at most"}
 NUMBERS = {"int": "a whole number", "float": "a number"}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-INTERRUPTED = (129, 130, 143)
 
 app = typer.Typer(
     name="cmprompt",
@@ -108,7 +107,7 @@ def main() -> None:
 def _leave(status: int) -> NoReturn:
     """End at once: the interpreter would wait for a thread that still loads a model or encodes a batch, and take a
     tenth of a second or more to part with what the system takes back anyhow."""
-    if status not in INTERRUPTED:
+    if status not in EXIT_STATUSES:
         atexit._run_exitfuncs()
     sys.stderr.flush()
     os._exit(status)
